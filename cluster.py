@@ -1,0 +1,661 @@
+"""The master's side of the cluster: which processes and connections there are, and how a command changes them.
+
+May live here: what the nine commands do, in terms of calls to other processes; who has died, and what follows.
+May not: reading commands and printing results (master.py); what happens inside a server or a client.
+
+Every method that carries out a command blocks until it is done, and raises CommandError where it can't be done;
+the state is then as it was. None ever waits for a process without limit: a server that is silent for the time-out
+is killed by its watchdog, and counts as killed from then on, like one that died by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple
+
+import msgpack
+
+import router
+import transport
+from clock import HybridClock
+from commands import Command, CommandError
+from spawner import Spawner
+from storage import DataDirectory, StorageError
+
+__all__ = ["Cluster", "Settings"]
+
+STABILIZE_LIMIT_SECONDS = 2.0
+"""How long a server may be silent within stabilize, unless it answers a probe."""
+
+PROBE_SECONDS = 0.5
+"""How long a probe may take: an empty call over a connection of its own."""
+
+EXIT_PATIENCE_SECONDS = 5.0
+"""How long the end waits until the system has removed all processes."""
+
+
+class Settings(NamedTuple):
+    """The options of a run. Times are in seconds; *data_directory* is None for stores that go with the run."""
+
+    data_directory: Path | None = None
+    gossip_interval: float = 1.0
+    fsync: str = "never"
+    timeout: float = 10.0
+
+
+class _Server:
+    """A server id: its watchdog, and the server process while there is one."""
+
+    def __init__(self, ident: int) -> None:
+        self.ident = ident
+        self.watchdog: transport.Remote | None = None
+        self.watchdog_pid = 0
+        self.pid = 0
+        self.address = ""
+        self.remote: transport.Remote | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.remote is not None
+
+
+class _Client:
+    """A client id: the client process while there is one, and its connections in order."""
+
+    def __init__(self, ident: int) -> None:
+        self.ident = ident
+        self.pid = 0
+        self.remote: transport.Remote | None = None
+        self.connections: list[int] = []
+
+    @property
+    def running(self) -> bool:
+        return self.remote is not None
+
+
+class Cluster:
+    """All processes of one run."""
+
+    def __init__(self, settings: Settings, report: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        """*report* is told of every death that is noticed, *warn* of damage that was survived.
+
+        Raises StorageError where the data directory can't be used. Forks: call it before starting threads.
+        """
+        self._settings = settings
+        self._report = report
+        self._warn = warn
+        self._limit = settings.timeout
+        self._servers: dict[int, _Server] = {}
+        self._clients: dict[int, _Client] = {}
+        self._links: dict[int, set[int]] = {}  # of running servers
+        self._deaths = select.poll()
+        self._watched: dict[int, _Server | _Client] = {}
+        data = self._open_data_directory()
+        self._run_directory = _make_run_directory()
+        try:
+            self._stores = settings.data_directory or _make_stores(self._run_directory)
+            self._spawner = Spawner(self._run_directory, settings.timeout)
+        except BaseException:
+            shutil.rmtree(self._run_directory, ignore_errors=True)
+            raise
+        bound, reserve = (data.read_clock(), data.write_clock) if data else (0, None)
+        self._clock = HybridClock(lambda: time.time_ns() // 1000, bound, reserve)
+
+    def _open_data_directory(self) -> DataDirectory | None:
+        path = self._settings.data_directory
+        return DataDirectory(path) if path else None
+
+    def close(self) -> None:
+        """Kill everything that this run has started, and remove its files."""
+        self._spawner.end(EXIT_PATIENCE_SECONDS)
+        if self._settings.data_directory is None:
+            shutil.rmtree(self._stores, ignore_errors=True)
+        shutil.rmtree(self._run_directory, ignore_errors=True)
+
+    # -- commands ------------------------------------------------------------------------------------------
+
+    def execute(self, command: Command) -> list[bytes]:
+        """Carry out a command; returns what it prints. Raises CommandError."""
+        self.notice_deaths()
+        handlers: dict[str, Callable[[Command], list[bytes] | None]] = {
+            "joinServer": self._join_server,
+            "killServer": self._kill_server,
+            "joinClient": self._join_client,
+            "breakConnection": self._break_connection,
+            "createConnection": self._create_connection,
+            "stabilize": self._stabilize,
+            "printStore": self._print_store,
+            "put": self._put,
+            "get": self._get,
+        }
+        return handlers[command.name](command) or []
+
+    def _join_server(self, command: Command) -> None:
+        (ident,) = command.ids
+        if ident in self._clients:
+            raise CommandError(f"id {ident} is taken by a client")
+        server = self._servers.get(ident) or _Server(ident)
+        if server.running:
+            raise CommandError(f"server {ident} runs already")
+        try:
+            incarnation = self._clock.next()
+            self._start_server(server, incarnation)
+            self._clock.observe(self._await_recovery(server))
+        except (transport.Failure, transport.RemoteError, StorageError, OSError, CommandError) as error:
+            self._discard(server)
+            raise CommandError(f"server {ident} could not be started: {error}") from error
+        except transport.Interrupted:
+            transport.interrupt_taken()
+            self._discard(server)
+            raise CommandError(f"gave up; server {ident} was not started") from None
+        self._servers[ident] = server
+        self._links[ident] = set()
+        self._link(ident, [other for other in self._links if other != ident])
+        self._tell_clients(ident, "server_up", ident, server.address)
+
+    def _start_server(self, server: _Server, incarnation: int) -> None:
+        if server.watchdog is None:
+            address = transport.new_address(self._run_directory, f"watchdog-{server.ident}-{incarnation}")
+            server.watchdog_pid = self._spawner.start("watchdog", server.ident, address)
+            server.watchdog = transport.Remote(address, self._limit)
+            self._watch(server.watchdog, server)
+        server.address = transport.new_address(self._run_directory, f"server-{server.ident}-{incarnation}")
+        options = {
+            "server": server.ident,
+            "incarnation": incarnation,
+            "folder": str(self._stores / f"server-{server.ident}"),
+            "gossip_interval": self._settings.gossip_interval,
+            "fsync": self._settings.fsync,
+            "timeout": self._settings.timeout,
+        }
+        server.pid = server.watchdog.call("start", server.address, msgpack.packb(options))
+        server.remote = transport.Remote(server.address, self._limit)
+        self._watch(server.remote, server)
+
+    def _await_recovery(self, server: _Server) -> int:
+        """Wait as long as there is progress; returns the largest timestamp found."""
+        assert server.remote is not None
+        # The server itself waits for a folder that is still held, for one time-out.
+        patience = 2 * self._settings.timeout
+        progress, since = 0, time.monotonic()
+        while True:
+            state, *details = server.remote.call("state", min(1.0, self._settings.timeout / 2))
+            if state == "failed":
+                raise CommandError(details[0])
+            if state == "ready":
+                largest, damages = details
+                for damage in damages:
+                    self._warn(f"{damage}; the file is set aside, what is lost is fetched from other servers")
+                return int(largest)
+            if details[0] != progress:
+                progress, since = details[0], time.monotonic()
+            elif time.monotonic() - since > patience:
+                raise CommandError("no progress in reading its store")
+
+    def _kill_server(self, command: Command) -> None:
+        (ident,) = command.ids
+        self._running_server(ident)
+        self._take_down([ident])
+
+    def _join_client(self, command: Command) -> None:
+        ident, server_ident = command.ids
+        if ident in self._servers:
+            raise CommandError(f"id {ident} is taken by a server")
+        self._running_server(server_ident)
+        client = self._clients.get(ident)
+        if client is None or not client.running:
+            client = _Client(ident)
+            try:
+                address = transport.new_address(self._run_directory, f"client-{ident}-{self._clock.next()}")
+                client.pid = self._spawner.start("client", ident, address)
+                client.remote = transport.Remote(address, self._limit)
+            except (transport.Failure, transport.RemoteError, StorageError) as error:
+                raise CommandError(f"client {ident} could not be started: {error}") from error
+            self._watch(client.remote, client)
+            self._clients[ident] = client
+        self._connect(client, server_ident)
+
+    def _break_connection(self, command: Command) -> None:
+        first, second = self._ends(command)
+        if isinstance(first, _Client):
+            self._disconnect(first, second.ident)
+        elif isinstance(second, _Client):
+            self._disconnect(second, first.ident)
+        elif second.ident in self._links.get(first.ident, ()):
+            self._links[first.ident].discard(second.ident)
+            self._links[second.ident].discard(first.ident)
+            self._ask_servers(
+                {first.ident: ("unlink", second.ident), second.ident: ("unlink", first.ident)}
+            )
+
+    def _create_connection(self, command: Command) -> None:
+        first, second = self._ends(command)
+        for end in (first, second):
+            if isinstance(end, _Server):
+                self._running_server(end.ident)
+        for end in (first, second):
+            if isinstance(end, _Client):
+                self._running_client(end.ident)
+        if isinstance(first, _Client):
+            self._connect(first, second.ident)
+        elif isinstance(second, _Client):
+            self._connect(second, first.ident)
+        elif second.ident not in self._links[first.ident]:
+            self._link(first.ident, [second.ident])
+
+    def _ends(self, command: Command) -> tuple[_Server | _Client, _Server | _Client]:
+        ends: list[_Server | _Client] = []
+        for ident in command.ids:
+            end = self._servers.get(ident) or self._clients.get(ident)
+            if end is None:
+                raise CommandError(f"nothing has the id {ident}")
+            ends.append(end)
+        first, second = ends
+        if first is second:
+            raise CommandError(f"{_name(first)} can't be connected to itself")
+        if isinstance(first, _Client) and isinstance(second, _Client):
+            raise CommandError(f"{_name(first)} and {_name(second)} are clients; one end must be a server")
+        return first, second
+
+    def _print_store(self, command: Command) -> list[bytes]:
+        (ident,) = command.ids
+        server = self._running_server(ident)
+        assert server.remote is not None
+        pieces = []
+        try:
+            piece = server.remote.call("print_store")
+            while piece:
+                pieces.append(piece)
+                piece = server.remote.call("print_more")
+        except transport.Failure as failure:
+            self._lose([ident], failure)
+            self._running_server(ident)
+        return pieces
+
+    def _put(self, command: Command) -> None:
+        self._execute_at_client(command, command.value)
+
+    def _get(self, command: Command) -> list[bytes]:
+        outcome, *details = self._execute_at_client(command, None)
+        value = details[0] if outcome == "value" else outcome.encode()
+        return [command.key, b":", value, b"\n"]
+
+    def _execute_at_client(self, command: Command, value: bytes | None) -> list[Any]:
+        (ident,) = command.ids
+        client = self._running_client(ident)
+        assert client.remote is not None
+        try:
+            timestamp = self._clock.next()
+        except StorageError as error:
+            raise CommandError(str(error)) from error
+        batch = msgpack.packb([[command.key, value, timestamp]])
+        limit = self._limit * (len(client.connections) + 1)
+        try:
+            outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
+        except transport.Failure as failure:
+            self._lose_client(client, failure)
+            uncertain = "; uncertain: the value may stand later" if value is not None else ""
+            raise CommandError(f"client {ident} is not running{uncertain}") from failure
+        for server, how in noticed:
+            self._lose([server], transport.Silent() if how == "silent" else transport.Failure())
+        outcome, *details = outcomes[0]
+        if outcome == "refused":
+            raise CommandError(details[0])
+        if outcome == "uncertain":
+            raise CommandError("uncertain: the server was lost before it answered; the value may stand later")
+        if outcome == "unusable":
+            raise CommandError(self._why_unusable(client))
+        return [outcome, *details]
+
+    def _why_unusable(self, client: _Client) -> str:
+        if not client.connections:
+            return f"client {client.ident} has no connection"
+        if len(client.connections) == 1:
+            return f"client {client.ident} has only server {client.connections[0]}, which is not running"
+        listed = ", ".join(map(str, client.connections))
+        return f"none of the servers of client {client.ident} is running: {listed}"
+
+    # -- stabilize -----------------------------------------------------------------------------------------
+
+    def _stabilize(self, _: Command) -> None:
+        """Gather to the root of a spanning tree of each component, then scatter, until contexts agree.
+
+        All components, and all servers of one depth, work at the same time: O(depth) steps.
+        """
+        accused: set[int] = set()
+        with self._patience(STABILIZE_LIMIT_SECONDS):
+            while True:
+                contexts = self._ask_servers({ident: ("context",) for ident in self._links})
+                if not contexts.keys() >= self._links.keys():
+                    continue  # somebody was lost meanwhile
+                apart = [
+                    component
+                    for component in router.components(self._links)
+                    if len({contexts[ident] for ident in component}) > 1
+                ]
+                if not apart:
+                    return
+                self._gather_and_scatter(apart, accused)
+
+    def _gather_and_scatter(self, components: Iterable[set[int]], accused: set[int]) -> None:
+        """One pass over these components; it ends early where a server is lost on the way."""
+        trees = [router.spanning_tree(self._links, router.centre(self._links, min(c))) for c in components]
+        depth = max(len(tree.levels) for tree in trees)
+        steps: list[dict[int, list[int]]] = []
+        for level in range(depth - 1, -1, -1):  # gather: parents from their children, the deepest first
+            step: dict[int, list[int]] = {}
+            for tree in trees:
+                children = tree.children()
+                step |= {ident: children[ident] for ident in _level(tree, level) if ident in children}
+            steps.append(step)
+        for level in range(1, depth):  # scatter: children from their parents
+            steps.append({ident: [tree.parents[ident]] for tree in trees for ident in _level(tree, level)})
+        for step in steps:
+            if not self._pull_all(step, accused):
+                return
+
+    def _pull_all(self, step: dict[int, list[int]], accused: set[int]) -> bool:
+        """Have each server pull from these neighbours of its; returns whether all did, and none was lost."""
+        while step:
+            answers = self._ask_servers({ident: ("pull_from", tuple(step[ident])) for ident in step})
+            suspects = {suspect for _, lost, _, _ in answers.values() for suspect in lost}
+            self._judge(suspects, accused)
+            if suspects or answers.keys() != step.keys():
+                return False
+            for ident, (_, _, refusal, _) in answers.items():
+                if refusal is not None:
+                    raise CommandError(f"server {ident}: {refusal}")
+            step = {ident: step[ident] for ident, (done, _, _, _) in answers.items() if not done}
+        return True
+
+    def _judge(self, suspects: set[int], accused: set[int]) -> None:
+        """Kill the servers that a neighbour found silent: at once where a probe is not answered either."""
+        guilty = [
+            ident
+            for ident in sorted(suspects)
+            if self._servers[ident].running and (ident in accused or not self._probe(self._servers[ident]))
+        ]
+        accused |= suspects
+        if guilty:
+            self._lose(guilty, transport.Silent())
+
+    # -- connections ---------------------------------------------------------------------------------------
+
+    def _link(self, ident: int, others: list[int]) -> None:
+        for other in others:
+            self._links[ident].add(other)
+            self._links[other].add(ident)
+        server = self._servers[ident]
+        calls: dict[int, tuple[Any, ...]] = {
+            other: ("link", ((ident, server.address),)) for other in others
+        }
+        calls[ident] = ("link", tuple((other, self._servers[other].address) for other in others))
+        self._ask_servers(calls)
+
+    def _connect(self, client: _Client, server: int) -> None:
+        if server in client.connections:
+            return
+        client.connections.append(server)
+        self._ask_client(client, "connect", server, self._servers[server].address, self._settings.timeout)
+
+    def _disconnect(self, client: _Client, server: int) -> None:
+        if server in client.connections:
+            client.connections.remove(server)
+            self._ask_client(client, "disconnect", server)
+
+    # -- calls, and who doesn't answer them ----------------------------------------------------------------
+
+    def _ask_servers(self, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+        """Call running servers, all at the same time; the answers of those that gave one.
+
+        Servers that can't be reached or are silent are lost when this returns.
+        """
+        answers: dict[int, Any] = {}
+        pending: dict[int, transport.Pending] = {}
+        lost: dict[int, transport.Failure] = {}
+        for ident, (name, *args) in calls.items():
+            remote = self._servers[ident].remote
+            if remote is not None:
+                try:
+                    pending[ident] = remote.send(name, *args)
+                except transport.Failure as failure:
+                    lost[ident] = failure
+        deadline = time.monotonic() + self._limit
+        for ident, call in pending.items():
+            try:
+                answers[ident] = self._wait(self._servers[ident], call, deadline)
+            except transport.Failure as failure:
+                lost[ident] = failure
+        for ident, failure in lost.items():
+            self._lose([ident], failure, besides=lost)
+        return answers
+
+    def _wait(self, server: _Server, call: transport.Pending, deadline: float) -> Any:
+        try:
+            return call.wait(max(0.0, deadline - time.monotonic()))
+        except transport.Silent:
+            if self._limit >= self._settings.timeout or not self._probe(server):
+                raise
+        return call.wait(self._settings.timeout)
+
+    def _probe(self, server: _Server) -> bool:
+        """Whether a server answers anything at all, busy as it may be."""
+        try:
+            remote = transport.Remote(server.address, PROBE_SECONDS)
+        except transport.Failure:
+            return False
+        try:
+            remote.call("reachable")
+            return True
+        except transport.Failure:
+            return False
+        finally:
+            remote.close()
+
+    def _ask_client(self, client: _Client, name: str, *args: Any) -> None:
+        """Call a client if it runs. One that doesn't answer is lost when this returns."""
+        if client.remote is not None:
+            try:
+                client.remote.call(name, *args)
+            except transport.Failure as failure:
+                self._lose_client(client, failure)
+
+    def _tell_clients(self, server: int, name: str, *args: Any) -> None:
+        """Call all clients that have a connection to *server*."""
+        for client in self._clients.values():
+            if server in client.connections:
+                self._ask_client(client, name, *args)
+
+    @contextmanager
+    def _patience(self, seconds: float) -> Iterator[None]:
+        """Within this block, silence is judged after *seconds*."""
+        usual, self._limit = self._limit, min(seconds, self._limit)
+        try:
+            yield
+        finally:
+            self._limit = usual
+
+    # -- deaths --------------------------------------------------------------------------------------------
+
+    def _watch(self, remote: transport.Remote, end: _Server | _Client) -> None:
+        self._deaths.register(remote.descriptor, 0)  # its end is always reported
+        self._watched[remote.descriptor] = end
+
+    def _unwatch(self, remote: transport.Remote) -> None:
+        self._deaths.unregister(remote.descriptor)
+        del self._watched[remote.descriptor]
+        remote.close()
+
+    def notice_deaths(self) -> None:
+        """Report the servers and clients that have died by themselves, and treat them as killed."""
+        for fd, _ in self._deaths.poll(0):
+            end = self._watched.get(fd)
+            if isinstance(end, _Client):
+                self._lose_client(end, transport.Failure())
+            elif isinstance(end, _Server):
+                self._lose([end.ident], transport.Failure())
+                if end.watchdog is not None and not end.watchdog.alive:
+                    self._drop_watchdog(end)
+
+    def _lose(
+        self, idents: Iterable[int], failure: transport.Failure, besides: Iterable[int] = ()
+    ) -> None:
+        """Report servers that died or are silent, and see that they are dead.
+
+        *besides*: others that are known not to answer, so that nobody waits for them here.
+        """
+        lost = [ident for ident in idents if self._servers[ident].running]
+        for ident in lost:
+            if isinstance(failure, transport.Silent):
+                self._report(f"server {ident} made no progress for {self._limit:g} s, and was killed")
+            else:
+                self._report(f"server {ident} died")
+        self._take_down(lost, besides)
+
+    def _take_down(self, idents: Iterable[int], besides: Iterable[int] = ()) -> None:
+        """Kill servers; when this returns they are gone, and everybody knows."""
+        gone = list(idents)
+        neighbours: dict[int, set[int]] = {}
+        for ident in gone:
+            server = self._servers[ident]
+            self._kill(server)
+            if server.remote is not None:
+                self._unwatch(server.remote)
+                server.remote = None
+            for other in self._links.pop(ident, set()):
+                self._links[other].discard(ident)
+                neighbours.setdefault(ident, set()).add(other)
+        for ident in gone:
+            told = neighbours.get(ident, set()).difference(gone, besides)
+            self._ask_servers({other: ("unlink", ident) for other in sorted(told)})
+            self._tell_clients(ident, "server_down", ident)
+
+    def _kill(self, server: _Server) -> None:
+        """Have the watchdog kill its server. If it doesn't, it goes the same way."""
+        if server.watchdog is None:
+            return
+        try:
+            server.watchdog.call("kill")
+        except transport.Failure:
+            self._drop_watchdog(server)
+
+    def _drop_watchdog(self, server: _Server) -> None:
+        """Kill a watchdog that doesn't answer, with its server; the next joinServer starts another."""
+        if server.watchdog is None:
+            return
+        self._unwatch(server.watchdog)
+        server.watchdog = None
+        try:
+            self._spawner.kill_server(server.pid)
+            self._spawner.kill(server.watchdog_pid)
+        except (transport.Failure, transport.RemoteError):
+            pass  # the spawner is gone as well; what it left dies with the master
+
+    def _discard(self, server: _Server) -> None:
+        """Take back a start that failed."""
+        self._kill(server)
+        if server.remote is not None:
+            self._unwatch(server.remote)
+            server.remote = None
+
+    def _lose_client(self, client: _Client, failure: transport.Failure) -> None:
+        if client.remote is None:
+            return
+        if isinstance(failure, transport.Silent):
+            self._report(f"client {client.ident} made no progress, and was killed")
+        else:
+            self._report(f"client {client.ident} died")
+        self._unwatch(client.remote)
+        client.remote = None
+        client.connections = []
+        try:
+            self._spawner.kill(client.pid)
+        except (transport.Failure, transport.RemoteError):
+            pass  # as above
+
+    # -- who is there --------------------------------------------------------------------------------------
+
+    def _running_server(self, ident: int) -> _Server:
+        if ident in self._clients:
+            raise CommandError(f"id {ident} is a client's, not a server's")
+        server = self._servers.get(ident)
+        if server is None or not server.running:
+            raise CommandError(f"server {ident} is not running")
+        return server
+
+    def _running_client(self, ident: int) -> _Client:
+        if ident in self._servers:
+            raise CommandError(f"id {ident} is a server's, not a client's")
+        client = self._clients.get(ident)
+        if client is None or not client.running:
+            raise CommandError(f"client {ident} is not running")
+        return client
+
+    def status(self) -> list[str]:
+        """What there is, a line each: servers with their links, partitions, clients with their connections."""
+        self.notice_deaths()
+        lines = []
+        for ident, server in sorted(self._servers.items()):
+            if server.running:
+                links = ", ".join(map(str, sorted(self._links[ident]))) or "none"
+                lines.append(f"server {ident}: running (process {server.pid}), links: {links}")
+            else:
+                lines.append(f"server {ident}: killed")
+        parts = router.components(self._links)
+        if len(parts) > 1:
+            lines.append("partitions: " + " | ".join(" ".join(map(str, sorted(part))) for part in parts))
+        for ident, client in sorted(self._clients.items()):
+            state = f"running (process {client.pid})" if client.running else "dead"
+            connections = ", ".join(map(str, client.connections)) or "none"
+            lines.append(f"client {ident}: {state}, connections: {connections}")
+        return lines or ["nothing has been started yet"]
+
+
+def _level(tree: router.SpanningTree, level: int) -> list[int]:
+    return tree.levels[level] if level < len(tree.levels) else []
+
+
+def _name(end: _Server | _Client) -> str:
+    return f"{'server' if isinstance(end, _Server) else 'client'} {end.ident}"
+
+
+# -- the run's own files -----------------------------------------------------------------------------------
+
+
+def _make_run_directory() -> str:
+    """A private directory with a short path, for sockets; `owner` in it tells scripts/cleanup.sh whose it is.
+
+    Its name holds a hash of this checkout's path, and so do the titles of all processes of the run.
+    """
+    checkout = Path(__file__).resolve().parent
+    mark = sha256(os.fsencode(checkout)).hexdigest()[:10]
+    base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
+    directory = tempfile.mkdtemp(prefix=f"daadkvs-{os.getuid()}-{mark}-", dir=base)
+    Path(directory, "owner").write_text(f"master {os.getpid()} {_start_time(os.getpid())}\n", "ascii")
+    return directory
+
+
+def _make_stores(run_directory: str) -> Path:
+    """A private directory for stores that go with the run, where TMPDIR says; `stores` in the run's names it."""
+    if tempfile.gettempdir() == os.path.dirname(run_directory):
+        return Path(run_directory, "stores")
+    stores = tempfile.mkdtemp(prefix=f"{os.path.basename(run_directory)}-stores-")
+    Path(run_directory, "owner").open("ab").write(b"stores " + os.fsencode(stores) + b"\n")
+    return Path(stores)
+
+
+def _start_time(pid: int) -> str:
+    """When a process started, in the system's own unit: with its id, that names it for ever."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "unknown"

@@ -1,0 +1,373 @@
+#!/usr/bin/env python3
+"""The master: reads commands, has the cluster carry them out, prints what they answer.
+
+May live here: the command line, reading scripts, the prompt, what is written to stdout and stderr, signals.
+May not: what a command means (commands.py) or does (cluster.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import commands
+
+if TYPE_CHECKING:
+    from cluster import Cluster
+
+__version__ = "0.1.0"
+
+READ_BYTES = 1 << 20
+
+PROMPT = "daadkvs> "
+
+PROMPT_WORDS = {
+    "help": "this list; help COMMAND for one",
+    "status": "servers, links, partitions and clients",
+    "exit": "end everything, like quit or Ctrl-D",
+}
+
+
+class _Stop(BaseException):
+    """A signal that ends the run."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+
+
+class _OutputGone(Exception):
+    """Nobody reads stdout any more."""
+
+
+class Master:
+    """One run: commands in, answers out, errors counted."""
+
+    def __init__(self) -> None:
+        self.cluster: Cluster
+        self.failed = False
+        """Whether there was any error."""
+        self._where = ""
+        self._command = ""
+
+    # -- output --------------------------------------------------------------------------------------------
+
+    def error(self, text: str) -> None:
+        """One line on stderr, which says where in the script."""
+        self.failed = True
+        _say(f"error: {self._where}{text}")
+
+    def error_of_command(self, text: str) -> None:
+        """The same, for the command that is being carried out."""
+        self.error(f"{self._command}: {text}")
+
+    def warning(self, text: str) -> None:
+        """The same, for what is no error."""
+        _say(f"warning: {self._where}{self._command}: {text}")
+
+    # -- scripts -------------------------------------------------------------------------------------------
+
+    def run_script(self, fd: int, name: str | None) -> None:
+        """Carry out the commands read from *fd*; errors name the file where *name* is given."""
+        prefix = f"{name}: " if name else ""
+        for number, line in enumerate(read_lines(fd), 1):
+            self._where = f"{prefix}line {number}: "
+            self.run_line(line)
+
+    def run_line(self, line: bytes | None) -> None:
+        """Carry out one line; None stands for one that is too long."""
+        try:
+            if line is None:
+                raise commands.CommandError(f"the line is longer than {commands.MAX_LINE} bytes")
+            command = commands.parse(line)
+        except commands.CommandError as error:
+            self.error(str(error))
+            return
+        if command is None:
+            return
+        self._command = command.name
+        try:
+            pieces = self.cluster.execute(command)
+        except commands.CommandError as error:
+            self.error_of_command(str(error))
+        except Exception as error:
+            if _is_interruption(error):
+                self.error_of_command("gave up waiting; it may still be carried out")
+            else:
+                self.error_of_command(f"internal error: {type(error).__name__}: {error}")
+                if "DAADKVS_DEBUG" in os.environ:
+                    traceback.print_exc()
+        else:
+            if pieces:
+                _write_all(1, b"".join(pieces))
+
+    # -- the prompt ----------------------------------------------------------------------------------------
+
+    def run_prompt(self) -> None:
+        """Read commands from the terminal until exit, quit or Ctrl-D."""
+        import readline  # noqa: F401 - gives input() line editing and history
+
+        _say(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        while True:
+            try:
+                with _sigint(_raise_keyboard_interrupt):
+                    line = _ask()
+            except EOFError:
+                _say("")
+                return
+            except KeyboardInterrupt:
+                _say("")
+                continue
+            words = line.split()
+            if words and words[0] in ("exit", "quit"):
+                return
+            if words and words[0] == "help":
+                _say(_help(words[1:]))
+            elif words == ["status"]:
+                self._command = "status"
+                _say("\n".join(self.cluster.status()))
+            else:
+                self.run_line(line.encode("utf-8", "surrogateescape"))
+
+
+def read_lines(fd: int) -> Iterator[bytes | None]:
+    """The lines of *fd* without their ends, as soon as they are there; None for each that is too long."""
+    buffer = bytearray()
+    searched = 0
+    too_long = False
+    while data := os.read(fd, READ_BYTES):
+        buffer += data
+        start = 0
+        while (end := buffer.find(b"\n", max(start, searched))) >= 0:
+            line = bytes(buffer[start:end])
+            yield None if too_long or len(line) > commands.MAX_LINE + 1 else line.removesuffix(b"\r")
+            start, too_long = end + 1, False
+        del buffer[:start]
+        if len(buffer) > commands.MAX_LINE + 1:
+            buffer.clear()
+            too_long = True
+        searched = len(buffer)
+    if too_long:
+        yield None
+    elif buffer:
+        yield bytes(buffer)
+
+
+def _ask() -> str:
+    if sys.stdout.isatty():
+        return input(PROMPT)
+    os.write(2, PROMPT.encode())
+    return input()
+
+
+def _help(words: list[str]) -> str:
+    if words:
+        form = commands.COMMANDS.get(words[0])
+        if form is None:
+            return f"no such command: {words[0]}"
+        return f"{commands.usage(words[0])}\n  {form.summary}"
+    known = {commands.usage(name): form.summary for name, form in commands.COMMANDS.items()} | PROMPT_WORDS
+    width = max(map(len, known))
+    return "\n".join(f"{usage:{width}}  {summary}" for usage, summary in known.items())
+
+
+def _is_interruption(error: Exception) -> bool:
+    import transport
+
+    if isinstance(error, transport.Interrupted):
+        transport.interrupt_taken()
+        return True
+    return False
+
+
+def _say(text: str) -> None:
+    """A line on stderr; where nobody reads that any more, it is lost."""
+    try:
+        _write_all(2, (text + "\n").encode("utf-8", "surrogateescape"))
+    except _OutputGone:
+        pass
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    with memoryview(data) as view:
+        done = 0
+        while done < len(view):
+            try:
+                done += os.write(fd, view[done:])
+            except BlockingIOError:
+                select.select([], [fd], [])
+            except OSError as error:
+                raise _OutputGone from error
+
+
+# -- signals -----------------------------------------------------------------------------------------------
+
+
+def _stop(signum: int, _: FrameType | None) -> NoReturn:
+    _ignore_signals()
+    raise _Stop(signum)
+
+
+def _ignore_signals() -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _install_signals(interrupt: signal._HANDLER) -> None:
+    signal.signal(signal.SIGINT, interrupt)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays in force
+            signal.signal(signum, _stop)
+
+
+def _raise_keyboard_interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+class _sigint:
+    """Handle SIGINT in this way within the block."""
+
+    def __init__(self, handler: signal._HANDLER) -> None:
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGINT, self._handler)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+
+def _interruptible() -> signal._HANDLER:
+    """Make waiting for other processes interruptible; returns the SIGINT handler that does it."""
+    import transport
+
+    reader, writer = os.pipe()
+    transport.interrupt_by(reader)
+    return lambda *_: os.write(writer, b"!") and None
+
+
+# -- the command line --------------------------------------------------------------------------------------
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"not a number of seconds from 0 to 86400: {text!r}")
+    return seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="master.py",
+        description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"
+        "Reads commands, one a line, from the given files or from standard input;\n"
+        "at a terminal it shows a prompt. Answers go to stdout, errors to stderr.",
+        epilog=f"commands:\n{listed}\n\nThe exit status is 0, 1 if there was any error, 2 for wrong options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", type=Path, help="keep the stores in DIR, for a later run (default: they go with the run)"
+    )
+    parser.add_argument(
+        "--gossip-interval",
+        metavar="SECONDS",
+        type=_seconds,
+        default=1.0,
+        help="how long things must be quiet before servers gossip; 0 turns gossip off (default: 1)",
+    )
+    parser.add_argument(
+        "--fsync",
+        choices=("always", "interval", "never"),
+        default="never",
+        help="when logs are forced to the disk: before each acknowledgement, once a second, or when the system "
+        "sees fit (default); what a server's death spares is the same with all three",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=10.0,
+        help="after how long without progress a server is taken for dead, and killed (default: 10)",
+    )
+    parser.add_argument("--version", action="version", version=f"Daadkvs {__version__}")
+    return parser
+
+
+def _open_scripts(parser: argparse.ArgumentParser, names: list[str]) -> list[tuple[int, str | None]]:
+    scripts: list[tuple[int, str | None]] = []
+    for name in names:
+        if name == "-":
+            scripts.append((0, None))
+            continue
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            os.read(fd, 0)
+            scripts.append((fd, name))
+        except OSError as error:
+            parser.exit(2, f"error: {name}: {error.strerror}\n")
+    return scripts or [(0, None)]
+
+
+def main() -> int:
+    """Run; returns the exit status."""
+    for fd in (0, 1, 2):  # a closed standard stream would otherwise become somebody's socket
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.timeout == 0:
+        parser.error("argument --timeout: must be above 0")
+    scripts = _open_scripts(parser, arguments.scripts)
+    from cluster import Cluster, Settings
+    from storage import StorageError
+
+    settings = Settings(
+        arguments.data_dir and arguments.data_dir.absolute(),
+        arguments.gossip_interval,
+        arguments.fsync,
+        arguments.timeout,
+    )
+    at_terminal = not arguments.scripts and os.isatty(0)
+    interrupt = _interruptible() if at_terminal else _stop
+    master = Master()
+    try:
+        master.cluster = Cluster(settings, master.error_of_command, master.warning)
+    except (StorageError, OSError) as error:
+        _say(f"error: {error}")
+        return 2
+    try:
+        _install_signals(interrupt)
+        if at_terminal:
+            master.run_prompt()
+        else:
+            for fd, name in scripts:
+                master.run_script(fd, name)
+        status = 1 if master.failed else 0
+    except _Stop as stop:
+        status = 128 + stop.signum
+    except _OutputGone:
+        status = 128 + signal.SIGPIPE
+    finally:
+        _ignore_signals()
+        master.cluster.close()
+    return status
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to clean up
+    sys.exit(main())

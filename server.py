@@ -1,0 +1,412 @@
+"""The server process: an RPyC service, and a gossip loop, around one replica.
+
+May live here: threads, locks and calls. What a put, an exchange or a link does to the replica is decided in the
+pure rooms (model.py, router.py, gossip.py), and what is on disk in storage.py; this file brings them together.
+
+Threads
+-------
+- one for each connection: the master's, each client's, each neighbour's. They carry out calls;
+- one that gossips: it alone starts exchanges of its own accord;
+- one that brings the log to the disk once a second, with --fsync interval;
+- the main thread, which waits for the end of the watchdog, and ends the process with it.
+
+One lock guards the replica: model, storage, router, links and the rumour clock. It is never held during a call.
+What a client or a peer is told has been logged before; what is logged is applied before the lock is let go.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+import transport
+from gossip import RumourClock
+from model import Missing, Model, Pull, Write, pack_delta, unpack_delta, unpack_operations
+from router import Router
+from storage import Storage, StorageError
+from vector_clock import Replica
+
+__all__ = ["Options", "main"]
+
+STABILIZE_SLICE_SECONDS = 0.25
+"""How long one pull_from call goes on before it reports to the master that there is more."""
+
+STABILIZE_PATIENCE_SECONDS = 1.5
+"""How long a neighbour may be silent during stabilize before the master is told."""
+
+PRINT_BYTES = 4 << 20
+"""About how much of a store one call of printStore returns."""
+
+
+class Options(NamedTuple):
+    """What a server process is started with."""
+
+    server: int
+    incarnation: int
+    folder: str
+    gossip_interval: float
+    fsync: str
+    timeout: float
+
+
+class _Link(NamedTuple):
+    """A link to a neighbour. A link that was broken and made again is another object."""
+
+    address: str
+
+
+class _Neighbours:
+    """One thread's connections to neighbours: opened when first needed, dropped with the link."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._remotes: dict[int, tuple[_Link, transport.Remote]] = {}
+
+    def call(self, neighbour: int, link: _Link, name: str, *args: Any) -> Any:
+        """Blocks up to the timeout. Raises Failure."""
+        known = self._remotes.get(neighbour)
+        if known is None or known[0] is not link or not known[1].alive:
+            if known is not None:
+                known[1].close()
+            self._remotes[neighbour] = known = (link, transport.Remote(link.address, self._timeout))
+        try:
+            return known[1].call(name, *args)
+        except transport.Failure:
+            known[1].close()
+            raise
+
+    def abort(self, neighbour: int) -> None:
+        """End the connection, also under a call; from any thread."""
+        known = self._remotes.get(neighbour)
+        if known is not None:
+            known[1].abort()
+
+
+class _NotLinked(Exception):
+    """The other side doesn't (yet, or any more) take this server for its neighbour."""
+
+
+class Server:
+    """A replica with its disk, its links and its threads."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._model = Model(Replica(options.server, options.incarnation))
+        self._router = Router(options.server, options.incarnation)
+        self._links: dict[int, _Link] = {}
+        self._storage: Storage
+        self._ready = threading.Event()
+        self._recovered = 0
+        self._failure: str | None = None
+        self._damages: list[str] = []
+        self._for_master = _Neighbours(STABILIZE_PATIENCE_SECONDS)
+        self._for_gossip = _Neighbours(options.timeout)
+        # Gossip: whether there is news to tell, and who has shown that it knows more.
+        self._gossips = options.gossip_interval > 0
+        self._rumour = RumourClock(options.gossip_interval)
+        self._wake = threading.Condition(self._lock)
+        self._hints: set[int] = set()
+        self._to_sync = threading.Event()
+
+    # -- start ---------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Bring the replica back from its disk, and start its own threads."""
+        try:
+            storage = Storage(
+                Path(self._options.folder), self._options.incarnation, self._options.fsync, self._options.timeout
+            )
+            recovery = storage.recover()
+            self._damages = recovery.damages
+            for delta in recovery.deltas:
+                writes, context = unpack_delta(delta)
+                self._model.apply(writes, None if recovery.damages else context)
+                self._recovered += 1
+            storage.start(self._model)
+            self._storage = storage
+        except StorageError as error:
+            self._failure = str(error)
+        else:
+            if self._gossips:
+                threading.Thread(target=self._gossip_forever, daemon=True).start()
+            if self._options.fsync == "interval":
+                threading.Thread(target=self._sync_forever, daemon=True).start()
+        self._ready.set()
+
+    def state(self, wait: float) -> tuple[Any, ...]:
+        """("recovering", progress), ("failed", why) or ("ready", largest timestamp, damages).
+
+        Blocks up to *wait* seconds while the first is the case.
+        """
+        if not self._ready.wait(wait):
+            return "recovering", self._recovered
+        if self._failure is not None:
+            return "failed", self._failure
+        return "ready", self._model.largest_timestamp, tuple(self._damages)
+
+    # -- puts, gets and printStore -------------------------------------------------------------------------
+
+    def execute(self, batch: bytes) -> bytes:
+        """Carry out a session's operations (`model.pack_operations`), with one write to the log.
+
+        Answers `[[answer, …], nil]` or, where the disk refused, `[[], why]` with nothing done. An answer is
+        the dot of a put, `[value, timestamp, dot, clock]` of a get, or a name of `Missing`.
+        """
+        operations = unpack_operations(batch)
+        with self._lock:
+            answers, writes = self._model.execute(operations)
+            if writes:
+                try:
+                    self._storage.append(pack_delta(writes), self._model)
+                except StorageError as error:
+                    return _pack([[], str(error)])
+                self._model.apply(writes)
+                self._heard()
+        return _pack([[_answer(op.value is None, answer) for op, answer in zip(operations, answers, strict=True)], None])
+
+    def lines(self) -> Iterator[bytes]:
+        """The store as printStore shows it at this instant, in pieces of some MiB."""
+        with self._lock:
+            writes = self._model.writes()
+        piece: list[bytes] = []
+        size = 0
+        for write in writes:
+            piece += (write.key, b":", write.value, b"\n")
+            size += write.size
+            if size >= PRINT_BYTES:
+                yield b"".join(piece)
+                piece, size = [], 0
+        yield b"".join(piece)
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def link(self, neighbours: Iterable[tuple[int, str]]) -> None:
+        """Have links to these neighbours, at these addresses."""
+        with self._lock:
+            for neighbour, address in neighbours:
+                self._links[neighbour] = _Link(address)
+                self._router.link(neighbour)
+            self._heard()
+
+    def unlink(self, neighbour: int) -> None:
+        """Have no link to it: when this returns, nothing more from there is applied, or answered."""
+        with self._lock:
+            self._links.pop(neighbour, None)
+            self._router.unlink(neighbour)
+            self._hints.discard(neighbour)
+            self._for_gossip.abort(neighbour)
+            self._for_master.abort(neighbour)
+
+    def reachable(self) -> list[int]:
+        """The servers that this one can reach, as far as it knows."""
+        with self._lock:
+            return sorted(self._router.reachable())
+
+    # -- anti-entropy --------------------------------------------------------------------------------------
+
+    def context(self) -> bytes:
+        """What the replica knows of, packed; equal contexts are equal bytes."""
+        with self._lock:
+            return _pack(self._model.context.flat())
+
+    def answer_pull(self, request: bytes) -> bytes | None:
+        """Answer a neighbour's pull; None to anybody else.
+
+        The request is `[server, is it gossip, its digest of link records, pull request]`, the answer
+        `[pull answer, link records that are news to it]`.
+        """
+        neighbour, is_gossip, digest, pull_request = msgpack.unpackb(request, strict_map_key=False)
+        with self._lock:
+            if neighbour not in self._links:
+                return None
+            answer = self._model.answer(pull_request)
+            records = self._router.newer_than(digest)
+            if is_gossip and self._gossips and self._is_behind(pull_request, digest):
+                self._hints.add(neighbour)
+                self._wake.notify()
+        return _pack([answer, records])
+
+    def _is_behind(self, pull_request: list[Any], digest: dict[int, list[int]]) -> bool:
+        return self._router.lacks(digest) or not self._model.knows(pull_request)
+
+    def pull_from(self, neighbours: Iterable[int]) -> tuple[bool, tuple[int, ...], str | None, bytes]:
+        """For stabilize: learn what these neighbours hold, for a fraction of a second at most.
+
+        Returns whether all of it is here, the neighbours that were silent or gone, why the disk refused (if
+        it did), and the context.
+        """
+        deadline = time.monotonic() + STABILIZE_SLICE_SECONDS
+        lost = []
+        done = True
+        refusal = None
+        for neighbour in neighbours:
+            try:
+                done = self._pull(self._for_master, neighbour, is_gossip=False, deadline=deadline) and done
+            except transport.Failure:
+                lost.append(neighbour)
+            except _NotLinked:
+                pass
+            except StorageError as error:
+                refusal = str(error)
+                break
+        return done, tuple(lost), refusal, self.context()
+
+    def _pull(self, neighbours: _Neighbours, neighbour: int, is_gossip: bool, deadline: float) -> bool:
+        """Pull from a neighbour until nothing is missing (True) or the deadline has passed (False).
+
+        Raises Failure, _NotLinked, StorageError; what was learnt until then is kept.
+        """
+        with self._lock:
+            link = self._links.get(neighbour)
+            pull = Pull(self._model)
+        if link is None:
+            raise _NotLinked
+        while not pull.done:
+            if time.monotonic() > deadline:
+                return False
+            with self._lock:
+                request = [self._options.server, is_gossip, self._router.digest(), pull.request()]
+            answer = neighbours.call(neighbour, link, "pull", _pack(request))
+            if answer is None:
+                raise _NotLinked
+            pull_answer, records = msgpack.unpackb(answer)
+            delta = pull.receive(pull_answer)
+            writes, context = unpack_delta(delta)
+            with self._lock:
+                if self._links.get(neighbour) is not link:
+                    raise _NotLinked
+                news = self._router.merge(records)
+                if self._model.is_news(writes, context):
+                    self._storage.append(delta, self._model)
+                    self._model.apply(writes, context)
+                    news = True
+                if news:
+                    self._heard()
+        return True
+
+    # -- gossip --------------------------------------------------------------------------------------------
+
+    def _heard(self) -> None:
+        """Something new has reached the replica. The lock is held."""
+        if self._options.fsync == "interval":
+            self._to_sync.set()
+        if self._gossips:
+            if self._rumour.silent:
+                self._wake.notify()
+            self._rumour.heard(time.monotonic())
+
+    def _gossip_forever(self) -> None:
+        while True:
+            for neighbour in sorted(self._wait_for_partners()):
+                try:
+                    self._pull(self._for_gossip, neighbour, is_gossip=True, deadline=float("inf"))
+                except (transport.Failure, transport.RemoteError, StorageError, _NotLinked):
+                    with self._lock:  # try again after an interval, as long as there is the link
+                        if neighbour in self._links:
+                            self._heard()
+
+    def _wait_for_partners(self) -> set[int]:
+        """Wait until there is somebody to exchange updates with: who has news for us, or all, once ours are due."""
+        with self._wake:
+            while True:
+                due = self._rumour.due()
+                now = time.monotonic()
+                if due is not None and due <= now:
+                    self._rumour.told()
+                    partners = set(self._links)
+                elif self._hints:
+                    partners = self._hints
+                else:
+                    self._wake.wait(None if due is None else due - now)
+                    continue
+                self._hints = set()
+                return partners
+
+    def _sync_forever(self) -> None:
+        while True:
+            self._to_sync.wait()
+            self._to_sync.clear()
+            time.sleep(1.0)  # the policy's interval, not a wait for anything
+            try:
+                self._storage.sync()
+            except StorageError:
+                self._to_sync.set()
+
+
+class _Service(transport.Service):
+    """What a server offers on each of its connections."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._lines: Iterator[bytes] = iter(())
+
+    # to the master
+
+    def exposed_state(self, wait: float) -> tuple[Any, ...]:
+        return self._server.state(wait)
+
+    def exposed_link(self, neighbours: tuple[tuple[int, str], ...]) -> None:
+        self._server.link(neighbours)
+
+    def exposed_unlink(self, neighbour: int) -> None:
+        self._server.unlink(neighbour)
+
+    def exposed_reachable(self) -> tuple[int, ...]:
+        return tuple(self._server.reachable())
+
+    def exposed_context(self) -> bytes:
+        return self._server.context()
+
+    def exposed_pull_from(self, neighbours: tuple[int, ...]) -> tuple[bool, tuple[int, ...], str | None, bytes]:
+        return self._server.pull_from(neighbours)
+
+    def exposed_print_store(self) -> bytes:
+        """The first piece of the store at this instant; `exposed_print_more` has the others."""
+        self._lines = self._server.lines()
+        return self.exposed_print_more()
+
+    def exposed_print_more(self) -> bytes:
+        """The next piece, empty behind the last."""
+        return next(self._lines, b"")
+
+    # to clients
+
+    def exposed_execute(self, batch: bytes) -> bytes:
+        return self._server.execute(batch)
+
+    # to neighbours
+
+    def exposed_pull(self, request: bytes) -> bytes | None:
+        return self._server.answer_pull(request)
+
+
+def _answer(is_get: bool, answer: Write | Missing) -> Any:
+    if isinstance(answer, Missing):
+        return answer.value
+    timestamp, ((server, life), counter), clock = answer.version
+    dot = [server, life, counter]
+    return [answer.value, timestamp, dot, clock.flat()] if is_get else dot
+
+
+def _pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
+def main(listener: socket.socket, tether: socket.socket, options: Options) -> None:
+    """Serve until the watchdog, at the other end of *tether*, is gone."""
+    server = Server(options)
+    threading.Thread(
+        target=transport.accept_forever, args=(listener, lambda: _Service(server)), daemon=True
+    ).start()
+    threading.Thread(target=server.recover, daemon=True).start()
+    tether.recv(1)
+    os._exit(0)

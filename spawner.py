@@ -1,0 +1,169 @@
+"""The process that starts all others: it has everything imported, and forks.
+
+May live here: forking, and what a forked process must do first. May not: what the processes then do.
+
+Starting Python and importing RPyC takes far longer than a fork. So the master forks this process first of all,
+before it opens anything; it imports what every role needs, and then forks watchdogs and clients when the master
+asks. (A watchdog forks its server itself, to be its parent.) A forked process keeps no descriptor of its parent's
+but those that it is given: while it held a copy of a socket, nobody would see that connection end.
+
+All of them are one process group in a session of their own. So a Ctrl-C at the terminal reaches the master alone;
+and when the master is gone, however it went, the spawner sees its connection end and kills the whole group,
+whatever state its members are in. Each holds the write end of one pipe: when the master reads its end, all
+of them are gone.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+import transport
+
+__all__ = ["Spawner", "fork"]
+
+
+def fork(title: str, keep: Iterable[int], main: Callable[[], object]) -> int:
+    """Fork a process that runs *main* and ends; returns its id.
+
+    It is shown as *title* by ps, and holds the descriptors *keep* and no others. Its standard streams are
+    /dev/null: what it has to say, it says by RPyC. (DAADKVS_DEBUG, for working on Daadkvs itself, leaves it
+    the standard error.)
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        _forget_parent(title, keep)
+        main()
+        status = 0
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    except BaseException:
+        if "DAADKVS_DEBUG" in os.environ:
+            sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _forget_parent(title: str, keep: Iterable[int]) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+        signal.signal(signum, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1) if "DAADKVS_DEBUG" in os.environ else (0, 1, 2):
+        os.dup2(null, standard)
+    bounds = [2, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        os.closerange(low + 1, high)
+    _set_title(title)
+
+
+def _set_title(title: str) -> None:
+    import setproctitle  # not at the top: the master, which must start fast, has no use for it
+
+    setproctitle.setproctitle(title)
+
+
+class _Service(transport.Service):
+    """What the master asks the spawner for."""
+
+    def __init__(self, run_directory: str, alive: int) -> None:
+        self._run_directory = run_directory
+        self._alive = alive
+
+    def exposed_start(self, role: str, ident: int, address: str) -> int:
+        """Start the "watchdog" of a server or a "client", listening at *address*; returns its process id."""
+        import client
+        import watchdog
+
+        mains = {"watchdog": watchdog.main, "client": client.main}
+        listener = transport.listen(address)
+        try:
+            return fork(
+                f"daadkvs {role} {ident} ({self._run_directory})",
+                (listener.fileno(), self._alive),
+                lambda: mains[role](listener, ident, self._run_directory, self._alive),
+            )
+        finally:
+            listener.close()
+
+    def exposed_kill(self, pid: int) -> None:
+        """Kill a process that `exposed_start` started, and return once it is gone."""
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    def exposed_kill_server(self, pid: int) -> None:
+        """Kill a server whose watchdog doesn't answer: its unreaped child, so the id is still its own."""
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def _main(sock: socket.socket, run_directory: str, alive: int) -> None:
+    import client  # noqa: F401 - loaded here once, for all that are forked from here
+    import server  # noqa: F401
+    import watchdog  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    fd, on_readable = transport.serve_polled(sock, _Service(run_directory, alive))
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    try:
+        while True:
+            poller.poll()
+            on_readable()
+    finally:  # the master is gone, or this process is broken
+        os.killpg(0, signal.SIGKILL)
+
+
+class Spawner:
+    """The master's end."""
+
+    def __init__(self, run_directory: str, timeout: float) -> None:
+        """Fork the spawner. To be called while the process has one thread and little open."""
+        ours, theirs = socket.socketpair()
+        self._gone, alive = os.pipe()
+
+        def main() -> None:
+            os.setsid()
+            _main(theirs, run_directory, alive)
+
+        self._pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main)
+        theirs.close()
+        os.close(alive)
+        self._remote = transport.Remote(ours, timeout)
+
+    def start(self, role: str, ident: int, address: str) -> int:
+        """Start the "watchdog" of a server or a "client"; returns its process id. Raises Failure."""
+        return int(self._remote.call("start", role, ident, address))
+
+    def kill(self, pid: int) -> None:
+        """Kill a process that `start` started, and return once it is gone. Raises Failure."""
+        self._remote.call("kill", pid)
+
+    def kill_server(self, pid: int) -> None:
+        """Kill a server whose watchdog doesn't answer. Raises Failure."""
+        self._remote.call("kill_server", pid)
+
+    def end(self, patience: float) -> bool:
+        """Kill every process that came from here; returns whether all are gone within *patience* seconds."""
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except ProcessLookupError:  # not its own group yet
+            os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        poller = select.poll()
+        poller.register(self._gone, select.POLLIN)
+        gone = bool(poller.poll(patience * 1000))
+        self._remote.close()
+        os.close(self._gone)
+        return gone

@@ -1,0 +1,569 @@
+"""What is on disk: one replica's log and snapshot, and the data directory that they stand in.
+
+May live here: files, their formats, locks on them. May not: what the records mean (model.py), sockets, threads.
+
+The files of one server
+-----------------------
+    server-ID/lock              locked for as long as a server process uses the folder
+    server-ID/snapshot.G        all that stood when log.G was begun (or a little later); none where G is 0
+    server-ID/log.G             what came after that, in the order in which it came
+    server-ID/snapshot.G.part   a snapshot that is being written
+    server-ID/NAME.damaged-S    a file in which damage was found, set aside by the start with stamp S
+
+G, the *generation*, counts from 0. Each file is a sequence of records:
+
+    | field          | bytes | what                                                              |
+    |----------------|-------|-------------------------------------------------------------------|
+    | magic          | 4     | 9B 'D' 'k' 'r'                                                    |
+    | length         | 4     | of the payload, little endian                                     |
+    | payload check  | 4     | CRC-32 of the payload                                             |
+    | header check   | 4     | CRC-32 of the record's offset in the file (8 bytes), magic,       |
+    |                |       | length and payload check: so a value that holds a copy of a       |
+    |                |       | record is never taken for one                                     |
+    | payload        | length| one byte for the kind, and the body                               |
+
+    | kind | body                                                                                 |
+    |------|--------------------------------------------------------------------------------------|
+    | 'H'  | first in each file: msgpack ["daadkvs log" or "daadkvs snapshot", format, generation]|
+    | 'D'  | a delta, as model.py packs it: [writes, context or nil]; one for all that was        |
+    |      | acknowledged together                                                                |
+    | 'E'  | last in a snapshot: its number of deltas, msgpack                                    |
+
+Compaction
+----------
+When the files have outgrown the live data, log.G+1 is begun, and snapshot.G+1 is written beside it, a few
+keys with each append, so that nobody ever waits for a whole one. The snapshot is *fuzzy*: a key written to
+meanwhile may be in it with its newer write. That does no harm, since deltas may be applied twice and in any
+order; and the context at its end is the one that held when it was begun. Once complete it is renamed, and the
+older generation is deleted. (Compare Bitcask's merge, and the fuzzy checkpoints of ARIES.)
+
+Recovery
+--------
+The newest snapshot is read, then all logs from its generation on. In case of
+
+- a log that ends in the middle of its last record: that record was never acknowledged. It is cut off.
+- a record whose checks fail, in its header or its payload; a missing file of a generation; a snapshot without
+  its end; a torn record anywhere but at the end of the last log: *damage*. It is reported with file and offset.
+  All records that can still be made out, also behind it, are kept. But the contexts among them may speak of
+  writes that are lost, so none is believed: the replica then knows of just what was readable, and its peers
+  send it the rest again. The damaged file is renamed, and a new generation is begun.
+- a folder that is empty: the replica starts with nothing, and learns everything from its peers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import re
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgpack
+
+__all__ = ["DataDirectory", "FSYNC_POLICIES", "Recovery", "Source", "Storage", "StorageError"]
+
+FSYNC_POLICIES = ("always", "interval", "never")
+"""always: before each acknowledgement; interval: once a second; never: when the system sees fit."""
+
+FORMAT = 1
+MAGIC = b"\x9bDkr"
+HEADER = struct.Struct("<4sIII")
+_OFFSET = struct.Struct("<Q")
+
+SLACK_BYTES = 512 << 10
+"""How much the files may exceed one and a half times the live data before a compaction starts."""
+SNAPSHOT_PACE = 8
+"""How many bytes of a snapshot are written for each byte that is appended meanwhile."""
+SNAPSHOT_STEP_BYTES = 4 << 10
+"""What is written at least with each append while a snapshot is under way."""
+SNAPSHOT_RECORD_BYTES = 1 << 20
+"""About the size of a record in a snapshot that is written in one go."""
+
+
+class StorageError(Exception):
+    """The disk refused; the text names the file and the reason. Nothing was stored."""
+
+
+class Source(Protocol):
+    """Where a snapshot's content comes from: the model."""
+
+    live_bytes: int
+
+    def keys(self) -> list[bytes]:
+        """All keys that have a value."""
+
+    def size_of(self, key: bytes) -> int:
+        """About what the standing write of *key* takes in the log, in bytes."""
+
+    def delta_of(self, keys: list[bytes]) -> bytes:
+        """A delta with the standing writes of *keys*."""
+
+    def context_delta(self) -> bytes:
+        """A delta with the context alone."""
+
+
+class Recovery(NamedTuple):
+    """What was found on disk."""
+
+    deltas: Iterator[bytes]
+    """To be applied in this order, before `Storage.start`."""
+    damages: list[str]
+    """One line for each damage: the file, the offset, what is wrong. If there is any, trust no context."""
+
+
+def _pack_record(offset: int, kind: bytes, body: bytes) -> bytes:
+    payload_check = zlib.crc32(body, zlib.crc32(kind))
+    length = len(body) + 1
+    return HEADER.pack(MAGIC, length, payload_check, _header_check(offset, length, payload_check)) + kind + body
+
+
+def _header_check(offset: int, length: int, payload_check: int) -> int:
+    return zlib.crc32(_OFFSET.pack(offset) + HEADER.pack(MAGIC, length, payload_check, 0)[:12])
+
+
+class _Scan:
+    """What one file holds: where its good records are, and what is wrong with it."""
+
+    def __init__(self, path: Path, last: bool) -> None:
+        """*last*: whether a record cut off by the end of the file is a torn write, not damage."""
+        self.path = path
+        self.records: list[tuple[bytes, int, int]] = []  # kind, start and end of the body
+        self.damages: list[str] = []
+        self.torn_at: int | None = None
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        self._walk(size, last)
+        if path.name.startswith("snapshot") and not self._is_whole_snapshot():
+            self._damage(size, "the snapshot has no valid end")
+
+    def _walk(self, size: int, last: bool) -> None:
+        offset = 0
+        while offset < size:
+            length = self._length_at(offset, size)
+            if length is None:
+                if size - offset < HEADER.size and last:
+                    self.torn_at = offset
+                    return
+                self._damage(offset, "no valid record header")
+                following = self._next_header(offset + 1, size)
+                if following is None:
+                    return
+                offset = following
+                continue
+            start, end = offset + HEADER.size, offset + HEADER.size + length
+            if end > size:
+                if last:
+                    self.torn_at = offset
+                else:
+                    self._damage(offset, "the file ends in the middle of a record")
+                return
+            payload_check = HEADER.unpack_from(self._data, offset)[2]
+            with memoryview(self._data) as view, view[start:end] as payload:
+                if zlib.crc32(payload) == payload_check:
+                    self.records.append((bytes(payload[:1]), start + 1, end))
+                else:
+                    self._damage(offset, "the record's checksum is wrong")
+            offset = end
+
+    def _length_at(self, offset: int, size: int) -> int | None:
+        """The payload's length by the header at *offset*; None if there is no valid header."""
+        if size - offset < HEADER.size:
+            return None
+        magic, length, payload_check, check = HEADER.unpack_from(self._data, offset)
+        valid = magic == MAGIC and length > 0 and check == _header_check(offset, length, payload_check)
+        return int(length) if valid else None
+
+    def _next_header(self, offset: int, size: int) -> int | None:
+        while (offset := self._data.find(MAGIC, offset)) >= 0:
+            if self._length_at(offset, size) is not None:
+                return offset
+            offset += 1
+        return None
+
+    def _damage(self, offset: int, what: str) -> None:
+        self.damages.append(f"{self.path}: offset {offset}: {what}")
+
+    def _is_whole_snapshot(self) -> bool:
+        if not self.records or self.records[-1][0] != b"E":
+            return False
+        deltas = sum(kind == b"D" for kind, _, _ in self.records)
+        return bool(msgpack.unpackb(self._body(*self.records[-1][1:])) == deltas)
+
+    def _body(self, start: int, end: int) -> bytes:
+        return self._data[start:end]
+
+    def deltas(self) -> Iterator[bytes]:
+        for kind, start, end in self.records:
+            if kind == b"D":
+                yield self._body(start, end)
+
+
+class _RecordFile:
+    """A file that records are appended to. A failed append leaves nothing behind."""
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path = path
+        self.size = size
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._dirty_tail = os.fstat(self._fd).st_size > size
+
+    def append(self, kind: bytes, body: bytes, sync: bool = False) -> None:
+        """Raises StorageError; then the file is as it was, or will be before it is written to again."""
+        record = _pack_record(self.size, kind, body)
+        try:
+            if self._dirty_tail:
+                os.ftruncate(self._fd, self.size)
+            self._dirty_tail = True
+            done = 0
+            with memoryview(record) as view:
+                while done < len(record):
+                    done += os.pwrite(self._fd, view[done:], self.size + done)
+            if sync:
+                os.fsync(self._fd)
+        except OSError as error:
+            try:
+                os.ftruncate(self._fd, self.size)
+                self._dirty_tail = False
+            except OSError:
+                pass  # the next append tries again first
+            raise StorageError(f"{self.path}: {error.strerror}") from error
+        self._dirty_tail = False
+        self.size += len(record)
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class _SnapshotInProgress:
+    """A snapshot that is written step by step."""
+
+    def __init__(self, folder: Path, generation: int, source: Source) -> None:
+        self._source = source
+        self._keys = source.keys()
+        self._next = 0
+        self._deltas = 0
+        self._context = source.context_delta()
+        self.generation = generation
+        self.final_path = folder / f"snapshot.{generation}"
+        part = folder / f"snapshot.{generation}.part"
+        part.unlink(missing_ok=True)
+        self.file = _RecordFile(part)
+        self.file.append(b"H", _file_header("snapshot", generation))
+
+    def step(self, budget: int) -> bool:
+        """Write about *budget* bytes more; returns whether all has been written."""
+        while budget > 0 and self._next < len(self._keys):
+            size, first = 0, self._next
+            while self._next < len(self._keys) and size < min(budget, SNAPSHOT_RECORD_BYTES):
+                size += self._source.size_of(self._keys[self._next])
+                self._next += 1
+            self._append(self._source.delta_of(self._keys[first : self._next]))
+            budget -= size
+        return self._next == len(self._keys)
+
+    def _append(self, delta: bytes) -> None:
+        self.file.append(b"D", delta)
+        self._deltas += 1
+
+    def finish(self, sync: bool) -> None:
+        """Write the context and the end, and give the file its name."""
+        self._append(self._context)
+        self.file.append(b"E", msgpack.packb(self._deltas), sync)
+        self.file.close()
+        self.file.path.rename(self.final_path)
+        if sync:
+            _sync_folder(self.final_path.parent)
+
+    def abandon(self) -> None:
+        """Remove what has been written."""
+        self.file.close()
+        self.file.path.unlink(missing_ok=True)
+
+
+class Storage:
+    """One server's folder. Not safe to use from two threads at once, but for `sync`."""
+
+    def __init__(self, folder: Path, stamp: int, fsync: str = "never", lock_wait: float = 0.0) -> None:
+        """Make the folder if need be, and lock it.
+
+        *stamp* is the incarnation, which goes into the names of files that are set aside. Waits up to
+        *lock_wait* seconds for a process that still holds the folder. Raises StorageError.
+        """
+        self._folder = folder
+        self._stamp = stamp
+        self._fsync = fsync
+        self._generation = 0
+        self._damaged: list[Path] = []
+        self._older: list[Path] = []
+        self._log: _RecordFile
+        self._log_size_known = 0
+        self._snapshot: _SnapshotInProgress | None = None
+        self._resting_bytes = 0  # in files other than the open log and the snapshot in progress
+        self._retry_at = 0
+        self.unsynced = False
+        """Whether something was appended since the last `sync`."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = Lock(folder / "lock")
+            if not self._lock.acquire(lock_wait):
+                raise StorageError(f"{folder}: in use by another process")
+        except OSError as error:
+            raise StorageError(f"{error.filename or folder}: {error.strerror}") from error
+
+    # -- recovery ------------------------------------------------------------------------------------------
+
+    def recover(self) -> Recovery:
+        """Read what there is. Raises StorageError where that can't be done at all."""
+        try:
+            return self._recover()
+        except OSError as error:
+            raise StorageError(f"{error.filename or self._folder}: {error.strerror}") from error
+
+    def _recover(self) -> Recovery:
+        snapshots, logs, older = self._files()
+        base = max(snapshots, default=0)
+        newest = max(logs, default=base)
+        self._generation = max(base, newest)
+        scans = []
+        damages = []
+        if snapshots:
+            scans.append(_Scan(snapshots[base], last=False))
+        for generation in range(base, newest + 1) if snapshots or logs else ():
+            if generation in logs:
+                scans.append(_Scan(logs[generation], last=generation == newest))
+            else:
+                damages.append(f"{self._folder}: log.{generation} is missing")
+        if not snapshots and logs and 0 not in logs:
+            damages.append(f"{self._folder}: snapshot.{min(logs)} is missing")
+        damages += [damage for scan in scans for damage in scan.damages]
+        if damages:  # then what an interrupted compaction left behind may still be of use
+            scans += [_Scan(path, last=False) for path in older]
+        self._damaged = [scan.path for scan in scans if scan.damages and not scan.path.name.endswith(".part")]
+        self._older = [path for path in older if path not in self._damaged]
+        if damages:
+            self._older += [scan.path for scan in scans if scan.path not in self._damaged + self._older]
+            self._log_size_known = -1
+        elif logs:
+            scan = scans[-1]
+            size = scan.path.stat().st_size
+            self._log_size_known = size if scan.torn_at is None else scan.torn_at
+            self._resting_bytes = sum(other.path.stat().st_size for other in scans[:-1])
+        return Recovery((delta for scan in scans for delta in scan.deltas()), damages)
+
+    def _files(self) -> tuple[dict[int, Path], dict[int, Path], list[Path]]:
+        """Snapshots and logs by generation, and the files that the newest snapshot has made superfluous."""
+        snapshots: dict[int, Path] = {}
+        logs: dict[int, Path] = {}
+        older: list[Path] = []
+        for path in sorted(self._folder.iterdir()):
+            match = re.fullmatch(r"(snapshot|log)\.(\d+)(\.part)?", path.name)
+            if match is None:
+                continue
+            if match[3]:
+                older.append(path)
+            else:
+                (snapshots if match[1] == "snapshot" else logs)[int(match[2])] = path
+        newest = max(snapshots, default=0)
+        for files in (snapshots, logs):
+            for generation in [generation for generation in files if generation < newest]:
+                older.append(files.pop(generation))
+        return snapshots, logs, older
+
+    def start(self, source: Source) -> None:
+        """Be ready for appends, once all that was recovered is in *source*. Raises StorageError."""
+        try:
+            if self._log_size_known < 0:
+                self._start_anew(source)
+            else:
+                self._log = _RecordFile(self._folder / f"log.{self._generation}", self._log_size_known)
+                if self._log.size == 0:
+                    self._log.append(b"H", _file_header("log", self._generation))
+                self._remove_older()
+        except OSError as error:
+            raise StorageError(f"{error.filename or self._folder}: {error.strerror}") from error
+
+    def _start_anew(self, source: Source) -> None:
+        """Write all of *source* as a new generation, and set aside what was damaged."""
+        self._begin_log(self._generation + 1)
+        snapshot = _SnapshotInProgress(self._folder, self._generation, source)
+        snapshot.step(source.live_bytes + 1)
+        snapshot.finish(self._fsync != "never")
+        self._resting_bytes = snapshot.file.size
+        self._remove_older()
+        for path in self._damaged:
+            path.rename(path.with_name(f"{path.name}.damaged-{self._stamp}"))
+
+    def _remove_older(self) -> None:
+        for path in self._older:
+            if path.name.endswith(".part") or not _Scan(path, last=True).damages:
+                path.unlink(missing_ok=True)
+            else:
+                path.rename(path.with_name(f"{path.name}.damaged-{self._stamp}"))
+        self._older = []
+
+    # -- appending -----------------------------------------------------------------------------------------
+
+    def append(self, delta: bytes, source: Source) -> None:
+        """Add a delta to the log; when this returns, it survives the end of this process.
+
+        With fsync "always", it survives the loss of the machine as well. *source* feeds a compaction where
+        one is due. Raises StorageError; then nothing was added.
+        """
+        before = self._log.size
+        self._log.append(b"D", delta, self._fsync == "always")
+        self.unsynced = True
+        try:
+            self._compact(source, self._log.size - before)
+        except (StorageError, OSError):  # no room for a snapshot: go on with the log, try again later
+            if self._snapshot is not None:
+                self._snapshot.abandon()
+                self._snapshot = None
+            self._retry_at = self._total_bytes() + SLACK_BYTES
+
+    def _total_bytes(self) -> int:
+        return self._resting_bytes + self._log.size
+
+    def _compact(self, source: Source, appended: int) -> None:
+        if self._snapshot is None:
+            total = self._total_bytes()
+            if total < max(source.live_bytes * 3 // 2 + SLACK_BYTES, self._retry_at):
+                return
+            self._resting_bytes = total
+            self._begin_log(self._generation + 1)
+            self._snapshot = _SnapshotInProgress(self._folder, self._generation, source)
+        if self._snapshot.step(SNAPSHOT_PACE * appended + SNAPSHOT_STEP_BYTES):
+            self._snapshot.finish(self._fsync != "never")
+            self._resting_bytes, self._snapshot, self._retry_at = self._snapshot.file.size, None, 0
+            for path in self._outdated():
+                path.unlink(missing_ok=True)
+
+    def _begin_log(self, generation: int) -> None:
+        log = _RecordFile(self._folder / f"log.{generation}")
+        log.append(b"H", _file_header("log", generation), self._fsync != "never")
+        if hasattr(self, "_log"):
+            if self._fsync != "never":
+                self._log.sync()
+            self._log.close()
+        self._log, self._generation = log, generation
+
+    def _outdated(self) -> list[Path]:
+        _, _, older = self._files()
+        return older
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk itself. Blocks. Raises StorageError."""
+        self.unsynced = False
+        try:
+            self._log.sync()
+        except OSError as error:
+            self.unsynced = True
+            raise StorageError(f"{self._log.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the files and let go of the folder."""
+        if self._snapshot is not None:
+            self._snapshot.file.close()
+        if hasattr(self, "_log"):
+            self._log.close()
+        self._lock.release()
+
+
+def _file_header(what: str, generation: int) -> bytes:
+    packed: bytes = msgpack.packb([f"daadkvs {what}", FORMAT, generation])
+    return packed
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Lock:
+    """A lock on a file that ends with the process at the latest.
+
+    A POSIX record lock: unlike flock's, it doesn't pass to forked children, so it never outlives its holder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError where the file can't be opened or made."""
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def acquire(self, wait: float = 0.0) -> bool:
+        """Take the lock; returns whether that worked within *wait* seconds."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except (BlockingIOError, PermissionError):
+            pass
+        if not wait:
+            return False
+        taken = threading.Event()
+
+        def block() -> None:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+            taken.set()
+
+        threading.Thread(target=block, daemon=True).start()
+        return taken.wait(wait)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        os.close(self._fd)
+
+
+class DataDirectory:
+    """The folder that --data-dir names: one master's at a time.
+
+        DIR/lock          locked for as long as the master runs
+        DIR/clock         a decimal number: all timestamps so far are below it (see clock.py)
+        DIR/server-ID/    as described above
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder if need be, and lock it. Raises StorageError."""
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = Lock(path / "lock")
+            if not self._lock.acquire():
+                raise StorageError(f"{path}: in use by another master")
+        except OSError as error:
+            raise StorageError(f"{error.filename or path}: {error.strerror}") from error
+
+    def read_clock(self) -> int:
+        """The reserved bound, 0 where there is none. Raises StorageError where it can't be read."""
+        file = self.path / "clock"
+        try:
+            return int(file.read_text("ascii"))
+        except FileNotFoundError:
+            return 0
+        except ValueError as error:
+            raise StorageError(f"{file}: not a number") from error
+        except OSError as error:
+            raise StorageError(f"{file}: {error.strerror}") from error
+
+    def write_clock(self, bound: int) -> None:
+        """Reserve all timestamps up to *bound*: on the disk itself when this returns. Raises StorageError."""
+        file = self.path / "clock"
+        new = self.path / "clock.new"
+        try:
+            with new.open("w", encoding="ascii") as stream:
+                stream.write(f"{bound}\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            new.replace(file)
+            _sync_folder(self.path)
+        except OSError as error:
+            raise StorageError(f"{file}: {error.strerror}") from error

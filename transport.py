@@ -1,0 +1,404 @@
+"""RPyC over Unix sockets: addresses, serving, connecting, time limits.
+
+May live here: everything that knows of sockets and of RPyC's inside. Nobody else needs to.
+May not: what is said over the connections.
+
+Theory of operation
+-------------------
+An *address* is an opaque string, made by `new_address` and understood only here.
+
+`accept_forever` gives each connection a thread of its own, which carries out one call after another. `Remote` is
+the calling end. A connection belongs to one thread at each end: RPyC lets threads share one, but they can then
+miss each other's replies. Nobody calls back over a connection that is being served.
+
+Only bytes, numbers, strings, None and tuples of these cross a connection: they travel by value. Everything of
+variable shape is packed with msgpack by the caller.
+
+RPyC waits without limit in the middle of a message, and copies large ones quadratically; so the stream below it is
+ours. It never waits for a peer that takes or sends no byte for `STALL_SECONDS`, and refuses absurd lengths. Of
+RPyC's requests only those are answered that calling an exposed method takes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import rpyc
+from rpyc.core import consts
+from rpyc.core.stream import Stream
+
+__all__ = [
+    "Failure",
+    "Interrupted",
+    "Pending",
+    "Remote",
+    "RemoteError",
+    "Service",
+    "Silent",
+    "Unreachable",
+    "accept_forever",
+    "accept_only",
+    "interrupt_by",
+    "interrupt_taken",
+    "listen",
+    "new_address",
+    "serve",
+    "serve_polled",
+]
+
+STALL_SECONDS = 10.0
+"""How long a peer may neither take nor send a byte in the middle of a message."""
+
+MAX_MESSAGE = 80 << 20
+"""The longest message in bytes: the largest value, and room to spare."""
+
+RECEIVE_BYTES = 256 << 10
+
+
+class Failure(Exception):
+    """A call that has no answer: the connection ended while it was under way, so it may have been carried out."""
+
+
+class Unreachable(Failure):
+    """No connection could be made, so nothing was carried out."""
+
+
+class Silent(Failure):
+    """No answer within the time limit; the other side may still carry the call out."""
+
+
+class RemoteError(Exception):
+    """The other side failed in a way that it should not have; the text says how."""
+
+
+class Interrupted(Exception):
+    """Waiting was given up, by a byte on the descriptor given to `interrupt_by`."""
+
+
+_interrupt_fd: int | None = None
+
+
+def interrupt_by(fd: int) -> None:
+    """Have all connections made from now on raise Interrupted while *fd* is readable, instead of waiting."""
+    global _interrupt_fd
+    _interrupt_fd = fd
+
+
+def interrupt_taken() -> None:
+    """Let waiting go on after Interrupted."""
+    if _interrupt_fd is not None:
+        os.read(_interrupt_fd, 4096)
+
+
+class _SocketStream(Stream):  # type: ignore[misc]
+    """RPyC's view of a socket: buffered, and never stuck in the middle of a message."""
+
+    MAX_IO_CHUNK = 64 << 10  # above this RPyC writes a message in pieces
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock: socket.socket | None = sock
+        self._buffer = bytearray()
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
+        if _interrupt_fd is not None:
+            self._readable.register(_interrupt_fd, select.POLLIN)
+        self._writable: select.poll | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._sock is None
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self.shutdown()
+            self._sock.close()
+            self._sock = None
+
+    def shutdown(self) -> None:
+        """End the connection under whoever waits on it; may be called from any thread."""
+        sock = self._sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the peer was faster
+
+    def fileno(self) -> int:
+        return self._open().fileno()
+
+    def _open(self) -> socket.socket:
+        if self._sock is None:
+            raise EOFError("the connection is closed")
+        return self._sock
+
+    def poll(self, timeout: Any) -> bool:
+        """RPyC's interface: wait for data, at most until its timeout object runs out."""
+        left = timeout.timeleft() if hasattr(timeout, "timeleft") else timeout
+        return self.wait_readable(left)
+
+    def wait_readable(self, seconds: float | None) -> bool:
+        """Wait for data; returns whether there is some. Raises Interrupted."""
+        if self._buffer:
+            return True
+        self._open()
+        events = self._readable.poll(None if seconds is None else max(0.0, seconds) * 1000)
+        if _interrupt_fd is not None and any(fd == _interrupt_fd for fd, _ in events):
+            raise Interrupted
+        return bool(events)
+
+    def read(self, count: int) -> bytes:
+        if count > MAX_MESSAGE:
+            self._fail("a message of absurd length")
+        buffer = self._buffer
+        while len(buffer) < count:
+            try:
+                data = self._open().recv(max(RECEIVE_BYTES, min(count - len(buffer), 4 << 20)))
+            except BlockingIOError:
+                if not self._readable.poll(STALL_SECONDS * 1000):
+                    self._fail("silence in the middle of a message")
+                continue
+            except OSError as error:
+                self._fail(str(error))
+            if not data:
+                self._fail("connection closed by peer")
+            buffer += data
+        if len(buffer) == count:
+            self._buffer = bytearray()
+            return bytes(buffer)
+        with memoryview(buffer) as view:
+            head = bytes(view[:count])
+        del buffer[:count]
+        return head
+
+    def write(self, data: bytes) -> None:
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                try:
+                    done += self._open().send(view[done:])
+                except BlockingIOError:
+                    self._wait_writable()
+                except OSError as error:
+                    self._fail(str(error))
+
+    def _wait_writable(self) -> None:
+        if self._writable is None:
+            self._writable = select.poll()
+            self._writable.register(self._open(), select.POLLOUT)
+        if not self._writable.poll(STALL_SECONDS * 1000):
+            self._fail("the peer takes no data")
+
+    def _fail(self, why: str) -> NoReturn:
+        self.close()
+        raise EOFError(why)
+
+
+_ANSWERED = (
+    consts.HANDLE_CALL,
+    consts.HANDLE_CLOSE,
+    consts.HANDLE_DEL,
+    consts.HANDLE_GETATTR,
+    consts.HANDLE_GETROOT,
+    consts.HANDLE_INSPECT,
+    consts.HANDLE_PING,
+)
+
+
+class _Connection(rpyc.Connection):  # type: ignore[misc]
+    """An RPyC connection that answers only what calling exposed methods takes."""
+
+    @classmethod
+    def _request_handlers(cls) -> dict[int, Callable[..., Any]]:
+        handlers = super()._request_handlers()
+        return {request: handlers[request] for request in _ANSWERED}
+
+
+class Service(rpyc.Service):  # type: ignore[misc]
+    """What one side of a connection offers: its methods named exposed_…"""
+
+    _protocol = _Connection
+
+
+def _connection(sock: socket.socket, service: rpyc.Service, timeout: float | None) -> tuple[Any, _SocketStream]:
+    stream = _SocketStream(sock)
+    config = {
+        "allow_safe_attrs": False,
+        "include_local_traceback": False,
+        "include_local_version": False,
+        "close_catchall": True,
+        "sync_request_timeout": timeout,
+    }
+    return service._connect(rpyc.Channel(stream, compress=False), config), stream
+
+
+# -- serving -----------------------------------------------------------------------------------------------
+
+
+def new_address(directory: str, name: str) -> str:
+    """An address in *directory*, which only this user may enter. Raises ValueError if the path is too long."""
+    path = os.path.join(directory, name)
+    if len(os.fsencode(path)) > 107:
+        raise ValueError(f"too long for a Unix socket's path: {path}")
+    return f"unix:{path}"
+
+
+def listen(address: str) -> socket.socket:
+    """A listener at *address*; connections are queued from now on. Raises OSError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(address.removeprefix("unix:"))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def accept_forever(listener: socket.socket, make_service: Callable[[], Service]) -> NoReturn:
+    """Serve each connection in a daemon thread, with a service of its own."""
+    while True:
+        sock, _ = listener.accept()
+        threading.Thread(target=serve, args=(sock, make_service()), daemon=True).start()
+
+
+def accept_only(listener: socket.socket) -> socket.socket:
+    """Wait for the first connection, and take no more: the address is gone when this returns."""
+    sock, _ = listener.accept()
+    os.unlink(listener.getsockname())
+    listener.close()
+    return sock
+
+
+def serve(sock: socket.socket, service: Service) -> None:
+    """Carry out the calls that come over *sock*, one after another, until it is closed."""
+    try:
+        connection, _ = _connection(sock, service, timeout=STALL_SECONDS)
+        connection.serve_all()
+    except (EOFError, OSError, ValueError, TypeError, KeyError):
+        pass  # whoever sends what is no RPyC loses the connection
+
+
+def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[], None]]:
+    """Serve from a loop of the caller's: (the descriptor to wait on, what to call when it is readable).
+
+    The function raises EOFError once the connection has ended.
+    """
+    connection, stream = _connection(sock, service, timeout=STALL_SECONDS)
+
+    def on_readable() -> None:
+        while stream.wait_readable(0):
+            connection.serve(0)
+
+    return stream.fileno(), on_readable
+
+
+# -- calling -----------------------------------------------------------------------------------------------
+
+
+class Pending:
+    """A call under way."""
+
+    def __init__(self, remote: Remote, result: Any) -> None:
+        self._remote = remote
+        self._result = result
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """The answer. Blocks at most *timeout* seconds, the remote's own limit where that is None.
+
+        Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again.
+        """
+        return self._remote._wait(self._result, timeout)
+
+
+class Remote:
+    """The calling end of a connection; for one thread only, but for `abort`.
+
+    A remote that has raised a Failure other than Silent is closed for good.
+    """
+
+    def __init__(self, address: str | socket.socket, timeout: float) -> None:
+        """Connect to *address*, or take a connected socket. *timeout*: for each call, in seconds.
+
+        Raises Unreachable.
+        """
+        self.timeout = timeout
+        self._functions: dict[str, Any] = {}
+        if isinstance(address, str):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.settimeout(timeout)
+            try:
+                sock.connect(address.removeprefix("unix:"))
+            except OSError as error:
+                sock.close()
+                raise Unreachable(str(error)) from error
+        else:
+            sock = address
+        self.descriptor = sock.fileno()
+        """The connection's descriptor, to poll it for its end; its own only as long as it isn't closed."""
+        self._connection, self._stream = _connection(sock, rpyc.VoidService, timeout)
+
+    def call(self, name: str, *args: Any, timeout: float | None = None) -> Any:
+        """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
+        return self.send(name, *args).wait(timeout)
+
+    def send(self, name: str, *args: Any) -> Pending:
+        """Start a call and don't wait for its answer. Raises Failure, RemoteError, Interrupted."""
+        try:
+            function = self._functions.get(name) or self._bind(name)
+            result = self._connection.async_request(consts.HANDLE_CALL, function, args, ())
+        except EOFError as error:
+            self.close()
+            raise Failure(str(error)) from error
+        return Pending(self, result)
+
+    def _bind(self, name: str) -> Any:
+        try:
+            function = getattr(self._connection.root, name)
+        except TimeoutError as error:
+            self.close()
+            raise Silent("no answer") from error
+        except AttributeError as error:
+            raise RemoteError(f"{name}: not offered") from error
+        self._functions[name] = function
+        return function
+
+    def _wait(self, result: Any, timeout: float | None) -> Any:
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        try:
+            while not result._is_ready:
+                # Data that is there already counts, even if this process itself was stopped until too late.
+                if not self._stream.wait_readable(deadline - time.monotonic()):
+                    raise Silent("no answer in time")
+                self._connection.serve(0)
+        except EOFError as error:
+            self.close()
+            raise Failure(str(error)) from error
+        if result._is_exc:
+            error = result._obj
+            raise RemoteError(f"{type(error).__name__}: {' '.join(map(str, error.args))}")
+        return result._obj
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands, as far as the system knows; doesn't block."""
+        if self._stream.closed:
+            return False
+        poller = select.poll()
+        poller.register(self._stream.fileno(), 0)
+        return not poller.poll(0)
+
+    def abort(self) -> None:
+        """End the connection under a call that another thread may have under way."""
+        self._stream.shutdown()
+
+    def close(self) -> None:
+        """End the connection; never blocks."""
+        self._stream.close()
+        self._connection.close()
