@@ -13,14 +13,13 @@ from __future__ import annotations
 import os
 import select
 import shutil
-import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -39,8 +38,8 @@ STABILIZE_LIMIT_SECONDS = 2.0
 PROBE_SECONDS = 0.5
 """How long a probe may take: an empty call over a connection of its own."""
 
-EXIT_PATIENCE_SECONDS = 5.0
-"""How long the end waits until the system has removed all processes."""
+EXIT_PATIENCE_SECONDS = 2.0
+"""How long processes may take to end, before they are all killed by force."""
 
 
 class Settings(NamedTuple):
@@ -115,7 +114,14 @@ class Cluster:
         return DataDirectory(path) if path else None
 
     def close(self) -> None:
-        """Kill everything that this run has started, and remove its files."""
+        """End everything that this run has started, and remove its files."""
+        for server in self._servers.values():
+            for remote in (server.watchdog, server.remote):
+                if remote is not None:
+                    remote.close()
+        for client in self._clients.values():
+            if client.remote is not None:
+                client.remote.close()
         self._spawner.end(EXIT_PATIENCE_SECONDS)
         if self._settings.data_directory is None:
             shutil.rmtree(self._stores, ignore_errors=True)
@@ -233,9 +239,7 @@ class Cluster:
         elif second.ident in self._links.get(first.ident, ()):
             self._links[first.ident].discard(second.ident)
             self._links[second.ident].discard(first.ident)
-            self._ask_servers(
-                {first.ident: ("unlink", second.ident), second.ident: ("unlink", first.ident)}
-            )
+            self._ask_servers({first.ident: ("unlink", second.ident), second.ident: ("unlink", first.ident)})
 
     def _create_connection(self, command: Command) -> None:
         first, second = self._ends(command)
@@ -334,7 +338,7 @@ class Cluster:
         accused: set[int] = set()
         with self._patience(STABILIZE_LIMIT_SECONDS):
             while True:
-                contexts = self._ask_servers({ident: ("context",) for ident in self._links})
+                contexts = self._ask_servers(dict.fromkeys(self._links, ("context",)))
                 if not contexts.keys() >= self._links.keys():
                     continue  # somebody was lost meanwhile
                 apart = [
@@ -395,9 +399,7 @@ class Cluster:
             self._links[ident].add(other)
             self._links[other].add(ident)
         server = self._servers[ident]
-        calls: dict[int, tuple[Any, ...]] = {
-            other: ("link", ((ident, server.address),)) for other in others
-        }
+        calls: dict[int, tuple[Any, ...]] = dict.fromkeys(others, ("link", ((ident, server.address),)))
         calls[ident] = ("link", tuple((other, self._servers[other].address) for other in others))
         self._ask_servers(calls)
 
@@ -435,8 +437,8 @@ class Cluster:
                 answers[ident] = self._wait(self._servers[ident], call, deadline)
             except transport.Failure as failure:
                 lost[ident] = failure
-        for ident, failure in lost.items():
-            self._lose([ident], failure, besides=lost)
+        for ident, why in lost.items():
+            self._lose([ident], why, besides=lost)
         return answers
 
     def _wait(self, server: _Server, call: transport.Pending, deadline: float) -> Any:
@@ -506,9 +508,7 @@ class Cluster:
                 if end.watchdog is not None and not end.watchdog.alive:
                     self._drop_watchdog(end)
 
-    def _lose(
-        self, idents: Iterable[int], failure: transport.Failure, besides: Iterable[int] = ()
-    ) -> None:
+    def _lose(self, idents: Iterable[int], failure: transport.Failure, besides: Iterable[int] = ()) -> None:
         """Report servers that died or are silent, and see that they are dead.
 
         *besides*: others that are known not to answer, so that nobody waits for them here.
@@ -536,7 +536,7 @@ class Cluster:
                 neighbours.setdefault(ident, set()).add(other)
         for ident in gone:
             told = neighbours.get(ident, set()).difference(gone, besides)
-            self._ask_servers({other: ("unlink", ident) for other in sorted(told)})
+            self._ask_servers(dict.fromkeys(sorted(told), ("unlink", ident)))
             self._tell_clients(ident, "server_down", ident)
 
     def _kill(self, server: _Server) -> None:
@@ -649,7 +649,8 @@ def _make_stores(run_directory: str) -> Path:
     if tempfile.gettempdir() == os.path.dirname(run_directory):
         return Path(run_directory, "stores")
     stores = tempfile.mkdtemp(prefix=f"{os.path.basename(run_directory)}-stores-")
-    Path(run_directory, "owner").open("ab").write(b"stores " + os.fsencode(stores) + b"\n")
+    with Path(run_directory, "owner").open("ab") as owner:
+        owner.write(b"stores " + os.fsencode(stores) + b"\n")
     return Path(stores)
 
 

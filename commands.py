@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["COMMANDS", "Command", "CommandError", "MAX_KEY", "MAX_LINE", "MAX_VALUE", "parse"]
+__all__ = ["COMMANDS", "MAX_KEY", "MAX_LINE", "MAX_VALUE", "Command", "CommandError", "parse"]
 
 MAX_KEY = 64 << 10
 MAX_VALUE = 64 << 20

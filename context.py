@@ -28,7 +28,7 @@ __all__ = ["Context"]
 class Context:
     """A mutable set of dots, kept as a version vector and a cloud. Adding is the only change."""
 
-    __slots__ = ("vector", "cloud")
+    __slots__ = ("cloud", "vector")
 
     def __init__(self) -> None:
         self.vector: dict[Replica, int] = {}

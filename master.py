@@ -279,7 +279,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
     parser.add_argument(
-        "--data-dir", metavar="DIR", type=Path, help="keep the stores in DIR, for a later run (default: they go with the run)"
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        help="keep the stores in DIR, for a later run (default: they go with the run)",
     )
     parser.add_argument(
         "--gossip-interval",

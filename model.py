@@ -134,7 +134,7 @@ def unpack_delta(delta: bytes) -> tuple[list[Write], Context | None]:
 class _DotIndex:
     """The standing writes of one author, by counter. Counters nearly always arrive in rising order."""
 
-    __slots__ = ("keys", "_counters")
+    __slots__ = ("_counters", "keys")
 
     def __init__(self) -> None:
         self.keys: dict[int, bytes] = {}

@@ -139,8 +139,7 @@ class Router:
     def lacks(self, digest: Mapping[int, list[int]]) -> bool:
         """Whether somebody with *digest* knows of a record that is unknown or older here."""
         return any(
-            server not in self._records or self._records[server][0] < tuple(number)
-            for server, number in digest.items()
+            server not in self._records or self._records[server][0] < tuple(number) for server, number in digest.items()
         )
 
     def merge(self, records: Iterable[Any]) -> bool:

@@ -170,7 +170,9 @@ class Server:
                     return _pack([[], str(error)])
                 self._model.apply(writes)
                 self._heard()
-        return _pack([[_answer(op.value is None, answer) for op, answer in zip(operations, answers, strict=True)], None])
+        return _pack(
+            [[_answer(op.value is None, answer) for op, answer in zip(operations, answers, strict=True)], None]
+        )
 
     def lines(self) -> Iterator[bytes]:
         """The store as printStore shows it at this instant, in pieces of some MiB."""
@@ -404,9 +406,7 @@ def _pack(value: Any) -> bytes:
 def main(listener: socket.socket, tether: socket.socket, options: Options) -> None:
     """Serve until the watchdog, at the other end of *tether*, is gone."""
     server = Server(options)
-    threading.Thread(
-        target=transport.accept_forever, args=(listener, lambda: _Service(server)), daemon=True
-    ).start()
+    threading.Thread(target=transport.accept_forever, args=(listener, lambda: _Service(server)), daemon=True).start()
     threading.Thread(target=server.recover, daemon=True).start()
     tether.recv(1)
     os._exit(0)

@@ -7,26 +7,29 @@ before it opens anything; it imports what every role needs, and then forks watch
 asks. (A watchdog forks its server itself, to be its parent.) A forked process keeps no descriptor of its parent's
 but those that it is given: while it held a copy of a socket, nobody would see that connection end.
 
-All of them are one process group in a session of their own. So a Ctrl-C at the terminal reaches the master alone;
-and when the master is gone, however it went, the spawner sees its connection end and kills the whole group,
-whatever state its members are in. Each holds the write end of one pipe: when the master reads its end, all
-of them are gone.
+All of them are one process group in a session of their own. So a Ctrl-C at the terminal reaches the master alone.
+When the master is gone, however it went, each sees its connection end: watchdogs kill their servers and end,
+clients end, the spawner sees them all off, and kills the whole group if that takes too long: a frozen process
+can't see anything. Each holds the write end of one pipe: when the master reads the other end's end, all are gone.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import select
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
 
 import transport
 
 __all__ = ["Spawner", "fork"]
+
+END_PATIENCE_SECONDS = 1.0
+"""How long processes may take to end by themselves."""
 
 
 def fork(title: str, keep: Iterable[int], main: Callable[[], object]) -> int:
@@ -60,7 +63,7 @@ def _forget_parent(title: str, keep: Iterable[int]) -> None:
     for standard in (0, 1) if "DAADKVS_DEBUG" in os.environ else (0, 1, 2):
         os.dup2(null, standard)
     bounds = [2, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         os.closerange(low + 1, high)
     _set_title(title)
 
@@ -77,6 +80,7 @@ class _Service(transport.Service):
     def __init__(self, run_directory: str, alive: int) -> None:
         self._run_directory = run_directory
         self._alive = alive
+        self._children: set[int] = set()
 
     def exposed_start(self, role: str, ident: int, address: str) -> int:
         """Start the "watchdog" of a server or a "client", listening at *address*; returns its process id."""
@@ -85,19 +89,21 @@ class _Service(transport.Service):
 
         mains = {"watchdog": watchdog.main, "client": client.main}
         listener = transport.listen(address)
-        try:
-            return fork(
-                f"daadkvs {role} {ident} ({self._run_directory})",
-                (listener.fileno(), self._alive),
-                lambda: mains[role](listener, ident, self._run_directory, self._alive),
-            )
-        finally:
-            listener.close()
+        pid = fork(
+            f"daadkvs {role} {ident} ({self._run_directory})",
+            (listener.fileno(), self._alive),
+            lambda: mains[role](listener, ident, self._run_directory, self._alive),
+        )
+        listener.close()
+        self._children.add(pid)
+        return pid
 
     def exposed_kill(self, pid: int) -> None:
         """Kill a process that `exposed_start` started, and return once it is gone."""
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        if pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._children.remove(pid)
 
     def exposed_kill_server(self, pid: int) -> None:
         """Kill a server whose watchdog doesn't answer: its unreaped child, so the id is still its own."""
@@ -105,6 +111,13 @@ class _Service(transport.Service):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def see_off(self) -> None:
+        """Wait until all children have ended, or for `END_PATIENCE_SECONDS`."""
+        signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+        signal.setitimer(signal.ITIMER_REAL, END_PATIENCE_SECONDS)
+        for pid in self._children:
+            os.waitpid(pid, 0)
 
 
 def _main(sock: socket.socket, run_directory: str, alive: int) -> None:
@@ -114,14 +127,17 @@ def _main(sock: socket.socket, run_directory: str, alive: int) -> None:
 
     gc.collect()
     gc.freeze()
-    fd, on_readable = transport.serve_polled(sock, _Service(run_directory, alive))
+    service = _Service(run_directory, alive)
+    fd, on_readable = transport.serve_polled(sock, service)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     try:
         while True:
             poller.poll()
             on_readable()
-    finally:  # the master is gone, or this process is broken
+    except EOFError:
+        service.see_off()
+    finally:
         os.killpg(0, signal.SIGKILL)
 
 
@@ -154,16 +170,19 @@ class Spawner:
         """Kill a server whose watchdog doesn't answer. Raises Failure."""
         self._remote.call("kill_server", pid)
 
-    def end(self, patience: float) -> bool:
-        """Kill every process that came from here; returns whether all are gone within *patience* seconds."""
-        try:
-            os.killpg(self._pid, signal.SIGKILL)
-        except ProcessLookupError:  # not its own group yet
-            os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+    def end(self, patience: float) -> None:
+        """Wait until every process that came from here is gone; their connections to the master are closed.
+
+        Kills what is left after *patience* seconds.
+        """
+        self._remote.close()
         poller = select.poll()
         poller.register(self._gone, select.POLLIN)
-        gone = bool(poller.poll(patience * 1000))
-        self._remote.close()
+        if not poller.poll(patience * 1000):
+            try:
+                os.killpg(self._pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            poller.poll(patience * 1000)
+        os.waitpid(self._pid, 0)
         os.close(self._gone)
-        return gone

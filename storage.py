@@ -65,7 +65,7 @@ from typing import NamedTuple, Protocol
 
 import msgpack
 
-__all__ = ["DataDirectory", "FSYNC_POLICIES", "Recovery", "Source", "Storage", "StorageError"]
+__all__ = ["FSYNC_POLICIES", "DataDirectory", "Recovery", "Source", "Storage", "StorageError"]
 
 FSYNC_POLICIES = ("always", "interval", "never")
 """always: before each acknowledgement; interval: once a second; never: when the system sees fit."""
@@ -526,9 +526,9 @@ class Lock:
 class DataDirectory:
     """The folder that --data-dir names: one master's at a time.
 
-        DIR/lock          locked for as long as the master runs
-        DIR/clock         a decimal number: all timestamps so far are below it (see clock.py)
-        DIR/server-ID/    as described above
+    DIR/lock          locked for as long as the master runs
+    DIR/clock         a decimal number: all timestamps so far are below it (see clock.py)
+    DIR/server-ID/    as described above
     """
 
     def __init__(self, path: Path) -> None:

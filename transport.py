@@ -381,8 +381,8 @@ class Remote:
             self.close()
             raise Failure(str(error)) from error
         if result._is_exc:
-            error = result._obj
-            raise RemoteError(f"{type(error).__name__}: {' '.join(map(str, error.args))}")
+            raised = result._obj
+            raise RemoteError(f"{type(raised).__name__}: {' '.join(map(str, raised.args))}")
         return result._obj
 
     @property

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Replica", "Dot", "Causality", "VectorClock", "Version", "VersionOrder", "EMPTY_CLOCK"]
+__all__ = ["EMPTY_CLOCK", "Causality", "Dot", "Replica", "VectorClock", "Version", "VersionOrder"]
 
 
 class Replica(NamedTuple):
@@ -64,7 +64,7 @@ class VectorClock:
 
     def __init__(self, counters: Mapping[Replica, int] | Iterable[tuple[Replica, int]] = ()) -> None:
         """Raises ValueError for a counter below 1."""
-        pairs = dict(counters)
+        pairs: dict[Replica, int] = dict(counters)
         if any(counter < 1 for counter in pairs.values()):
             raise ValueError("a vector clock counts from 1")
         self.entries = tuple(sorted(Dot(replica, counter) for replica, counter in pairs.items()))

@@ -1,0 +1,39 @@
+# make          an executable ./master: ./master < script works from any folder
+# make run      the tour, or SCRIPT=path for another, or SCRIPT=- for one from standard input
+# make test     all tests
+# make check    ruff and mypy
+# make clean    removes what these have made
+# Each sets up what it needs in .venv first, from requirements.txt. PYTHON=… chooses the interpreter.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+SCRIPT ?= examples/tour.txt
+BIN := .venv/bin
+
+master: .venv/ready
+	@cp scripts/master.sh $@
+	@chmod +x $@
+
+run: .venv/ready
+	@$(BIN)/python master.py $(SCRIPT)
+
+test: .venv/ready
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv master .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/ready: requirements.txt
+	@test -n "$(PYTHON)" || { echo "Daadkvs needs Python 3.11 or later, with its venv module" >&2; exit 1; }
+	@echo "setting up .venv …" >&2
+	@$(PYTHON) -m venv --clear .venv >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt >&2
+	@touch $@
+
+.PHONY: run test check clean

@@ -1,0 +1,202 @@
+"""Driving a real master from a test: whole scripts, or step by step.
+
+`run` pipes a script and waits for the end. `Conversation` feeds a running master: `do` returns when its commands
+are done, without any sleep. It knows that by sending an unknown word last and waiting for the error line about it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_SECONDS = 60.0
+
+
+class Result(NamedTuple):
+    """What a finished master left."""
+
+    stdout: bytes
+    stderr: str
+    status: int
+
+    @property
+    def errors(self) -> list[str]:
+        return self.stderr.splitlines()
+
+
+def command(*options: str) -> list[str]:
+    """The command line of a master."""
+    return [sys.executable, str(ROOT / "master.py"), *options]
+
+
+def run(script: str | bytes, *options: str, cwd: Path | None = None, timeout: float = LIMIT_SECONDS) -> Result:
+    """Pipe a script into a master and wait for its end."""
+    data = script.encode() if isinstance(script, str) else script
+    done = subprocess.run(command(*options), input=data, capture_output=True, cwd=cwd, timeout=timeout, check=False)
+    return Result(done.stdout, done.stderr.decode("utf-8", "surrogateescape"), done.returncode)
+
+
+class Output(NamedTuple):
+    """What commands printed: raw stdout, and the error lines without `error: line N: `."""
+
+    stdout: bytes
+    errors: list[str]
+
+    @property
+    def lines(self) -> list[str]:
+        return self.stdout.decode("utf-8", "surrogateescape").splitlines()
+
+
+class Conversation:
+    """A running master; use it in a `with`, which ends it and checks that nothing is left."""
+
+    def __init__(self, *options: str) -> None:
+        self.process = subprocess.Popen(
+            command(*options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self.process.stderr is not None
+        self._errors: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read_errors, daemon=True)
+        self._reader.start()
+        self._marks = 0
+        self.run_directory: str | None = None
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._errors.put(line.decode("utf-8", "surrogateescape").rstrip("\n"))
+        self._errors.put(None)
+
+    def send(self, script: str | bytes) -> None:
+        """Send commands and don't wait."""
+        data = script.encode() if isinstance(script, str) else script
+        assert self.process.stdin is not None
+        self.process.stdin.write(data if data.endswith(b"\n") else data + b"\n")
+        self.process.stdin.flush()
+
+    def do(self, script: str | bytes = b"") -> Output:
+        """Send commands, and return what they printed once all are done."""
+        self._marks += 1
+        mark = f"mark-{self._marks}"
+        data = script.encode() if isinstance(script, str) else script
+        self.send(data + b"\n" + mark.encode())
+        stdout, errors = bytearray(), []
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while True:
+            stdout += self._available()  # or a master that prints much would wait for us
+            try:
+                line = self._errors.get(timeout=0.02 if stdout else 0.2)
+            except queue.Empty:
+                assert time.monotonic() < deadline, f"no answer to {data[:200]!r}; so far: {errors}"
+                continue
+            assert line is not None, f"the master ended: {errors}"
+            if line.endswith(f"unknown command: {mark}"):
+                return Output(bytes(stdout + self._available()), errors)
+            errors.append(re.sub(r"^(error|warning): (line \d+: )?", "", line))
+
+    def _available(self) -> bytes:
+        """What is on stdout now."""
+        assert self.process.stdout is not None
+        fd = self.process.stdout.fileno()
+        data = bytearray()
+        while select.select([fd], [], [], 0)[0]:
+            piece = os.read(fd, 1 << 20)
+            if not piece:
+                break
+            data += piece
+        return bytes(data)
+
+    # -- failures from outside -----------------------------------------------------------------------------
+
+    def pids(self) -> dict[str, int]:
+        """The processes of this run by name: "spawner", "watchdog 3", "server 3", "client 5"."""
+        found = {}
+        for pid, title in titles().items():
+            match = re.match(r"daadkvs (\w+(?: \d+)?) \((\S+)\)", title)
+            if match and self._owns(match[2]):
+                found[match[1]] = pid
+        return found
+
+    def _owns(self, directory: str) -> bool:
+        if self.run_directory is None:
+            try:
+                owner = Path(directory, "owner").read_text().split()
+            except OSError:
+                return False
+            if owner[:2] != ["master", str(self.process.pid)]:
+                return False
+            self.run_directory = directory
+        return self.run_directory == directory
+
+    def signal(self, name: str, signum: int) -> None:
+        """Send a signal to one process by its name; after SIGKILL and SIGSTOP, wait until it has worked."""
+        pid = self.pids()[name]
+        os.kill(pid, signum)
+        wanted = {signal.SIGKILL: "Zx", signal.SIGSTOP: "T", signal.SIGCONT: "RSDZ"}[signal.Signals(signum)]
+        wait_until(lambda: state(pid) in wanted, f"{name} after signal {signum}")
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def end(self) -> int:
+        """Close stdin, and return the exit status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        status = self.process.wait(LIMIT_SECONDS)
+        self._reader.join(LIMIT_SECONDS)
+        return status
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pids()  # learns the run's directory
+        try:
+            if self.process.poll() is None:
+                self.end()
+        finally:
+            self.process.kill()
+            self.process.wait()
+        left = self.pids()
+        if self.run_directory is not None:
+            wait_until(lambda: not self.pids(), f"the end of {left}")
+            assert not Path(self.run_directory).exists()
+
+
+def state(pid: int) -> str:
+    """The state letter of a process as /proc shows it; "x" where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "x"
+
+
+def titles() -> dict[int, str]:
+    """The command lines of all processes of this machine that aren't zombies, by id."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                title = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if title:
+                found[int(entry.name)] = title.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    return found
+
+
+def wait_until(condition: object, what: str, seconds: float = LIMIT_SECONDS) -> None:
+    """Wait for something that nobody tells us of (the end of a process that isn't our child)."""
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, f"still waiting for {what}"
+        time.sleep(0.005)
