@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Ends every Daadkvs process of this user that was started from this checkout, a hung master too, and removes
+# their temporary files. Touches nothing else: no other checkout's runs, no data directories.
+#
+#   scripts/cleanup.sh             all runs
+#   scripts/cleanup.sh --orphans   only runs whose master is gone
+#
+# A run is known by its folder, /tmp/daadkvs-UID-HASH-…: HASH is of this checkout's path, the titles of the
+# run's processes end with the folder's name, and its file `owner` names the master by process id and start time.
+set -euo pipefail
+
+case ${1-} in
+'') orphans_only=false ;;
+--orphans) orphans_only=true ;;
+*)
+    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    [ "$1" = --help ] && exit 0
+    exit 2
+    ;;
+esac
+
+root=$(cd "$(dirname "$0")/.." && pwd -P)
+stem=daadkvs-$(id -u)-$(printf %s "$root" | sha256sum | cut -c1-10)-
+
+processes() { # pid and run folder of every process of these runs
+    ps -ww -u "$(id -u)" -o pid=,args= |
+        sed -nE "s|^ *([0-9]+) daadkvs [a-z]+( [0-9]+)? \((/.*/$stem[^/)]*)\)\$|\1 \3|p"
+}
+
+start_time() { # of a process; nothing where there is none
+    sed -E 's/.*\) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
+}
+
+end_run() {
+    local run=$1 word pid started master='' stores=''
+    if [ -f "$run/owner" ]; then
+        while read -r word pid started; do
+            case $word in
+            master) [ "$(start_time "$pid")" = "$started" ] && master=$pid ;;
+            stores) stores=$pid${started:+ $started} ;;
+            esac
+        done <"$run/owner"
+    fi
+    if [ -n "$master" ]; then
+        if $orphans_only; then return; fi
+        kill -KILL "$master" 2>/dev/null || true
+        echo "ended master $master"
+    fi
+    for pid in $(processes | awk -v run="$run" '$2 == run { print $1 }'); do
+        kill -KILL "$pid" 2>/dev/null || true
+        echo "ended process $pid"
+    done
+    if [ -n "$stores" ] && [[ ${stores##*/} == "$stem"* ]] && [ -O "$stores" ] && [ ! -L "$stores" ]; then
+        rm -rf -- "$stores"
+    fi
+    if [ -d "$run" ] && [ -O "$run" ] && [ ! -L "$run" ]; then
+        rm -rf -- "$run"
+        echo "removed $run"
+    fi
+}
+
+{
+    processes | cut -d' ' -f2-
+    for folder in /tmp "${TMPDIR:-/tmp}"; do
+        for run in "$folder/$stem"*; do
+            if [ -d "$run" ] && [[ $run != *-stores-* ]]; then echo "$run"; fi
+        done
+    done
+} | sort -u | while read -r run; do end_run "$run"; done
