@@ -415,19 +415,19 @@ class Storage:
     def append(self, delta: bytes, source: Source) -> None:
         """Add a delta to the log; when this returns, it survives the end of this process.
 
-        With fsync "always", it survives the loss of the machine as well. *source* feeds a compaction where
-        one is due. Raises StorageError; then nothing was added.
+        With fsync "always", it survives the loss of the machine as well. *source*, which must not have taken in
+        the delta yet, feeds a compaction where one is due. Raises StorageError; then nothing was added.
         """
-        before = self._log.size
-        self._log.append(b"D", delta, self._fsync == "always")
-        self.unsynced = True
         try:
-            self._compact(source, self._log.size - before)
+            # First, because the source doesn't have the delta yet: it must stand behind whatever snapshot this begins.
+            self._compact(source, len(delta))
         except (StorageError, OSError):  # no room for a snapshot: go on with the log, try again later
             if self._snapshot is not None:
                 self._snapshot.abandon()
                 self._snapshot = None
             self._retry_at = self._total_bytes() + SLACK_BYTES
+        self._log.append(b"D", delta, self._fsync == "always")
+        self.unsynced = True
 
     def _total_bytes(self) -> int:
         return self._resting_bytes + self._log.size
