@@ -17,7 +17,7 @@ import msgpack
 
 import transport
 from model import Missing, Operation, pack_operations
-from session import Session
+from session import Seen, Session
 from vector_clock import EMPTY_CLOCK, Dot, Replica, VectorClock, Version
 
 __all__ = ["main"]
@@ -30,8 +30,10 @@ class _Refused(Exception):
 class _Client(transport.Service):
     """What the master asks a client for. One thread; calls block until servers have answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, ident: int) -> None:
+        self._ident = ident
         self._session = Session()
+        self._before: dict[bytes, Seen | None] = {}
         self._addresses: dict[int, str] = {}
         self._remotes: dict[int, transport.Remote] = {}
         self._noticed: dict[int, str] = {}
@@ -79,6 +81,37 @@ class _Client(transport.Service):
         answer: bytes = msgpack.packb([outcomes, list(self._noticed.items())])
         return answer
 
+    def exposed_execute_group(self, group: int, members: int, batch: bytes) -> bytes:
+        """Carry out this client's part of a group of commands, all at its only server.
+
+        *members*: how many clients have a part there. Answers as `exposed_execute`, with nil for the outcomes
+        where nothing was carried out, or the server was lost.
+        """
+        self._noticed = {}
+        (server,) = self._session.connections
+        operations = [
+            Operation(key, value, timestamp, self._session.seen(key))
+            for key, value, timestamp in msgpack.unpackb(batch)
+        ]
+        self._before = {operation.key: operation.seen for operation in operations}
+        outcomes = None
+        try:
+            remote = self._remote(server)
+            answers = remote.call("execute_group", group, self._ident, members, pack_operations(operations))
+            if answers is not None:
+                answered = zip(operations, msgpack.unpackb(answers), strict=True)
+                outcomes = [self._conclude(operation, answer) for operation, answer in answered]
+        except transport.Silent:
+            self._notice(server, "silent")
+        except transport.Failure:
+            self._notice(server, "died")
+        packed: bytes = msgpack.packb([outcomes, list(self._noticed.items())])
+        return packed
+
+    def exposed_undo_group(self) -> None:
+        """Forget what the last group has brought: its server was lost before everybody had an answer."""
+        self._session.restore(self._before)
+
     def _execute(self, key: bytes, value: bytes | None, timestamp: int) -> list[Any]:
         operation = Operation(key, value, timestamp, self._session.seen(key))
         cut_short = unsatisfied = False
@@ -96,10 +129,9 @@ class _Client(transport.Service):
                 self._notice(server, "died")
                 cut_short = True
             else:
-                if answer == Missing.DEPENDENCY.value:
-                    unsatisfied = True
-                    continue
-                return self._conclude(operation, answer)
+                if answer != Missing.DEPENDENCY.value:
+                    return self._conclude(operation, answer)
+                unsatisfied = True
         if unsatisfied:
             return [Missing.DEPENDENCY.value]
         return ["uncertain"] if cut_short and value is not None else ["unusable"]
@@ -108,23 +140,28 @@ class _Client(transport.Service):
         """The outcome that a server's final answer makes, with the session having seen it."""
         if operation.value is not None:
             dot = _dot(answer)
-            clock = operation.seen.clock if operation.seen else EMPTY_CLOCK
+            seen = self._session.seen(operation.key)
+            clock = seen.clock if seen else EMPTY_CLOCK
             self._session.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
             return ["stored"]
-        if answer == Missing.KEY.value:
+        if isinstance(answer, str):
             return [answer]
         value, timestamp, dot, clock = answer
         self._session.saw(operation.key, Version(timestamp, _dot(dot), VectorClock.from_flat(clock)))
         return ["value", value]
 
     def _ask(self, server: int, operation: Operation) -> Any:
-        remote = self._remotes.get(server)
-        if remote is None or not remote.alive:
-            remote = self._remotes[server] = transport.Remote(self._addresses[server], self._timeout)
-        answers, refusal = msgpack.unpackb(remote.call("execute", pack_operations([operation])))
+        packed = self._remote(server).call("execute", pack_operations([operation]))
+        answers, refusal = msgpack.unpackb(packed)
         if refusal is not None:
             raise _Refused(refusal)
         return answers[0]
+
+    def _remote(self, server: int) -> transport.Remote:
+        remote = self._remotes.get(server)
+        if remote is None or not remote.alive:
+            remote = self._remotes[server] = transport.Remote(self._addresses[server], self._timeout)
+        return remote
 
     def _notice(self, server: int, what: str) -> None:
         self._noticed[server] = what
@@ -138,5 +175,5 @@ def _dot(flat: list[int]) -> Dot:
 
 def main(listener: socket.socket, ident: int, run_directory: str, alive: int) -> None:
     """Serve the master's connection, the first one, until it ends."""
-    transport.serve(transport.accept_only(listener), _Client())
+    transport.serve(transport.accept_only(listener), _Client(ident))
     os._exit(0)

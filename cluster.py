@@ -28,9 +28,9 @@ import transport
 from clock import HybridClock
 from commands import Command, CommandError
 from spawner import Spawner
-from storage import DataDirectory, StorageError
+from storage import DataDirectory, StorageError, cut_group
 
-__all__ = ["Cluster", "Settings"]
+__all__ = ["Cluster", "Group", "Settings"]
 
 STABILIZE_LIMIT_SECONDS = 2.0
 """How long a server may be silent within stabilize, unless it answers a probe."""
@@ -61,6 +61,8 @@ class _Server:
         self.pid = 0
         self.address = ""
         self.remote: transport.Remote | None = None
+        self.silent = False
+        """Whether it was killed because it was silent, and that has not been reported yet."""
 
     @property
     def running(self) -> bool:
@@ -74,11 +76,24 @@ class _Client:
         self.ident = ident
         self.pid = 0
         self.remote: transport.Remote | None = None
+        self.silent = False
         self.connections: list[int] = []
 
     @property
     def running(self) -> bool:
         return self.remote is not None
+
+
+class Group:
+    """Consecutive puts and gets that are under way together."""
+
+    def __init__(self, commands: list[Command]) -> None:
+        self.commands = commands
+        self.number = 0
+        self.outcomes: list[list[Any] | None] = [None] * len(commands)
+        self.positions: dict[int, list[int]] = {}  # client -> the places of its commands
+        self.pending: dict[int, transport.Pending] = {}
+        self.servers: dict[int, list[int]] = {}  # server -> the clients that have a part there
 
 
 class Cluster:
@@ -140,8 +155,8 @@ class Cluster:
             "createConnection": self._create_connection,
             "stabilize": self._stabilize,
             "printStore": self._print_store,
-            "put": self._put,
-            "get": self._get,
+            "put": self._put_or_get,
+            "get": self._put_or_get,
         }
         return handlers[command.name](command) or []
 
@@ -178,7 +193,7 @@ class Cluster:
         options = {
             "server": server.ident,
             "incarnation": incarnation,
-            "folder": str(self._stores / f"server-{server.ident}"),
+            "folder": str(self._folder(server)),
             "gossip_interval": self._settings.gossip_interval,
             "fsync": self._settings.fsync,
             "timeout": self._settings.timeout,
@@ -186,6 +201,9 @@ class Cluster:
         server.pid = server.watchdog.call("start", server.address, msgpack.packb(options))
         server.remote = transport.Remote(server.address, self._limit)
         self._watch(server.remote, server)
+
+    def _folder(self, server: _Server) -> Path:
+        return self._stores / f"server-{server.ident}"
 
     def _await_recovery(self, server: _Server) -> int:
         """Wait as long as there is progress; returns the largest timestamp found."""
@@ -285,40 +303,42 @@ class Cluster:
             self._running_server(ident)
         return pieces
 
-    def _put(self, command: Command) -> None:
-        self._execute_at_client(command, command.value)
-
-    def _get(self, command: Command) -> list[bytes]:
-        outcome, *details = self._execute_at_client(command, None)
-        value = details[0] if outcome == "value" else outcome.encode()
-        return [command.key, b":", value, b"\n"]
-
-    def _execute_at_client(self, command: Command, value: bytes | None) -> list[Any]:
+    def _put_or_get(self, command: Command) -> list[bytes]:
         (ident,) = command.ids
         client = self._running_client(ident)
         assert client.remote is not None
-        try:
-            timestamp = self._clock.next()
-        except StorageError as error:
-            raise CommandError(str(error)) from error
-        batch = msgpack.packb([[command.key, value, timestamp]])
+        batch = msgpack.packb([[command.key, _value(command), self._timestamp()]])
         limit = self._limit * (len(client.connections) + 1)
         try:
             outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
         except transport.Failure as failure:
             self._lose_client(client, failure)
-            uncertain = "; uncertain: the value may stand later" if value is not None else ""
+            uncertain = "; uncertain: the value may stand later" if command.name == "put" else ""
             raise CommandError(f"client {ident} is not running{uncertain}") from failure
         for server, how in noticed:
             self._lose([server], transport.Silent() if how == "silent" else transport.Failure())
-        outcome, *details = outcomes[0]
-        if outcome == "refused":
+        return self.printed(command, outcomes[0])
+
+    def _timestamp(self) -> int:
+        try:
+            return self._clock.next()
+        except StorageError as error:
+            raise CommandError(str(error)) from error
+
+    def printed(self, command: Command, outcome: list[Any]) -> list[bytes]:
+        """What a put or get with this outcome prints. Raises CommandError where the outcome is an error."""
+        what, *details = outcome
+        if what == "stored":
+            return []
+        if what == "value":
+            return [command.key, b":", details[0], b"\n"]
+        if what == "refused":
             raise CommandError(details[0])
-        if outcome == "uncertain":
+        if what == "uncertain":
             raise CommandError("uncertain: the server was lost before it answered; the value may stand later")
-        if outcome == "unusable":
-            raise CommandError(self._why_unusable(client))
-        return [outcome, *details]
+        if what == "unusable":
+            raise CommandError(self._why_unusable(self._clients[command.ids[0]]))
+        return [command.key, b":", what.encode(), b"\n"]
 
     def _why_unusable(self, client: _Client) -> str:
         if not client.connections:
@@ -327,6 +347,106 @@ class Cluster:
             return f"client {client.ident} has only server {client.connections[0]}, which is not running"
         listed = ", ".join(map(str, client.connections))
         return f"none of the servers of client {client.ident} is running: {listed}"
+
+    # -- groups --------------------------------------------------------------------------------------------
+
+    def can_group(self, command: Command) -> bool:
+        """Whether a command may be under way with others: a put or get of a client with one running server.
+
+        A client that might fail over could not tell how far it had come.
+        """
+        if command.name not in ("put", "get"):
+            return False
+        client = self._clients.get(command.ids[0])
+        if client is None or client.remote is None or len(client.connections) != 1:
+            return False
+        return self._servers[client.connections[0]].remote is not None
+
+    def start_group(self, commands: list[Command]) -> Group | None:
+        """Have these commands, which all `can_group`, carried out; `finish_group` waits for that.
+
+        None where no timestamps are to be had; then nothing was started.
+
+        Each client gets its part in one call, all at the same time; so does each server, and it carries out
+        all parts that it gets in the order of their timestamps, which is that of the script.
+        """
+        group = Group(commands)
+        parts: dict[int, list[tuple[bytes, bytes | None, int]]] = {}
+        try:
+            for position, command in enumerate(commands):
+                (ident,) = command.ids
+                parts.setdefault(ident, []).append((command.key, _value(command), self._clock.next()))
+                group.positions.setdefault(ident, []).append(position)
+            group.number = self._clock.next()
+        except StorageError:
+            return None
+        for ident in parts:
+            group.servers.setdefault(self._clients[ident].connections[0], []).append(ident)
+        for clients in group.servers.values():
+            for ident in clients:
+                remote = self._clients[ident].remote
+                assert remote is not None
+                packed = msgpack.packb(parts[ident])
+                try:
+                    group.pending[ident] = remote.send("execute_group", group.number, len(clients), packed)
+                except transport.Failure:
+                    pass  # it has died; `finish_group` finds no answer
+        return group
+
+    def finish_group(self, group: Group) -> list[list[Any] | None]:
+        """Wait for a group: for each command its outcome, or None where it was not carried out.
+
+        Those are to be executed one by one, which also reports what has died; then comes `release_group`. A
+        server that was lost on the way has carried out nothing of the group: what it may have logged is cut
+        off, and its clients forget what they heard from it.
+        """
+        dead: list[int] = []
+        lost: dict[int, bool] = {}
+        answered: dict[int, list[Any]] = {}
+        for server, clients in group.servers.items():
+            for ident in clients:
+                try:
+                    packed = group.pending[ident].wait(2 * self._settings.timeout)
+                except (KeyError, transport.Failure, transport.RemoteError) as failure:
+                    self._clients[ident].silent = isinstance(failure, transport.Silent)
+                    dead.append(ident)
+                    continue
+                outcomes, noticed = msgpack.unpackb(packed)
+                for _, how in noticed:
+                    lost[server] = how == "silent"
+                if outcomes is not None:
+                    answered[ident] = outcomes
+        for server, silent in lost.items():
+            self._take_group_back(self._servers[server], silent, group)
+            for ident in group.servers[server]:
+                if ident in answered:
+                    self._ask_client(self._clients[ident], "undo_group")
+                    del answered[ident]
+        for ident in dead:
+            self._kill_client(self._clients[ident])
+            server = self._clients[ident].connections[0]
+            if server not in lost:
+                packed = self._ask_servers({server: ("group_answers", group.number, ident)}).get(server)
+                if packed is not None:
+                    answered[ident] = [_outcome(answer) for answer in msgpack.unpackb(packed)]
+        for ident, outcomes in answered.items():
+            for position, outcome in zip(group.positions[ident], outcomes, strict=True):
+                group.outcomes[position] = outcome
+        return group.outcomes
+
+    def _take_group_back(self, server: _Server, silent: bool, group: Group) -> None:
+        """See that a lost server is dead, and that nothing of the group is left on its disk."""
+        server.silent = silent
+        self._kill(server)
+        try:
+            cut_group(self._folder(server), group.number)
+        except StorageError as error:
+            self._warn(f"{error}; server {server.ident} may keep what its clients put last")
+
+    def release_group(self, group: Group) -> None:
+        """All commands of the group are done: its servers may exchange updates again."""
+        if self._settings.gossip_interval > 0:
+            self._ask_servers(dict.fromkeys(group.servers, ("release_group",)))
 
     # -- stabilize -----------------------------------------------------------------------------------------
 
@@ -502,9 +622,10 @@ class Cluster:
         for fd, _ in self._deaths.poll(0):
             end = self._watched.get(fd)
             if isinstance(end, _Client):
-                self._lose_client(end, transport.Failure())
+                self._lose_client(end, transport.Silent() if end.silent else transport.Failure())
             elif isinstance(end, _Server):
-                self._lose([end.ident], transport.Failure())
+                self._lose([end.ident], transport.Silent() if end.silent else transport.Failure())
+                end.silent = False
                 if end.watchdog is not None and not end.watchdog.alive:
                     self._drop_watchdog(end)
 
@@ -577,6 +698,9 @@ class Cluster:
         self._unwatch(client.remote)
         client.remote = None
         client.connections = []
+        self._kill_client(client)
+
+    def _kill_client(self, client: _Client) -> None:
         try:
             self._spawner.kill(client.pid)
         except (transport.Failure, transport.RemoteError):
@@ -622,6 +746,18 @@ class Cluster:
 
 def _level(tree: router.SpanningTree, level: int) -> list[int]:
     return tree.levels[level] if level < len(tree.levels) else []
+
+
+def _value(command: Command) -> bytes | None:
+    """A put's value, None for a get."""
+    return command.value if command.name == "put" else None
+
+
+def _outcome(answer: Any) -> list[Any]:
+    """The outcome that a server's answer makes, as the client would have told it."""
+    if isinstance(answer, str):
+        return [answer]
+    return ["stored"] if isinstance(answer[0], int) else ["value", answer[0]]
 
 
 def _name(end: _Server | _Client) -> str:

@@ -13,19 +13,23 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections import deque
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import commands
 
 if TYPE_CHECKING:
-    from cluster import Cluster
+    from cluster import Cluster, Group
 
 __version__ = "0.1.0"
 
 READ_BYTES = 1 << 20
+
+GROUP_STEPS = 1000
+GROUP_BYTES = 1 << 20
+"""How many commands, and about how many bytes of values, are under way at once at most."""
 
 PROMPT = "daadkvs> "
 
@@ -50,7 +54,9 @@ class _OutputGone(Exception):
 class Master:
     """One run: commands in, answers out, errors counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipeline: bool) -> None:
+        """*pipeline*: whether several puts and gets may be under way at once."""
+        self.pipeline = pipeline
         self.cluster: Cluster
         self.failed = False
         """Whether there was any error."""
@@ -76,22 +82,93 @@ class Master:
 
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
-        prefix = f"{name}: " if name else ""
-        for number, line in enumerate(read_lines(fd), 1):
-            self._where = f"{prefix}line {number}: "
-            self.run_line(line)
+        script = _Script(fd, f"{name}: line" if name else "line")
+        steps = self._gather(script, wait=True)
+        while steps:
+            steps = self._run_steps(steps, script) or self._gather(script, wait=True)
 
-    def run_line(self, line: bytes | None) -> None:
-        """Carry out one line; None stands for one that is too long."""
+    def _gather(self, script: _Script, wait: bool) -> list[_Step]:
+        """The next step and, if it can be under way with others, those of them that are waiting already.
+
+        Nothing at the end of the script or, unless it may *wait*, where nothing is waiting.
+        """
+        if not wait and not script.ready():
+            return []
+        step = script.next()
+        if step is None:
+            return []
+        steps = [step]
+        size = len(step.command.value) if step.command else 0
+        while len(steps) < GROUP_STEPS and size < GROUP_BYTES and self._can_group(steps[-1]) and script.ready():
+            step = script.next()
+            assert step is not None
+            if not self._can_group(step):
+                script.put_back(step)
+                break
+            steps.append(step)
+            size += len(step.command.value) if step.command else 0
+        return steps
+
+    def _can_group(self, step: _Step) -> bool:
+        return self.pipeline and step.command is not None and self.cluster.can_group(step.command)
+
+    def _run_steps(self, steps: list[_Step], script: _Script) -> list[_Step]:
+        """Carry out steps, at once if they can be; returns the next ones, if they were read meanwhile."""
+        if len(steps) == 1:
+            self._run_step(steps[0])
+            return []
+        self._begin(steps[0])
+        self.cluster.notice_deaths()
+        group = None
+        if all(map(self._can_group, steps)):
+            group = self.cluster.start_group([step.command for step in steps if step.command])
+        if group is None:
+            for step in steps:
+                self._run_step(step)
+            return []
+        following = self._gather(script, wait=False)
+        self._finish_group(group, steps)
+        return following
+
+    def _finish_group(self, group: Group, steps: list[_Step]) -> None:
+        """Print what the commands of a group answer, in their order; carry out those that it left undone."""
+        printed: list[bytes] = []
         try:
-            if line is None:
-                raise commands.CommandError(f"the line is longer than {commands.MAX_LINE} bytes")
+            for step, outcome in zip(steps, self.cluster.finish_group(group), strict=True):
+                if outcome is not None and outcome[0] in ("stored", "value", "ERR_KEY", "ERR_DEP"):
+                    assert step.command is not None
+                    printed += self.cluster.printed(step.command, outcome)
+                    continue
+                _write_all(1, b"".join(printed))
+                printed.clear()
+                self._run_step(step)
+        finally:
+            self.cluster.release_group(group)
+        _write_all(1, b"".join(printed))
+
+    def _run_step(self, step: _Step) -> None:
+        self._begin(step)
+        if step.command is None:
+            self.error(step.error)
+        else:
+            self.run_command(step.command)
+
+    def _begin(self, step: _Step) -> None:
+        self._where = f"{step.where}: "
+        self._command = step.command.name if step.command else ""
+
+    def run_line(self, line: bytes) -> None:
+        """Carry out one line."""
+        try:
             command = commands.parse(line)
         except commands.CommandError as error:
             self.error(str(error))
             return
-        if command is None:
-            return
+        if command is not None:
+            self.run_command(command)
+
+    def run_command(self, command: commands.Command) -> None:
+        """Carry out one command, and print what it answers."""
         self._command = command.name
         try:
             pieces = self.cluster.execute(command)
@@ -138,27 +215,108 @@ class Master:
                 self.run_line(line.encode("utf-8", "surrogateescape"))
 
 
-def read_lines(fd: int) -> Iterator[bytes | None]:
-    """The lines of *fd* without their ends, as soon as they are there; None for each that is too long."""
-    buffer = bytearray()
-    searched = 0
-    too_long = False
-    while data := os.read(fd, READ_BYTES):
-        buffer += data
-        start = 0
-        while (end := buffer.find(b"\n", max(start, searched))) >= 0:
-            line = bytes(buffer[start:end])
-            yield None if too_long or len(line) > commands.MAX_LINE + 1 else line.removesuffix(b"\r")
-            start, too_long = end + 1, False
-        del buffer[:start]
-        if len(buffer) > commands.MAX_LINE + 1:
-            buffer.clear()
-            too_long = True
-        searched = len(buffer)
-    if too_long:
-        yield None
-    elif buffer:
-        yield bytes(buffer)
+class _Step(NamedTuple):
+    """A line of a script that is a command, or an error."""
+
+    where: str
+    command: commands.Command | None
+    error: str = ""
+
+
+class _Script:
+    """The steps of a script, as they are read."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._lines = LineReader(fd)
+        self._name = name
+        self._number = 0
+        self._waiting: _Step | None = None
+
+    def next(self) -> _Step | None:
+        """The next step; None at the end. Blocks while none is there."""
+        step, self._waiting = self._waiting, None
+        try:
+            while step is None:
+                step = self._parse(self._lines.next())
+        except EOFError:
+            return None
+        return step
+
+    def put_back(self, step: _Step) -> None:
+        """Have `next` return this step once more."""
+        self._waiting = step
+
+    def ready(self) -> bool:
+        """Whether another step is waiting already; never blocks."""
+        while self._waiting is None and self._lines.ready():
+            self._waiting = self._parse(self._lines.next())
+        return self._waiting is not None
+
+    def _parse(self, line: bytes | None) -> _Step | None:
+        self._number += 1
+        where = f"{self._name} {self._number}"
+        if line is None:
+            return _Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes")
+        try:
+            command = commands.parse(line)
+        except commands.CommandError as error:
+            return _Step(where, None, str(error))
+        return _Step(where, command) if command else None
+
+
+class LineReader:
+    """The lines of a descriptor, as soon as they are there."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lines: deque[bytes | None] = deque()
+        self._pieces: list[bytes] = []  # of the line whose end has not come yet
+        self._size = 0  # of that line, also of what was dropped because it is too long
+        self._ended = False
+
+    def next(self) -> bytes | None:
+        """The next line without its end; None for one that is too long. Blocks; raises EOFError at the end."""
+        while not self._lines:
+            if self._ended:
+                raise EOFError
+            self._read()
+        return self._lines.popleft()
+
+    def ready(self) -> bool:
+        """Whether a line is waiting; never blocks."""
+        while not self._lines and not self._ended and select.select([self._fd], [], [], 0)[0]:
+            self._read()
+        return bool(self._lines)
+
+    def _read(self) -> None:
+        data = os.read(self._fd, READ_BYTES)
+        if not data:
+            self._ended = True
+            if self._size:
+                self._lines.append(self._line())
+            return
+        first, *others = data.split(b"\n")
+        self._extend(first)
+        if others:
+            self._lines.append(_without_cr(self._line()))
+            *whole, last = others
+            self._lines.extend(map(_without_cr, whole) if b"\r" in data else whole)
+            self._pieces, self._size = [], 0
+            self._extend(last)
+
+    def _extend(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size <= commands.MAX_LINE + 1:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
+
+    def _line(self) -> bytes | None:
+        return b"".join(self._pieces) if self._size <= commands.MAX_LINE + 1 else None
+
+
+def _without_cr(line: bytes | None) -> bytes | None:
+    return line and line.removesuffix(b"\r")
 
 
 def _ask() -> str:
@@ -305,6 +463,11 @@ def _parser() -> argparse.ArgumentParser:
         default=10.0,
         help="after how long without progress a server is taken for dead, and killed (default: 10)",
     )
+    parser.add_argument(
+        "--no-pipeline",
+        action="store_true",
+        help="never have several puts and gets under way at once; what is printed is the same, only later",
+    )
     parser.add_argument("--version", action="version", version=f"Daadkvs {__version__}")
     return parser
 
@@ -347,7 +510,7 @@ def main() -> int:
     )
     at_terminal = not arguments.scripts and os.isatty(0)
     interrupt = _interruptible() if at_terminal else _stop
-    master = Master()
+    master = Master(pipeline=not arguments.no_pipeline)
     try:
         master.cluster = Cluster(settings, master.error_of_command, master.warning)
     except (StorageError, OSError) as error:

@@ -95,26 +95,30 @@ class Write(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One put (value is bytes) or get (value is None) of a session, and what that has seen of the key."""
+    """One put (value is bytes) or get (value is None) of a session, and what that has seen of the key.
+
+    *seen* is from before the operations that are carried out together. *session* tells several sessions apart.
+    """
 
     key: bytes
     value: bytes | None
     timestamp: int
     seen: Seen | None
+    session: int = 0
 
 
 def pack_operations(operations: Iterable[Operation]) -> bytes:
     """Operations as bytes: what a client sends to its server."""
     packed: bytes = msgpack.packb(
-        [(key, value, timestamp, seen.flat() if seen else None) for key, value, timestamp, seen in operations]
+        [(key, value, timestamp, seen.flat() if seen else None) for key, value, timestamp, seen, _ in operations]
     )
     return packed
 
 
-def unpack_operations(packed: bytes) -> list[Operation]:
-    """The inverse of `pack_operations`."""
+def unpack_operations(packed: bytes, session: int = 0) -> list[Operation]:
+    """The inverse of `pack_operations`, as the operations of *session*."""
     return [
-        Operation(key, value, timestamp, Seen.from_flat(seen) if seen else None)
+        Operation(key, value, timestamp, Seen.from_flat(seen) if seen else None, session)
         for key, value, timestamp, seen in msgpack.unpackb(packed)
     ]
 
@@ -177,7 +181,7 @@ class Model:
     # -- puts and gets -------------------------------------------------------------------------------------
 
     def execute(self, operations: Iterable[Operation]) -> tuple[list[Write | Missing], list[Write]]:
-        """Carry out a session's operations in order: (an answer for each, the writes that they make).
+        """Carry out operations in order: (an answer for each, the writes that they make).
 
         The answer to a put is its write. The store does not change yet: first the writes go into the log,
         then into `apply`. Writes that never get there leave dots that nobody uses again.
@@ -185,12 +189,18 @@ class Model:
         answers: list[Write | Missing] = []
         writes: list[Write] = []
         fresh: dict[bytes, Write] = {}
-        for key, value, timestamp, seen in operations:
+        learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before
+        for key, value, timestamp, before, session in operations:
+            seen = learnt.get((session, key), before)
             standing = fresh.get(key) or self._store.get(key)
             if value is None:
-                answers.append(self._read(standing, seen.order if seen else None))
+                answer = self._read(standing, seen.order if seen else None)
+                if isinstance(answer, Write):
+                    learnt[session, key] = seen.then(answer.version) if seen else Seen.first(answer.version)
+                answers.append(answer)
                 continue
             write = Write(key, value, self._new_version(timestamp, seen.clock if seen else EMPTY_CLOCK))
+            learnt[session, key] = Seen.first(write.version)
             if standing is None or write.version.order > standing.version.order:
                 fresh[key] = write
             writes.append(write)

@@ -10,6 +10,14 @@ Threads
 - one that brings the log to the disk once a second, with --fsync interval;
 - the main thread, which waits for the end of the watchdog, and ends the process with it.
 
+Groups
+------
+The master may have several puts and gets under way at once, as a *group*, where nobody can tell. The clients that
+have a part in it at this server hand theirs in, each on its own connection; the last one carries out all of them,
+in script order, with one write to the log. From the first part on until the master releases the group, this server
+neither starts nor answers an exchange, nor applies one: or a put that comes later in the script might reach another
+server before that one has carried out an earlier get. A group is carried out whole or not at all.
+
 One lock guards the replica: model, storage, router, links and the rumour clock. It is never held during a call.
 What a client or a peer is told has been logged before; what is logged is applied before the lock is let go.
 """
@@ -28,7 +36,7 @@ import msgpack
 
 import transport
 from gossip import RumourClock
-from model import Missing, Model, Pull, Write, pack_delta, unpack_delta, unpack_operations
+from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta, unpack_operations
 from router import Router
 from storage import Storage, StorageError
 from vector_clock import Replica
@@ -89,6 +97,18 @@ class _Neighbours:
             known[1].abort()
 
 
+class _Group:
+    """The parts of a group of commands that fall to this server."""
+
+    def __init__(self, number: int, members: int) -> None:
+        self.number = number
+        self.members = members
+        self.parts: dict[int, list[Operation]] = {}
+        self.answers: dict[int, bytes] = {}
+        self.closed = False
+        """Whether it has been carried out, or given up."""
+
+
 class _NotLinked(Exception):
     """The other side doesn't (yet, or any more) take this server for its neighbour."""
 
@@ -115,6 +135,10 @@ class Server:
         self._wake = threading.Condition(self._lock)
         self._hints: set[int] = set()
         self._to_sync = threading.Event()
+        self._group = _Group(0, 0)
+        self._group_closed = threading.Condition(self._lock)
+        self._held = False  # are exchanges?
+        self._released = threading.Condition(self._lock)
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -170,9 +194,69 @@ class Server:
                     return _pack([[], str(error)])
                 self._model.apply(writes)
                 self._heard()
-        return _pack(
-            [[_answer(op.value is None, answer) for op, answer in zip(operations, answers, strict=True)], None]
-        )
+        answered = zip(operations, answers, strict=True)
+        return _pack([[_answer(operation.value is None, answer) for operation, answer in answered], None])
+
+    def execute_group(self, number: int, session: int, members: int, part: bytes) -> bytes | None:
+        """Carry out a session's part of a group, together with those of the other *members*.
+
+        Blocks until all are here, for half a time-out at most. The answers as in `execute`; None where the
+        group was given up, and nothing carried out.
+        """
+        operations = unpack_operations(part, session)
+        with self._lock:
+            if number > self._group.number:
+                self._group = _Group(number, members)
+                self._held = self._gossips
+            group = self._group
+            if group.number != number or group.closed:
+                return None
+            group.parts[session] = operations
+            if len(group.parts) == members:
+                self._execute_parts(group)
+                self._close(group)
+            elif not self._group_closed.wait_for(lambda: group.closed, self._options.timeout / 2):
+                self._close(group)
+            return group.answers.get(session)
+
+    def _execute_parts(self, group: _Group) -> None:
+        """Carry out all parts, in script order. Where the disk refuses, nothing is done."""
+        operations = [operation for part in group.parts.values() for operation in part]
+        if len(group.parts) > 1:
+            operations.sort(key=lambda operation: operation.timestamp)
+        answers, writes = self._model.execute(operations)
+        if writes:
+            try:
+                self._storage.append(pack_delta(writes), self._model, group.number)
+            except StorageError:
+                return
+            self._model.apply(writes)
+            self._heard()
+        by_session: dict[int, list[Any]] = {session: [] for session in group.parts}
+        for operation, answer in zip(operations, answers, strict=True):
+            by_session[operation.session].append(_answer(operation.value is None, answer))
+        group.answers = {session: _pack(answered) for session, answered in by_session.items()}
+
+    def _close(self, group: _Group) -> None:
+        group.closed = True
+        group.parts = {}
+        self._group_closed.notify_all()
+
+    def group_answers(self, number: int, session: int) -> bytes | None:
+        """What `execute_group` answered, or will: a group that is still incomplete is given up."""
+        with self._lock:
+            if number > self._group.number:
+                self._group = _Group(number, 0)
+            if number == self._group.number:
+                self._close(self._group)
+                return self._group.answers.get(session)
+            return None
+
+    def release_group(self) -> None:
+        """The group is complete everywhere: exchanges may go on."""
+        with self._lock:
+            self._held = False
+            self._released.notify_all()
 
     def lines(self) -> Iterator[bytes]:
         """The store as printStore shows it at this instant, in pieces of some MiB."""
@@ -227,6 +311,7 @@ class Server:
         """
         neighbour, is_gossip, digest, pull_request = msgpack.unpackb(request, strict_map_key=False)
         with self._lock:
+            self._released.wait_for(lambda: not self._held)
             if neighbour not in self._links:
                 return None
             answer = self._model.answer(pull_request)
@@ -275,6 +360,7 @@ class Server:
             if time.monotonic() > deadline:
                 return False
             with self._lock:
+                self._released.wait_for(lambda: not self._held)
                 request = [self._options.server, is_gossip, self._router.digest(), pull.request()]
             answer = neighbours.call(neighbour, link, "pull", _pack(request))
             if answer is None:
@@ -283,6 +369,7 @@ class Server:
             delta = pull.receive(pull_answer)
             writes, context = unpack_delta(delta)
             with self._lock:
+                self._released.wait_for(lambda: not self._held)
                 if self._links.get(neighbour) is not link:
                     raise _NotLinked
                 news = self._router.merge(records)
@@ -379,10 +466,19 @@ class _Service(transport.Service):
         """The next piece, empty behind the last."""
         return next(self._lines, b"")
 
+    def exposed_group_answers(self, number: int, session: int) -> bytes | None:
+        return self._server.group_answers(number, session)
+
+    def exposed_release_group(self) -> None:
+        self._server.release_group()
+
     # to clients
 
     def exposed_execute(self, batch: bytes) -> bytes:
         return self._server.execute(batch)
+
+    def exposed_execute_group(self, number: int, session: int, members: int, part: bytes) -> bytes | None:
+        return self._server.execute_group(number, session, members, part)
 
     # to neighbours
 

@@ -17,6 +17,7 @@ next write to that key.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vector_clock import Dot, Replica, VectorClock, Version, VersionOrder
@@ -93,3 +94,11 @@ class Session:
         """The session has read or written *version* of *key*."""
         seen = self._seen.get(key)
         self._seen[key] = seen.then(version) if seen else Seen.first(version)
+
+    def restore(self, before: Mapping[bytes, Seen | None]) -> None:
+        """Forget what was read and written since `seen` gave these."""
+        for key, seen in before.items():
+            if seen is None:
+                self._seen.pop(key, None)
+            else:
+                self._seen[key] = seen

@@ -27,6 +27,7 @@ G, the *generation*, counts from 0. Each file is a sequence of records:
     | 'H'  | first in each file: msgpack ["daadkvs log" or "daadkvs snapshot", format, generation]|
     | 'D'  | a delta, as model.py packs it: [writes, context or nil]; one for all that was        |
     |      | acknowledged together                                                                |
+    | 'G'  | the same for a group of commands (see server.py): its number, 8 bytes, and a delta   |
     | 'E'  | last in a snapshot: its number of deltas, msgpack                                    |
 
 Compaction
@@ -65,7 +66,7 @@ from typing import NamedTuple, Protocol
 
 import msgpack
 
-__all__ = ["FSYNC_POLICIES", "DataDirectory", "Recovery", "Source", "Storage", "StorageError"]
+__all__ = ["FSYNC_POLICIES", "DataDirectory", "Recovery", "Source", "Storage", "StorageError", "cut_group"]
 
 FSYNC_POLICIES = ("always", "interval", "never")
 """always: before each acknowledgement; interval: once a second; never: when the system sees fit."""
@@ -74,6 +75,7 @@ FORMAT = 1
 MAGIC = b"\x9bDkr"
 HEADER = struct.Struct("<4sIII")
 _OFFSET = struct.Struct("<Q")
+_GROUP = struct.Struct("<Q")
 
 SLACK_BYTES = 512 << 10
 """How much the files may exceed one and a half times the live data before a compaction starts."""
@@ -202,6 +204,15 @@ class _Scan:
         for kind, start, end in self.records:
             if kind == b"D":
                 yield self._body(start, end)
+            elif kind == b"G":
+                yield self._body(start + _GROUP.size, end)
+
+    def last_group(self) -> tuple[int, int] | None:
+        """The number and the offset of the last record, if that is a group's."""
+        if not self.records or self.records[-1][0] != b"G":
+            return None
+        _, start, _ = self.records[-1]
+        return _GROUP.unpack(self._body(start, start + _GROUP.size))[0], start - 1 - HEADER.size
 
 
 class _RecordFile:
@@ -412,11 +423,12 @@ class Storage:
 
     # -- appending -----------------------------------------------------------------------------------------
 
-    def append(self, delta: bytes, source: Source) -> None:
+    def append(self, delta: bytes, source: Source, group: int | None = None) -> None:
         """Add a delta to the log; when this returns, it survives the end of this process.
 
         With fsync "always", it survives the loss of the machine as well. *source*, which must not have taken in
-        the delta yet, feeds a compaction where one is due. Raises StorageError; then nothing was added.
+        the delta yet, feeds a compaction where one is due. With *group*, `cut_group` can take the delta back
+        once this process is gone. Raises StorageError; then nothing was added.
         """
         try:
             # First, because the source doesn't have the delta yet: it must stand behind whatever snapshot this begins.
@@ -426,7 +438,8 @@ class Storage:
                 self._snapshot.abandon()
                 self._snapshot = None
             self._retry_at = self._total_bytes() + SLACK_BYTES
-        self._log.append(b"D", delta, self._fsync == "always")
+        kind, body = (b"D", delta) if group is None else (b"G", _GROUP.pack(group) + delta)
+        self._log.append(kind, body, self._fsync == "always")
         self.unsynced = True
 
     def _total_bytes(self) -> int:
@@ -437,8 +450,8 @@ class Storage:
             total = self._total_bytes()
             if total < max(source.live_bytes * 3 // 2 + SLACK_BYTES, self._retry_at):
                 return
-            self._resting_bytes = total
             self._begin_log(self._generation + 1)
+            self._resting_bytes = total
             self._snapshot = _SnapshotInProgress(self._folder, self._generation, source)
         if self._snapshot.step(SNAPSHOT_PACE * appended + SNAPSHOT_STEP_BYTES):
             self._snapshot.finish(self._fsync != "never")
@@ -475,6 +488,28 @@ class Storage:
         if hasattr(self, "_log"):
             self._log.close()
         self._lock.release()
+
+
+def cut_group(folder: Path, group: int) -> None:
+    """Take the delta of *group* back, if it is the last in the log of a server that is gone.
+
+    For a group that was never acknowledged. Compaction runs before an append, so no snapshot has it. Raises
+    StorageError.
+    """
+    try:
+        lock = Lock(folder / "lock")
+        try:
+            if not lock.acquire():
+                raise StorageError(f"{folder}: in use by another process")
+            logs = [path for path in folder.iterdir() if re.fullmatch(r"log\.\d+", path.name)]
+            newest = max(logs, key=lambda path: int(path.suffix[1:]), default=None)
+            last = _Scan(newest, last=True).last_group() if newest else None
+            if newest and last and last[0] == group:
+                os.truncate(newest, last[1])
+        finally:
+            lock.release()
+    except OSError as error:
+        raise StorageError(f"{error.filename or folder}: {error.strerror}") from error
 
 
 def _file_header(what: str, generation: int) -> bytes:

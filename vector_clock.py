@@ -102,7 +102,8 @@ class VectorClock:
 
     def with_dot(self, dot: Dot) -> VectorClock:
         """This clock plus *dot*; the clock itself if it covers the dot already."""
-        if not self.entries:
+        entries = self.entries
+        if not entries or (len(entries) == 1 and entries[0] <= dot and entries[0].replica == dot.replica):
             return VectorClock._of_sorted((dot,))
         return self.merge(VectorClock._of_sorted((dot,)))
 
