@@ -83,31 +83,35 @@ class Master:
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
         script = _Script(fd, f"{name}: line" if name else "line")
-        steps = self._gather(script, wait=True)
-        while steps:
-            steps = self._run_steps(steps, script) or self._gather(script, wait=True)
+        steps: list[_Step] = []
+        while True:
+            if not steps:
+                step = script.next()
+                if step is None:
+                    return
+                steps.append(step)
+            self._gather(script, steps)
+            steps = self._run_steps(steps, script)
 
-    def _gather(self, script: _Script, wait: bool) -> list[_Step]:
-        """The next step and, if it can be under way with others, those of them that are waiting already.
+    def _gather(self, script: _Script, steps: list[_Step]) -> None:
+        """Add to *steps* what is waiting already and can be under way with them; never blocks.
 
-        Nothing at the end of the script or, unless it may *wait*, where nothing is waiting.
+        Where *steps* is empty, one step that can't be under way with others may be added.
         """
-        if not wait and not script.ready():
-            return []
-        step = script.next()
-        if step is None:
-            return []
-        steps = [step]
-        size = len(step.command.value) if step.command else 0
-        while len(steps) < GROUP_STEPS and size < GROUP_BYTES and self._can_group(steps[-1]) and script.ready():
+        if steps and not self._can_group(steps[-1]):
+            return
+        size = sum(len(step.command.value) for step in steps if step.command)
+        while len(steps) < GROUP_STEPS and size < GROUP_BYTES and script.ready():
             step = script.next()
             assert step is not None
             if not self._can_group(step):
-                script.put_back(step)
-                break
+                if steps:
+                    script.put_back(step)
+                else:
+                    steps.append(step)
+                return
             steps.append(step)
             size += len(step.command.value) if step.command else 0
-        return steps
 
     def _can_group(self, step: _Step) -> bool:
         return self.pipeline and step.command is not None and self.cluster.can_group(step.command)
@@ -126,7 +130,8 @@ class Master:
             for step in steps:
                 self._run_step(step)
             return []
-        following = self._gather(script, wait=False)
+        following: list[_Step] = []
+        self._gather(script, following)
         self._finish_group(group, steps)
         return following
 
