@@ -183,7 +183,8 @@ class Master:
             if _is_interruption(error):
                 self.error_of_command("gave up waiting; it may still be carried out")
             else:
-                self.error_of_command(f"internal error: {type(error).__name__}: {error}")
+                text = str(error).strip().partition("\n")[0]
+                self.error_of_command(f"internal error: {type(error).__name__}: {text}")
                 if "DAADKVS_DEBUG" in os.environ:
                     traceback.print_exc()
         else:

@@ -304,10 +304,6 @@ class Model:
         whole = cursor is None
         return [pack_delta(chunk, self.context if whole else None), None]
 
-    def knows(self, request: list[Any]) -> bool:
-        """Whether all that the sender of a pull request knew of when it began is known here."""
-        return self.context.includes(Context.from_flat(request[0]))
-
     def _missing_in(self, context: Context, after: Dot | None) -> Iterator[Write]:
         """The standing writes behind the dot *after* that *context* doesn't cover, sorted by dot."""
         for author in sorted(self._dots):

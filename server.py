@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 import transport
+from context import Context
 from gossip import RumourClock
 from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta, unpack_operations
 from router import Router
@@ -48,6 +49,9 @@ STABILIZE_SLICE_SECONDS = 0.25
 
 STABILIZE_PATIENCE_SECONDS = 1.5
 """How long a neighbour may be silent during stabilize before the master is told."""
+
+KEPT_CONNECTIONS = 8
+"""How many connections a server keeps open between two rounds of gossip at most."""
 
 PRINT_BYTES = 4 << 20
 """About how much of a store one call of printStore returns."""
@@ -89,6 +93,13 @@ class _Neighbours:
         except transport.Failure:
             known[1].close()
             raise
+
+    def trim(self) -> None:
+        """Close them all, if there are more than are worth keeping."""
+        if len(self._remotes) > KEPT_CONNECTIONS:
+            for _, remote in self._remotes.values():
+                remote.close()
+            self._remotes.clear()
 
     def abort(self, neighbour: int) -> None:
         """End the connection, also under a call; from any thread."""
@@ -134,6 +145,7 @@ class Server:
         self._rumour = RumourClock(options.gossip_interval)
         self._wake = threading.Condition(self._lock)
         self._hints: set[int] = set()
+        self._told: dict[int, tuple[Context, dict[int, list[int]]]] = {}  # what each neighbour knows, or will ask for
         self._to_sync = threading.Event()
         self._group = _Group(0, 0)
         self._group_closed = threading.Condition(self._lock)
@@ -279,6 +291,7 @@ class Server:
         with self._lock:
             for neighbour, address in neighbours:
                 self._links[neighbour] = _Link(address)
+                self._told.pop(neighbour, None)
                 self._router.link(neighbour)
             self._heard()
 
@@ -286,6 +299,7 @@ class Server:
         """Have no link to it: when this returns, nothing more from there is applied, or answered."""
         with self._lock:
             self._links.pop(neighbour, None)
+            self._told.pop(neighbour, None)
             self._router.unlink(neighbour)
             self._hints.discard(neighbour)
             self._for_gossip.abort(neighbour)
@@ -316,13 +330,13 @@ class Server:
                 return None
             answer = self._model.answer(pull_request)
             records = self._router.newer_than(digest)
-            if is_gossip and self._gossips and self._is_behind(pull_request, digest):
-                self._hints.add(neighbour)
-                self._wake.notify()
+            if is_gossip and self._gossips:
+                theirs = Context.from_flat(pull_request[0])
+                self._told[neighbour] = theirs, digest
+                if self._router.lacks(digest) or not self._model.context.includes(theirs):
+                    self._hints.add(neighbour)
+                    self._wake.notify()
         return _pack([answer, records])
-
-    def _is_behind(self, pull_request: list[Any], digest: dict[int, list[int]]) -> bool:
-        return self._router.lacks(digest) or not self._model.knows(pull_request)
 
     def pull_from(self, neighbours: Iterable[int]) -> tuple[bool, tuple[int, ...], str | None, bytes]:
         """For stabilize: learn what these neighbours hold, for a fraction of a second at most.
@@ -394,16 +408,33 @@ class Server:
 
     def _gossip_forever(self) -> None:
         while True:
-            for neighbour in sorted(self._wait_for_partners()):
+            partners, have_news = self._wait_for_partners()
+            for neighbour in sorted(partners):
+                with self._lock:
+                    if neighbour not in have_news and self._knows_all(neighbour):
+                        continue
+                    telling = self._model.context.copy(), self._router.digest()
                 try:
                     self._pull(self._for_gossip, neighbour, is_gossip=True, deadline=float("inf"))
                 except (transport.Failure, transport.RemoteError, StorageError, _NotLinked):
                     with self._lock:  # try again after an interval, as long as there is the link
                         if neighbour in self._links:
                             self._heard()
+                else:
+                    with self._lock:
+                        self._told[neighbour] = telling
+            self._for_gossip.trim()
 
-    def _wait_for_partners(self) -> set[int]:
-        """Wait until there is somebody to exchange updates with: who has news for us, or all, once ours are due."""
+    def _knows_all(self, neighbour: int) -> bool:
+        """Whether an exchange could bring nothing new to this neighbour; else it would have come by itself."""
+        context, digest = self._told.get(neighbour, (None, {}))
+        return context is not None and context.includes(self._model.context) and not self._router.newer_than(digest)
+
+    def _wait_for_partners(self) -> tuple[set[int], set[int]]:
+        """Wait until there is somebody to exchange updates with: all, once our news are due, or who has some for us.
+
+        Returns the neighbours to turn to, and those of them that have news.
+        """
         with self._wake:
             while True:
                 due = self._rumour.due()
@@ -416,8 +447,8 @@ class Server:
                 else:
                     self._wake.wait(None if due is None else due - now)
                     continue
-                self._hints = set()
-                return partners
+                have_news, self._hints = self._hints, set()
+                return partners | have_news, have_news
 
     def _sync_forever(self) -> None:
         while True:

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import rpyc
-from rpyc.core import consts
+from rpyc.core import consts, netref
 from rpyc.core.stream import Stream
 
 __all__ = [
@@ -206,13 +206,22 @@ _ANSWERED = (
     consts.HANDLE_DEL,
     consts.HANDLE_GETATTR,
     consts.HANDLE_GETROOT,
-    consts.HANDLE_INSPECT,
     consts.HANDLE_PING,
 )
 
 
+_proxy_classes: dict[str, type[netref.BaseNetref]] = {}
+
+
 class _Connection(rpyc.Connection):  # type: ignore[misc]
     """An RPyC connection that answers only what calling exposed methods takes."""
+
+    def _netref_factory(self, id_pack: tuple[str, int, int]) -> netref.BaseNetref:
+        # RPyC would first ask which methods the remote object has: a round trip for each connection.
+        kind = netref.builtin_classes_cache.get(id_pack[0]) or _proxy_classes.get(id_pack[0])
+        if kind is None:
+            kind = _proxy_classes[id_pack[0]] = netref.class_factory(id_pack, ())
+        return kind(self, id_pack)
 
     @classmethod
     def _request_handlers(cls) -> dict[int, Callable[..., Any]]:
@@ -221,12 +230,12 @@ class _Connection(rpyc.Connection):  # type: ignore[misc]
 
 
 class Service(rpyc.Service):  # type: ignore[misc]
-    """What one side of a connection offers: its methods named exposed_…"""
+    """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here."""
 
     _protocol = _Connection
 
 
-def _connection(sock: socket.socket, service: rpyc.Service, timeout: float | None) -> tuple[Any, _SocketStream]:
+def _connection(sock: socket.socket, service: Service, timeout: float | None) -> tuple[Any, _SocketStream]:
     stream = _SocketStream(sock)
     config = {
         "allow_safe_attrs": False,
@@ -342,7 +351,7 @@ class Remote:
             sock = address
         self.descriptor = sock.fileno()
         """The connection's descriptor, to poll it for its end; its own only as long as it isn't closed."""
-        self._connection, self._stream = _connection(sock, rpyc.VoidService, timeout)
+        self._connection, self._stream = _connection(sock, Service(), timeout)
 
     def call(self, name: str, *args: Any, timeout: float | None = None) -> Any:
         """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
@@ -364,7 +373,9 @@ class Remote:
         except TimeoutError as error:
             self.close()
             raise Silent("no answer") from error
-        except AttributeError as error:
+        except EOFError:
+            raise
+        except Exception as error:  # as the other side raised it, with its traceback in the text
             raise RemoteError(f"{name}: not offered") from error
         self._functions[name] = function
         return function
@@ -382,7 +393,7 @@ class Remote:
             raise Failure(str(error)) from error
         if result._is_exc:
             raised = result._obj
-            raise RemoteError(f"{type(raised).__name__}: {' '.join(map(str, raised.args))}")
+            raise RemoteError(f"{type(raised).__name__}: {' '.join(map(str, raised.args))}".partition("\n")[0])
         return result._obj
 
     @property
