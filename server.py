@@ -145,6 +145,7 @@ class Server:
         self._rumour = RumourClock(options.gossip_interval)
         self._wake = threading.Condition(self._lock)
         self._hints: set[int] = set()
+        self._retries: set[int] = set()  # an exchange with these has failed
         self._told: dict[int, tuple[Context, dict[int, list[int]]]] = {}  # what each neighbour knows, or will ask for
         self._to_sync = threading.Event()
         self._group = _Group(0, 0)
@@ -302,6 +303,7 @@ class Server:
             self._told.pop(neighbour, None)
             self._router.unlink(neighbour)
             self._hints.discard(neighbour)
+            self._retries.discard(neighbour)
             self._for_gossip.abort(neighbour)
             self._for_master.abort(neighbour)
 
@@ -413,16 +415,19 @@ class Server:
                 with self._lock:
                     if neighbour not in have_news and self._knows_all(neighbour):
                         continue
+                    link = self._links.get(neighbour)
                     telling = self._model.context.copy(), self._router.digest()
                 try:
                     self._pull(self._for_gossip, neighbour, is_gossip=True, deadline=float("inf"))
                 except (transport.Failure, transport.RemoteError, StorageError, _NotLinked):
                     with self._lock:  # try again after an interval, as long as there is the link
                         if neighbour in self._links:
+                            self._retries.add(neighbour)
                             self._heard()
                 else:
                     with self._lock:
-                        self._told[neighbour] = telling
+                        if self._links.get(neighbour) is link:
+                            self._told[neighbour] = telling
             self._for_gossip.trim()
 
     def _knows_all(self, neighbour: int) -> bool:
@@ -433,22 +438,22 @@ class Server:
     def _wait_for_partners(self) -> tuple[set[int], set[int]]:
         """Wait until there is somebody to exchange updates with: all, once our news are due, or who has some for us.
 
-        Returns the neighbours to turn to, and those of them that have news.
+        Returns the neighbours to turn to, and those of them that have news, or may have.
         """
         with self._wake:
             while True:
                 due = self._rumour.due()
                 now = time.monotonic()
+                partners: set[int] = set()
                 if due is not None and due <= now:
                     self._rumour.told()
                     partners = set(self._links)
-                elif self._hints:
-                    partners = self._hints
-                else:
-                    self._wake.wait(None if due is None else due - now)
-                    continue
-                have_news, self._hints = self._hints, set()
-                return partners | have_news, have_news
+                    self._hints |= self._retries & partners
+                    self._retries = set()
+                if partners or self._hints:
+                    have_news, self._hints = self._hints, set()
+                    return partners | have_news, have_news
+                self._wake.wait(None if due is None else max(0.0, due - now))
 
     def _sync_forever(self) -> None:
         while True:
