@@ -181,6 +181,7 @@ class Cluster:
         self._servers[ident] = server
         self._links[ident] = set()
         self._link(ident, [other for other in self._links if other != ident])
+        self._running_server(ident)
         self._tell_clients(ident, "server_up", ident, server.address)
 
     def _start_server(self, server: _Server, incarnation: int) -> None:
@@ -218,7 +219,7 @@ class Cluster:
             if state == "ready":
                 largest, damages = details
                 for damage in damages:
-                    self._warn(f"{damage}; the file is set aside, what is lost is fetched from other servers")
+                    self._warn(f"{damage}; the file is set aside, and what is lost will be fetched from servers that have it")
                 return int(largest)
             if details[0] != progress:
                 progress, since = details[0], time.monotonic()
@@ -273,19 +274,21 @@ class Cluster:
             self._connect(second, first.ident)
         elif second.ident not in self._links[first.ident]:
             self._link(first.ident, [second.ident])
+            self._running_server(first.ident)
+            self._running_server(second.ident)
 
     def _ends(self, command: Command) -> tuple[_Server | _Client, _Server | _Client]:
         ends: list[_Server | _Client] = []
         for ident in command.ids:
             end = self._servers.get(ident) or self._clients.get(ident)
             if end is None:
-                raise CommandError(f"nothing has the id {ident}")
+                raise CommandError(f"id {ident} is unknown: neither a server nor a client of this run")
             ends.append(end)
         first, second = ends
         if first is second:
-            raise CommandError(f"{_name(first)} can't be connected to itself")
+            raise CommandError(f"{_name(first)} has no connection to itself")
         if isinstance(first, _Client) and isinstance(second, _Client):
-            raise CommandError(f"{_name(first)} and {_name(second)} are clients; one end must be a server")
+            raise CommandError(f"{_name(first)} and {_name(second)} are both clients; one end must be a server")
         return first, second
 
     def _print_store(self, command: Command) -> list[bytes]:
@@ -528,6 +531,7 @@ class Cluster:
             return
         client.connections.append(server)
         self._ask_client(client, "connect", server, self._servers[server].address, self._settings.timeout)
+        self._running_client(client.ident)
 
     def _disconnect(self, client: _Client, server: int) -> None:
         if server in client.connections:
@@ -692,7 +696,7 @@ class Cluster:
         if client.remote is None:
             return
         if isinstance(failure, transport.Silent):
-            self._report(f"client {client.ident} made no progress, and was killed")
+            self._report(f"client {client.ident} made no progress for {self._settings.timeout:g} s, and was killed")
         else:
             self._report(f"client {client.ident} died")
         self._unwatch(client.remote)

@@ -19,7 +19,7 @@ MAX_LINE = MAX_VALUE + MAX_KEY + (64 << 10)
 
 BLANKS = b" \t"
 _WORD_END = re.compile(rb"[ \t]+")
-_ID = re.compile(rb"[0-9]{1,18}")
+_ID = re.compile(rb"0*[0-9]{1,18}")
 
 
 class CommandError(Exception):

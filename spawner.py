@@ -160,7 +160,10 @@ class Spawner:
 
     def start(self, role: str, ident: int, address: str) -> int:
         """Start the "watchdog" of a server or a "client"; returns its process id. Raises Failure."""
-        return int(self._remote.call("start", role, ident, address))
+        try:
+            return int(self._remote.call("start", role, ident, address))
+        except transport.Failure as failure:
+            raise transport.Failure("the process that starts all others is gone; start Daadkvs anew") from failure
 
     def kill(self, pid: int) -> None:
         """Kill a process that `start` started, and return once it is gone. Raises Failure."""

@@ -39,10 +39,19 @@ def command(*options: str) -> list[str]:
     return [sys.executable, str(ROOT / "master.py"), *options]
 
 
-def run(script: str | bytes, *options: str, cwd: Path | None = None, timeout: float = LIMIT_SECONDS) -> Result:
-    """Pipe a script into a master and wait for its end."""
+def run(
+    script: str | bytes,
+    *options: str,
+    cwd: Path | None = None,
+    timeout: float = LIMIT_SECONDS,
+    environment: dict[str, str] | None = None,
+) -> Result:
+    """Pipe a script into a master and wait for its end. *environment*: variables to set besides those there are."""
     data = script.encode() if isinstance(script, str) else script
-    done = subprocess.run(command(*options), input=data, capture_output=True, cwd=cwd, timeout=timeout, check=False)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(
+        command(*options), input=data, capture_output=True, cwd=cwd, timeout=timeout, check=False, env=variables
+    )
     return Result(done.stdout, done.stderr.decode("utf-8", "surrogateescape"), done.returncode)
 
 
@@ -60,9 +69,13 @@ class Output(NamedTuple):
 class Conversation:
     """A running master; use it in a `with`, which ends it and checks that nothing is left."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            command(*options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command(*options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
         )
         assert self.process.stderr is not None
         self._errors: queue.Queue[str | None] = queue.Queue()
@@ -80,8 +93,12 @@ class Conversation:
     def send(self, script: str | bytes) -> None:
         """Send commands and don't wait."""
         data = script.encode() if isinstance(script, str) else script
+        self.send_raw(data if data.endswith(b"\n") else data + b"\n")
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
         assert self.process.stdin is not None
-        self.process.stdin.write(data if data.endswith(b"\n") else data + b"\n")
+        self.process.stdin.write(data)
         self.process.stdin.flush()
 
     def do(self, script: str | bytes = b"") -> Output:
@@ -142,8 +159,8 @@ class Conversation:
         """Send a signal to one process by its name; after SIGKILL and SIGSTOP, wait until it has worked."""
         pid = self.pids()[name]
         os.kill(pid, signum)
-        wanted = {signal.SIGKILL: "Zx", signal.SIGSTOP: "T", signal.SIGCONT: "RSDZ"}[signal.Signals(signum)]
-        wait_until(lambda: state(pid) in wanted, f"{name} after signal {signum}")
+        wanted = {signal.SIGKILL: "ZXx", signal.SIGSTOP: "T", signal.SIGCONT: "RSDZ"}[signal.Signals(signum)]
+        wait_until(lambda: all(letter in wanted for letter in states(pid)), f"{name} after signal {signum}")
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -172,12 +189,41 @@ class Conversation:
             assert not Path(self.run_directory).exists()
 
 
+def run_directory(master: int) -> Path | None:
+    """The directory of a master's run; None while there is none, or no more."""
+    for owner in Path("/tmp").glob("daadkvs-*/owner"):
+        try:
+            if owner.read_text().split()[:2] == ["master", str(master)]:
+                return owner.parent
+        except OSError:
+            pass  # it has just gone
+    return None
+
+
+def processes(directory: Path) -> dict[str, int]:
+    """The processes that belong to a run, by name, as `Conversation.pids`; the master is not one of them."""
+    found = {}
+    for pid, title in titles().items():
+        match = re.fullmatch(r"daadkvs (\w+(?: \d+)?) \((\S+)\)", title)
+        if match and match[2] == str(directory):
+            found[match[1]] = pid
+    return found
+
+
 def state(pid: int) -> str:
     """The state letter of a process as /proc shows it; "x" where it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "x"
+
+
+def states(pid: int) -> list[str]:
+    """The state letters of all threads of a process: the first to end shows the process as ended already."""
+    try:
+        return [state(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
 
 
 def titles() -> dict[int, str]:

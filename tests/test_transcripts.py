@@ -38,6 +38,11 @@ def is_printed(line: bytes) -> bool:
     return line.startswith((b"> ", b"! ")) or line in (b">", b"!")
 
 
+def is_idle(line: bytes) -> bool:
+    """Whether it is empty or a comment: such lines start no master, so that they may stand above @options."""
+    return not line.strip() or line.strip().startswith(b"#")
+
+
 class Story:
     """A transcript being told."""
 
@@ -71,6 +76,7 @@ class Story:
     def _step(self, line: bytes, expected: list[bytes]) -> list[bytes]:
         word, *rest = line.decode("utf-8", "surrogateescape").split(" ")
         if word == "@options":
+            assert self._conversation is None, "@options stands above the commands"
             self._options = [option.replace("{data}", str(self._directory)) for option in rest]
         elif word in SIGNALS:
             self._running().signal(" ".join(rest), SIGNALS[word])
@@ -85,7 +91,7 @@ class Story:
             path.write_bytes(data)
         elif word == "@remove":
             shutil.rmtree(self._directory / rest[0])
-        elif line:
+        elif self._conversation is not None or not is_idle(line):
             return self._printed(line)
         return []
 
