@@ -219,7 +219,9 @@ class Cluster:
             if state == "ready":
                 largest, damages = details
                 for damage in damages:
-                    self._warn(f"{damage}; the file is set aside, and what is lost will be fetched from servers that have it")
+                    self._warn(
+                        f"{damage}; the file is set aside, and what is lost will be fetched from servers that have it"
+                    )
                 return int(largest)
             if details[0] != progress:
                 progress, since = details[0], time.monotonic()
