@@ -117,7 +117,10 @@ class Cluster:
         self._run_directory = _make_run_directory()
         try:
             self._stores = settings.data_directory or _make_stores(self._run_directory)
-            self._spawner = Spawner(self._run_directory, settings.timeout)
+            self._temporary = [self._run_directory]
+            if settings.data_directory is None:
+                self._temporary.append(str(self._stores))
+            self._spawner = Spawner(self._run_directory, self._temporary, settings.timeout)
         except BaseException:
             shutil.rmtree(self._run_directory, ignore_errors=True)
             raise
@@ -138,9 +141,8 @@ class Cluster:
             if client.remote is not None:
                 client.remote.close()
         self._spawner.end(EXIT_PATIENCE_SECONDS)
-        if self._settings.data_directory is None:
-            shutil.rmtree(self._stores, ignore_errors=True)
-        shutil.rmtree(self._run_directory, ignore_errors=True)
+        for folder in self._temporary:
+            shutil.rmtree(folder, ignore_errors=True)
 
     # -- commands ------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ but those that it is given: while it held a copy of a socket, nobody would see t
 
 All of them are one process group in a session of their own. So a Ctrl-C at the terminal reaches the master alone.
 When the master is gone, however it went, each sees its connection end: watchdogs kill their servers and end,
-clients end, the spawner sees them all off, and kills the whole group if that takes too long: a frozen process
-can't see anything. Each holds the write end of one pipe: when the master reads the other end's end, all are gone.
+clients end, the spawner sees them all off, removes the run's folders, and kills what is left of the group, since a
+frozen process can't see anything. Each holds the write end of one pipe: when the master reads its end, all are gone.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import gc
 import itertools
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 import transport
 
@@ -112,15 +114,24 @@ class _Service(transport.Service):
         except ProcessLookupError:
             pass
 
-    def see_off(self) -> None:
-        """Wait until all children have ended, or for `END_PATIENCE_SECONDS`."""
-        signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+    def see_off(self, temporary: list[str]) -> NoReturn:
+        """Wait until all children have ended, `END_PATIENCE_SECONDS` at most, and remove the run's folders."""
+
+        def finish(*_: object) -> NoReturn:
+            for folder in temporary:
+                shutil.rmtree(folder, ignore_errors=True)
+            os.killpg(0, signal.SIGKILL)
+            raise AssertionError("unreachable")
+
+        signal.signal(signal.SIGALRM, finish)
         signal.setitimer(signal.ITIMER_REAL, END_PATIENCE_SECONDS)
         for pid in self._children:
             os.waitpid(pid, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        finish()
 
 
-def _main(sock: socket.socket, run_directory: str, alive: int) -> None:
+def _main(sock: socket.socket, run_directory: str, temporary: list[str], alive: int) -> None:
     import client  # noqa: F401 - loaded here once, for all that are forked from here
     import server  # noqa: F401
     import watchdog  # noqa: F401
@@ -136,7 +147,7 @@ def _main(sock: socket.socket, run_directory: str, alive: int) -> None:
             poller.poll()
             on_readable()
     except EOFError:
-        service.see_off()
+        service.see_off(temporary)
     finally:
         os.killpg(0, signal.SIGKILL)
 
@@ -144,14 +155,17 @@ def _main(sock: socket.socket, run_directory: str, alive: int) -> None:
 class Spawner:
     """The master's end."""
 
-    def __init__(self, run_directory: str, timeout: float) -> None:
-        """Fork the spawner. To be called while the process has one thread and little open."""
+    def __init__(self, run_directory: str, temporary: list[str], timeout: float) -> None:
+        """Fork the spawner. To be called while the process has one thread and little open.
+
+        *temporary*: the folders that go with the run. The spawner removes them where the master can't.
+        """
         ours, theirs = socket.socketpair()
         self._gone, alive = os.pipe()
 
         def main() -> None:
             os.setsid()
-            _main(theirs, run_directory, alive)
+            _main(theirs, run_directory, temporary, alive)
 
         self._pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main)
         theirs.close()
