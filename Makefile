@@ -2,6 +2,7 @@
 # make run      the tour, or SCRIPT=path for another, or SCRIPT=- for one from standard input
 # make test     all tests
 # make check    ruff and mypy
+# make plots    the picture in docs/performance.md (a minute)
 # make clean    removes what these have made
 # Each sets up what it needs in .venv first, from requirements.txt. PYTHON=… chooses the interpreter.
 
@@ -25,6 +26,10 @@ check: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+plots: .venv/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r scripts/requirements-plots.txt >&2
+	@$(BIN)/python scripts/bench.py --plot docs/performance.svg
+
 clean:
 	rm -rf .venv master .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -36,4 +41,4 @@ clean:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt >&2
 	@touch $@
 
-.PHONY: run test check clean
+.PHONY: run test check plots clean

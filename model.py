@@ -174,7 +174,6 @@ class Model:
         """Of all versions that the replica has met."""
         self.live_bytes = 0
         """About what a log of just the standing writes would take."""
-        self._counter = 0
         self._store: dict[bytes, Write] = {}
         self._dots: dict[Replica, _DotIndex] = {}
 
@@ -184,10 +183,11 @@ class Model:
         """Carry out operations in order: (an answer for each, the writes that they make).
 
         The answer to a put is its write. The store does not change yet: first the writes go into the log,
-        then into `apply`. Writes that never get there leave dots that nobody uses again.
+        then into `apply`. Writes that the log refuses have never been: their dots are free again.
         """
         answers: list[Write | Missing] = []
         writes: list[Write] = []
+        counter = self.context.vector.get(self.replica, 0)
         fresh: dict[bytes, Write] = {}
         learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before
         for key, value, timestamp, before, session in operations:
@@ -199,7 +199,9 @@ class Model:
                     learnt[session, key] = seen.then(answer.version) if seen else Seen.first(answer.version)
                 answers.append(answer)
                 continue
-            write = Write(key, value, self._new_version(timestamp, seen.clock if seen else EMPTY_CLOCK))
+            counter += 1
+            dot = Dot(self.replica, counter)
+            write = Write(key, value, Version(timestamp, dot, (seen.clock if seen else EMPTY_CLOCK).with_dot(dot)))
             learnt[session, key] = Seen.first(write.version)
             if standing is None or write.version.order > standing.version.order:
                 fresh[key] = write
@@ -207,16 +209,12 @@ class Model:
             answers.append(write)
         return answers, writes
 
-    def _new_version(self, timestamp: int, seen: VectorClock) -> Version:
-        self._counter += 1
-        dot = Dot(self.replica, self._counter)
-        return Version(timestamp, dot, seen.with_dot(dot))
-
     @staticmethod
     def _read(standing: Write | None, dependency: VersionOrder | None) -> Write | Missing:
         if standing is None:
             return Missing.KEY if dependency is None else Missing.DEPENDENCY
-        if dependency is not None and standing.version.order < dependency:
+        # Not by the whole order: two dots with one timestamp are the same write, so neither is older.
+        if dependency is not None and standing.version.timestamp < dependency[0]:
             return Missing.DEPENDENCY
         return standing
 

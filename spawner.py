@@ -136,7 +136,6 @@ def _main(sock: socket.socket, run_directory: str, temporary: list[str], alive: 
     import server  # noqa: F401
     import watchdog  # noqa: F401
 
-    gc.collect()
     gc.freeze()
     service = _Service(run_directory, alive)
     fd, on_readable = transport.serve_polled(sock, service)

@@ -24,7 +24,8 @@ G, the *generation*, counts from 0. Each file is a sequence of records:
 
     | kind | body                                                                                 |
     |------|--------------------------------------------------------------------------------------|
-    | 'H'  | first in each file: msgpack ["daadkvs log" or "daadkvs snapshot", format, generation]|
+    | 'H'  | first in each file: msgpack ["daadkvs log" or "daadkvs snapshot", format, generation,|
+    |      | length of the log before this one, or 0]                                             |
     | 'D'  | a delta, as model.py packs it: [writes, context or nil]; one for all that was        |
     |      | acknowledged together                                                                |
     | 'G'  | the same for a group of commands (see server.py): its number, 8 bytes, and a delta   |
@@ -44,7 +45,8 @@ The newest snapshot is read, then all logs from its generation on. In case of
 
 - a log that ends in the middle of its last record: that record was never acknowledged. It is cut off.
 - a record whose checks fail, in its header or its payload; a missing file of a generation; a snapshot without
-  its end; a torn record anywhere but at the end of the last log: *damage*. It is reported with file and offset.
+  its end; a torn record anywhere but at the end of the last log; such a log that is shorter than it was: this is
+  *damage*. It is reported with file and offset.
   All records that can still be made out, also behind it, are kept. But the contexts among them may speak of
   writes that are lost, so none is believed: the replica then knows of just what was readable, and its peers
   send it the rest again. The damaged file is renamed, and a new generation is begun.
@@ -54,6 +56,7 @@ The newest snapshot is read, then all logs from its generation on. In case of
 from __future__ import annotations
 
 import fcntl
+import itertools
 import mmap
 import os
 import re
@@ -62,7 +65,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
@@ -141,6 +144,7 @@ class _Scan:
             size = os.fstat(file.fileno()).st_size
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         self._walk(size, last)
+        self.header()
         if path.name.startswith("snapshot") and not self._is_whole_snapshot():
             self._damage(size, "the snapshot has no valid end")
 
@@ -207,6 +211,27 @@ class _Scan:
             elif kind == b"G":
                 yield self._body(start + _GROUP.size, end)
 
+    def header(self) -> list[Any]:
+        """What the file says of itself; nothing where that can't be read. Raises StorageError."""
+        if not self.records or self.records[0][0] != b"H":
+            return []
+        header: list[Any] = msgpack.unpackb(self._body(*self.records[0][1:]))
+        if header[1] != FORMAT:
+            raise StorageError(f"{self.path}: of format {header[1]}, not {FORMAT}: written by another version")
+        return header
+
+    @property
+    def length_before(self) -> int:
+        """How long the log before this one was when this one was begun; 0 where there was none, or it is unknown."""
+        header = self.header()
+        return int(header[3]) if header else 0
+
+    def check_length(self, expected: int) -> None:
+        """Note the damage if the file is a log shorter than *expected*."""
+        size = len(self._data)
+        if self.path.name.startswith("log") and size < expected:
+            self._damage(size, f"the file has been cut off; it had {expected} bytes")
+
     def last_group(self) -> tuple[int, int] | None:
         """The number and the offset of the last record, if that is a group's."""
         if not self.records or self.records[-1][0] != b"G":
@@ -251,7 +276,18 @@ class _RecordFile:
         os.fsync(self._fd)
 
     def close(self) -> None:
-        os.close(self._fd)
+        """May be called more than once."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def discard(self) -> None:
+        """Close and remove the file, as far as that is possible."""
+        self.close()
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            pass  # recovery passes over it
 
 
 class _SnapshotInProgress:
@@ -267,8 +303,7 @@ class _SnapshotInProgress:
         self.final_path = folder / f"snapshot.{generation}"
         part = folder / f"snapshot.{generation}.part"
         part.unlink(missing_ok=True)
-        self.file = _RecordFile(part)
-        self.file.append(b"H", _file_header("snapshot", generation))
+        self.file = _begin_file(part, "snapshot", generation)
 
     def step(self, budget: int) -> bool:
         """Write about *budget* bytes more; returns whether all has been written."""
@@ -293,11 +328,6 @@ class _SnapshotInProgress:
         self.file.path.rename(self.final_path)
         if sync:
             _sync_folder(self.final_path.parent)
-
-    def abandon(self) -> None:
-        """Remove what has been written."""
-        self.file.close()
-        self.file.path.unlink(missing_ok=True)
 
 
 class Storage:
@@ -341,7 +371,7 @@ class Storage:
 
     def _recover(self) -> Recovery:
         snapshots, logs, older = self._files()
-        base = max(snapshots, default=0)
+        base = max(snapshots, default=min(logs, default=0))
         newest = max(logs, default=base)
         self._generation = max(base, newest)
         scans = []
@@ -353,8 +383,10 @@ class Storage:
                 scans.append(_Scan(logs[generation], last=generation == newest))
             else:
                 damages.append(f"{self._folder}: log.{generation} is missing")
-        if not snapshots and logs and 0 not in logs:
-            damages.append(f"{self._folder}: snapshot.{min(logs)} is missing")
+        if not snapshots and base > 0:
+            damages.append(f"{self._folder}: snapshot.{base} or log.{base - 1} is missing")
+        for scan, following in itertools.pairwise(scans):
+            scan.check_length(following.length_before)
         damages += [damage for scan in scans for damage in scan.damages]
         if damages:  # then what an interrupted compaction left behind may still be of use
             scans += [_Scan(path, last=False) for path in older]
@@ -434,9 +466,9 @@ class Storage:
             # First, because the source doesn't have the delta yet: it must stand behind whatever snapshot this begins.
             self._compact(source, len(delta))
         except (StorageError, OSError):  # no room for a snapshot: go on with the log, try again later
-            if self._snapshot is not None:
-                self._snapshot.abandon()
-                self._snapshot = None
+            snapshot, self._snapshot = self._snapshot, None
+            if snapshot is not None:
+                snapshot.file.discard()
             self._retry_at = self._total_bytes() + SLACK_BYTES
         kind, body = (b"D", delta) if group is None else (b"G", _GROUP.pack(group) + delta)
         self._log.append(kind, body, self._fsync == "always")
@@ -460,8 +492,8 @@ class Storage:
                 path.unlink(missing_ok=True)
 
     def _begin_log(self, generation: int) -> None:
-        log = _RecordFile(self._folder / f"log.{generation}")
-        log.append(b"H", _file_header("log", generation), self._fsync != "never")
+        before = self._log.size if hasattr(self, "_log") else 0
+        log = _begin_file(self._folder / f"log.{generation}", "log", generation, before, self._fsync != "never")
         if hasattr(self, "_log"):
             if self._fsync != "never":
                 self._log.sync()
@@ -512,9 +544,20 @@ def cut_group(folder: Path, group: int) -> None:
         raise StorageError(f"{error.filename or folder}: {error.strerror}") from error
 
 
-def _file_header(what: str, generation: int) -> bytes:
-    packed: bytes = msgpack.packb([f"daadkvs {what}", FORMAT, generation])
+def _file_header(what: str, generation: int, before: int = 0) -> bytes:
+    packed: bytes = msgpack.packb([f"daadkvs {what}", FORMAT, generation, before])
     return packed
+
+
+def _begin_file(path: Path, what: str, generation: int, before: int = 0, sync: bool = False) -> _RecordFile:
+    """A new file with its header; where that can't be written, no file is left. Raises StorageError, OSError."""
+    file = _RecordFile(path)
+    try:
+        file.append(b"H", _file_header(what, generation, before), sync)
+    except StorageError:
+        file.discard()
+        raise
+    return file
 
 
 def _sync_folder(folder: Path) -> None:
@@ -581,7 +624,10 @@ class DataDirectory:
         """The reserved bound, 0 where there is none. Raises StorageError where it can't be read."""
         file = self.path / "clock"
         try:
-            return int(file.read_text("ascii"))
+            text = file.read_text("ascii").strip()
+            if not re.fullmatch("[0-9]{1,20}", text):
+                raise ValueError
+            return int(text)
         except FileNotFoundError:
             return 0
         except ValueError as error:

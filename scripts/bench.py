@@ -4,6 +4,8 @@
     scripts/bench.py                    all benchmarks, as a table (a few minutes)
     scripts/bench.py puts-16 start-up   only these
     scripts/bench.py --json             the same for programs
+    scripts/bench.py --plot FILE        throughput and stabilize against the number of servers and of keys, as a picture
+                                        (needs matplotlib: make plots)
 
 Machines differ and are shared, so what counts are ratios within one run: a figure over its baseline. The main
 baseline is the *bare two-hop program*: three processes in a row that pass one put at a time over Unix sockets with
@@ -478,6 +480,53 @@ def idle() -> list[Row]:
     return [Row("CPU of 5 + 5 idle for 10 s", f"{seconds:.2f} s", "", seconds, "s", 0.1, False)]
 
 
+# -- the picture -------------------------------------------------------------------------------------------
+
+
+def plot(path: str) -> None:
+    """Draw how throughput and stabilize go with the number of servers, and of keys."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    servers = [1, 2, 5, 10, 20, 35, 50]
+    keys = [100, 1000, 10000, 100000]
+    rates, fresh, idle_checks, few = [], [], [], []
+    for count in servers:
+        with conversation("--gossip-interval", "0") as talk:
+            talk.do(cluster(count, count) + "joinClient 99 0")
+            rates.append(20000 / talk.do(puts(20000, 1000, 16, count)))
+            fresh.append(talk.do("stabilize") * 1e3)
+            idle_checks.append(median(lambda: talk.do("stabilize") - talk.do("")) * 1e3)
+    rates_by_keys = []
+    for count in keys:
+        with conversation("--gossip-interval", "0") as talk:
+            talk.do(cluster(5, 5) + "joinClient 99 0")
+            talk.do(puts(count, count, 16, 5) + "stabilize")
+            rates_by_keys.append(20000 / talk.do(puts(20000, count, 16, 5)))
+            talk.do("stabilize")
+            talk.do(puts(10, 10, 16, 5))
+            few.append(talk.do("stabilize") * 1e3)
+    figure, ((a, b), (c, d)) = pyplot.subplots(2, 2, figsize=(10, 6.5), layout="constrained")
+    a.plot(servers, rates, "o-")
+    a.set(xlabel="servers, each with a client", ylabel="puts a second", title="Throughput: 20,000 puts of 16 bytes")
+    b.plot(servers, fresh, "o-", label="after 20,000 puts over 1,000 keys")
+    b.plot(servers, idle_checks, "s--", label="with nothing new")
+    b.set(xlabel="servers, fully connected", ylabel="ms", title="stabilize", yscale="log")
+    b.legend()
+    c.semilogx(keys, rates_by_keys, "o-")
+    c.set(xlabel="keys in the store", ylabel="puts a second", title="Throughput: 5 servers, 5 clients")
+    d.semilogx(keys, few, "o-")
+    d.set(xlabel="keys in the store", ylabel="ms", title="stabilize with 10 new writes, 5 servers")
+    for axes in (a, c, d):
+        axes.set_ylim(bottom=0)
+    for axes in (a, b, c, d):
+        axes.grid(alpha=0.3)
+    matplotlib.rcParams["svg.hashsalt"] = "daadkvs"
+    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
+
+
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "puts-16": puts_16,
     "puts-800": puts_800,
@@ -499,7 +548,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which benchmarks: {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--plot", metavar="FILE", help="draw a picture instead, as SVG")
     arguments = parser.parse_args()
+    if arguments.plot:
+        plot(arguments.plot)
+        return 0
     if unknown := set(arguments.names) - BENCHMARKS.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     rows: list[Row] = []

@@ -240,9 +240,9 @@ def titles() -> dict[int, str]:
     return found
 
 
-def wait_until(condition: object, what: str, seconds: float = LIMIT_SECONDS) -> None:
+def wait_until(condition: object, what: str, seconds: float = LIMIT_SECONDS, poll_seconds: float = 0.005) -> None:
     """Wait for something that nobody tells us of (the end of a process that isn't our child)."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, f"still waiting for {what}"
-        time.sleep(0.005)
+        time.sleep(poll_seconds)
