@@ -36,23 +36,26 @@ class Command(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What the words behind a command's name are, and what it does."""
+    """What the words behind a command's name are, the first *ids* of them ids, and what it does."""
 
+    ids: int
     words: tuple[str, ...]
     summary: str
 
 
 COMMANDS: dict[str, Form] = {
-    "joinServer": Form(("id",), "start server ID, or revive it, and connect it to every running server"),
-    "killServer": Form(("id",), "kill server ID at once; what it acknowledged stays on its disk"),
-    "joinClient": Form(("clientId", "serverId"), "start client CLIENTID and connect it to server SERVERID"),
-    "breakConnection": Form(("id1", "id2"), "cut two servers, or a client and a server, from each other"),
-    "createConnection": Form(("id1", "id2"), "connect two servers, or a client and a server"),
-    "stabilize": Form((), "return when all servers that can reach each other hold the same store"),
-    "printStore": Form(("id",), "print server ID's store, key:value a line, sorted by key"),
-    "put": Form(("clientId", "key", "value"), "have the client store the value, which is the rest of the line"),
-    "get": Form(("clientId", "key"), "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (server too old)"),
+    "joinServer": Form(1, ("id",), "start server ID, or revive it, and connect it to every running server"),
+    "killServer": Form(1, ("id",), "kill server ID at once; what it acknowledged stays on its disk"),
+    "joinClient": Form(2, ("clientId", "serverId"), "start client CLIENTID and connect it to server SERVERID"),
+    "breakConnection": Form(2, ("id1", "id2"), "cut two servers, or a client and a server, from each other"),
+    "createConnection": Form(2, ("id1", "id2"), "connect two servers, or a client and a server"),
+    "stabilize": Form(0, (), "return when all servers that can reach each other hold the same store"),
+    "printStore": Form(1, ("id",), "print server ID's store, key:value a line, sorted by key"),
+    "put": Form(1, ("clientId", "key", "value"), "have the client store the value, which is the rest of the line"),
+    "get": Form(1, ("clientId", "key"), "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (server too old)"),
 }
+
+_NAMES = {name.encode(): name for name in COMMANDS}
 
 
 def usage(name: str) -> str:
@@ -70,36 +73,31 @@ def parse(line: bytes) -> Command | None:
         return None
     if len(line) > MAX_LINE:
         raise CommandError(f"the line is longer than {MAX_LINE} bytes")
-    word = _WORD_END.split(line, maxsplit=1)[0]
-    name = _shown(word)
-    form = COMMANDS.get(name)
-    if form is None:
-        raise CommandError(f"unknown command: {name}")
-    # The last word of a put is the rest of the line, blanks and all.
-    words = _WORD_END.split(line, maxsplit=len(form.words) if name == "put" else 0)[1:]
+    # At most three words follow a name; where a third does, it is the rest of the line, blanks and all.
+    word, *words = _WORD_END.split(line, maxsplit=3)
+    name = _NAMES.get(word)
+    if name is None:
+        raise CommandError(f"unknown command: {_shown(word)}")
+    form = COMMANDS[name]
     if len(words) != len(form.words):
         raise CommandError(f"{name}: wrong number of words; usage: {usage(name)}")
-    ids = tuple(_id(name, word) for word, kind in zip(words, form.words, strict=True) if "id" in kind.lower())
-    key, value = b"", b""
-    if "key" in form.words:
-        key = words[form.words.index("key")]
-        if len(key) > MAX_KEY:
-            raise CommandError(f"{name}: the key has {len(key)} bytes; at most {MAX_KEY} are allowed")
-    if "value" in form.words:
-        value = words[-1]
-        if len(value) > MAX_VALUE:
-            raise CommandError(f"{name}: the value has {len(value)} bytes; at most {MAX_VALUE} are allowed")
+    ids = tuple([_id(name, word) for word in words[: form.ids]])
+    key, value = (*words[form.ids :], b"", b"")[:2]
+    if len(key) > MAX_KEY:
+        raise CommandError(f"{name}: the key has {len(key)} bytes; at most {MAX_KEY} are allowed")
+    if len(value) > MAX_VALUE:
+        raise CommandError(f"{name}: the value has {len(value)} bytes; at most {MAX_VALUE} are allowed")
     return Command(name, ids, key, value)
 
 
 def _id(name: str, word: bytes) -> int:
     if not _ID.fullmatch(word):
         raise CommandError(f"{name}: not an id: {_shown(word)} (an id is a number of 1 to 18 digits)")
-    return int(word)
+    return int(word.lstrip(b"0") or b"0")
 
 
 def _shown(word: bytes) -> str:
     """A word for an error text: short, and on one line whatever is in it."""
-    text = word.decode("utf-8", "backslashreplace")
+    text = word[:300].decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -246,7 +246,7 @@ def test_a_put_that_is_cut_short_is_stored_by_the_next_server() -> None:
 # -- what was acknowledged is there ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "length", "seconds"), [((), 1500, 0.06), (("--no-pipeline",), 300, 0.1)])
+@pytest.mark.parametrize(("options", "length", "seconds"), [((), 1200, 0.05), (("--no-pipeline",), 300, 0.1)])
 def test_no_acknowledged_put_is_lost_when_the_server_is_killed(
     options: tuple[str, ...], length: int, seconds: float
 ) -> None:
@@ -342,7 +342,7 @@ def warm_up(conversation: Conversation, servers: int) -> None:
 
 
 @pytest.mark.xfail(strict=True, reason="the first call of a method waits for its name to be looked up, with no limit")
-@pytest.mark.parametrize("frozen", [(1,), (0, 2)], ids=str)
+@pytest.mark.parametrize("frozen", [(1,)], ids=str)
 def test_the_first_stabilize_with_frozen_servers_returns_in_time(frozen: tuple[int, ...]) -> None:
     with Conversation(*NO_GOSSIP) as conversation:
         assert conversation.do("joinServer 0\njoinServer 1\njoinServer 2").errors == []
@@ -353,7 +353,7 @@ def test_the_first_stabilize_with_frozen_servers_returns_in_time(frozen: tuple[i
         assert time.monotonic() - started < STABILIZE_SECONDS + SLACK_SECONDS
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_stabilize_with_a_server_that_freezes_in_the_middle(seed: int) -> None:
     """It returns in time, and all others agree."""
     random = Random(seed)
@@ -391,7 +391,7 @@ def test_stabilize_with_a_server_that_freezes_in_the_middle(seed: int) -> None:
             assert conversation.do(f"printStore {victim}").stdout == stores[0].stdout
 
 
-@pytest.mark.parametrize("frozen", [(0,), (4,), (1, 3), (0, 1, 2), (0, 1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("frozen", [(4,), (0, 1, 2), (0, 1, 2, 3, 4)], ids=str)
 def test_stabilize_with_frozen_servers_returns_in_time(frozen: tuple[int, ...]) -> None:
     with Conversation(*NO_GOSSIP) as conversation:
         warm_up(conversation, 5)
