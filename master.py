@@ -505,8 +505,12 @@ def main() -> int:
     if arguments.timeout == 0:
         parser.error("argument --timeout: must be above 0")
     scripts = _open_scripts(parser, arguments.scripts)
-    from cluster import Cluster, Settings
-    from storage import StorageError
+    try:
+        from cluster import Cluster, Settings
+        from storage import StorageError
+    except ModuleNotFoundError as error:
+        _say(f"error: the package {error.name} is missing; make sets everything up, and then ./master has it")
+        return 2
 
     settings = Settings(
         arguments.data_dir and arguments.data_dir.absolute(),

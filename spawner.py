@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NoReturn
 
 import transport
@@ -59,6 +60,7 @@ def fork(title: str, keep: Iterable[int], main: Callable[[], object]) -> int:
 
 
 def _forget_parent(title: str, keep: Iterable[int]) -> None:
+    transport.interrupt_by(None)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(signum, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
@@ -108,10 +110,12 @@ class _Service(transport.Service):
             self._children.remove(pid)
 
     def exposed_kill_server(self, pid: int) -> None:
-        """Kill a server whose watchdog doesn't answer: its unreaped child, so the id is still its own."""
+        """Kill a server whose watchdog doesn't answer, if it is still there."""
         try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
+            title = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace")
+            if f"({self._run_directory})" in title:  # or the id belongs to somebody else by now
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
             pass
 
     def see_off(self, temporary: list[str]) -> NoReturn:

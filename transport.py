@@ -84,8 +84,11 @@ class Interrupted(Exception):
 _interrupt_fd: int | None = None
 
 
-def interrupt_by(fd: int) -> None:
-    """Have all connections made from now on raise Interrupted while *fd* is readable, instead of waiting."""
+def interrupt_by(fd: int | None) -> None:
+    """Have all connections made from now on raise Interrupted while *fd* is readable, instead of waiting.
+
+    None: have none do that.
+    """
     global _interrupt_fd
     _interrupt_fd = fd
 

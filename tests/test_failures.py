@@ -113,11 +113,11 @@ def assert_the_rest_works(conversation: Conversation, victim: str) -> None:
     assert "again:x" in output.lines, output
 
 
-@pytest.mark.parametrize("line", ["put 7 k w", "get 7 k", "stabilize", "printStore 0", "createConnection 0 3"])
+@pytest.mark.parametrize("line", ["put 7 k w", "get 7 k", "stabilize", "printStore 0"])
 @pytest.mark.parametrize("victim", ["server 0", "watchdog 0", "client 7"])
 def test_whoever_is_killed_during_a_command(victim: str, line: str) -> None:
     """The command waits for a frozen server when somebody is killed."""
-    with Conversation(*NO_GOSSIP, "--timeout", "3") as conversation:
+    with Conversation(*NO_GOSSIP, "--timeout", "1.5") as conversation:
         assert conversation.do(CLUSTER) == (b"", [])
         conversation.signal("server 0", signal.SIGSTOP)
         conversation.send(line)

@@ -202,9 +202,17 @@ def test_everything_ends_where_something_is_frozen(how: signal.Signals | None, f
         end_of_run(conversation, pids, how)
 
 
-@pytest.mark.parametrize("line", ["stabilize", "put 5 k w", "get 5 k", "printStore 0", "breakConnection 0 1"])
-@pytest.mark.parametrize("how", SIGNALS, ids=str)
-def test_a_signal_ends_a_master_that_waits_for_a_frozen_server(how: signal.Signals, line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "how"),
+    [
+        *(("stabilize", how) for how in SIGNALS),
+        ("put 5 k w", signal.SIGINT),
+        ("get 5 k", signal.SIGTERM),
+        ("printStore 0", signal.SIGHUP),
+        ("breakConnection 0 1", signal.SIGTERM),
+    ],
+)
+def test_a_signal_ends_a_master_that_waits_for_a_frozen_server(line: str, how: signal.Signals) -> None:
     with cluster() as (conversation, pids):
         conversation.signal("server 0", signal.SIGSTOP)
         conversation.send(line)
