@@ -306,7 +306,7 @@ class Cluster:
                 pieces.append(piece)
                 piece = server.remote.call("print_more")
         except transport.Failure as failure:
-            self._lose([ident], failure)
+            self._lose({ident: failure})
             self._running_server(ident)
         return pieces
 
@@ -322,8 +322,7 @@ class Cluster:
             self._lose_client(client, failure)
             uncertain = "; uncertain: the value may stand later" if command.name == "put" else ""
             raise CommandError(f"client {ident} is not running{uncertain}") from failure
-        for server, how in noticed:
-            self._lose([server], transport.Silent() if how == "silent" else transport.Failure())
+        self._lose({server: transport.Silent() if how == "silent" else transport.Failure() for server, how in noticed})
         return self.printed(command, outcomes[0])
 
     def _timestamp(self) -> int:
@@ -444,7 +443,7 @@ class Cluster:
     def _take_group_back(self, server: _Server, silent: bool, group: Group) -> None:
         """See that a lost server is dead, and that nothing of the group is left on its disk."""
         server.silent = silent
-        self._kill(server)
+        self._kill([server])
         try:
             cut_group(self._folder(server), group.number)
         except StorageError as error:
@@ -517,7 +516,7 @@ class Cluster:
         ]
         accused |= suspects
         if guilty:
-            self._lose(guilty, transport.Silent())
+            self._lose(dict.fromkeys(guilty, transport.Silent()))
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -565,8 +564,7 @@ class Cluster:
                 answers[ident] = self._wait(self._servers[ident], call, deadline)
             except transport.Failure as failure:
                 lost[ident] = failure
-        for ident, why in lost.items():
-            self._lose([ident], why, besides=lost)
+        self._lose(lost)
         return answers
 
     def _wait(self, server: _Server, call: transport.Pending, deadline: float) -> Any:
@@ -632,50 +630,55 @@ class Cluster:
             if isinstance(end, _Client):
                 self._lose_client(end, transport.Silent() if end.silent else transport.Failure())
             elif isinstance(end, _Server):
-                self._lose([end.ident], transport.Silent() if end.silent else transport.Failure())
+                self._lose({end.ident: transport.Silent() if end.silent else transport.Failure()})
                 end.silent = False
                 if end.watchdog is not None and not end.watchdog.alive:
                     self._drop_watchdog(end)
 
-    def _lose(self, idents: Iterable[int], failure: transport.Failure, besides: Iterable[int] = ()) -> None:
-        """Report servers that died or are silent, and see that they are dead.
-
-        *besides*: others that are known not to answer, so that nobody waits for them here.
-        """
-        lost = [ident for ident in idents if self._servers[ident].running]
+    def _lose(self, failures: Mapping[int, transport.Failure]) -> None:
+        """Report servers that died or are silent, and see that they are dead."""
+        lost = [ident for ident in failures if self._servers[ident].running]
         for ident in lost:
-            if isinstance(failure, transport.Silent):
+            if isinstance(failures[ident], transport.Silent):
                 self._report(f"server {ident} made no progress for {self._limit:g} s, and was killed")
             else:
                 self._report(f"server {ident} died")
-        self._take_down(lost, besides)
+        self._take_down(lost)
 
-    def _take_down(self, idents: Iterable[int], besides: Iterable[int] = ()) -> None:
+    def _take_down(self, idents: Iterable[int]) -> None:
         """Kill servers; when this returns they are gone, and everybody knows."""
-        gone = list(idents)
-        neighbours: dict[int, set[int]] = {}
-        for ident in gone:
-            server = self._servers[ident]
-            self._kill(server)
+        gone = [self._servers[ident] for ident in idents]
+        self._kill(gone)
+        unlinks: list[tuple[int, int]] = []
+        for server in gone:
             if server.remote is not None:
                 self._unwatch(server.remote)
                 server.remote = None
-            for other in self._links.pop(ident, set()):
-                self._links[other].discard(ident)
-                neighbours.setdefault(ident, set()).add(other)
-        for ident in gone:
-            told = neighbours.get(ident, set()).difference(gone, besides)
-            self._ask_servers(dict.fromkeys(sorted(told), ("unlink", ident)))
-            self._tell_clients(ident, "server_down", ident)
+            for other in self._links.pop(server.ident, set()):
+                self._links[other].discard(server.ident)
+                unlinks.append((other, server.ident))
+        for server in gone:
+            told = [other for other, ident in unlinks if ident == server.ident and self._servers[other].running]
+            self._ask_servers(dict.fromkeys(sorted(told), ("unlink", server.ident)))
+            self._tell_clients(server.ident, "server_down", server.ident)
 
-    def _kill(self, server: _Server) -> None:
-        """Have the watchdog kill its server. If it doesn't, it goes the same way."""
-        if server.watchdog is None:
-            return
-        try:
-            server.watchdog.call("kill")
-        except transport.Failure:
-            self._drop_watchdog(server)
+    def _kill(self, servers: Iterable[_Server]) -> None:
+        """Have the watchdogs kill their servers, all at the same time. A watchdog that doesn't goes the same way."""
+        pending: list[tuple[_Server, transport.Pending | None]] = []
+        for server in servers:
+            if server.watchdog is not None:
+                try:
+                    pending.append((server, server.watchdog.send("kill")))
+                except transport.Failure:
+                    pending.append((server, None))
+        deadline = time.monotonic() + self._limit / 2
+        for server, call in pending:
+            try:
+                if call is None:
+                    raise transport.Failure
+                call.wait(max(0.0, deadline - time.monotonic()))
+            except transport.Failure:
+                self._drop_watchdog(server)
 
     def _drop_watchdog(self, server: _Server) -> None:
         """Kill a watchdog that doesn't answer, with its server; the next joinServer starts another."""
@@ -691,7 +694,7 @@ class Cluster:
 
     def _discard(self, server: _Server) -> None:
         """Take back a start that failed."""
-        self._kill(server)
+        self._kill([server])
         if server.remote is not None:
             self._unwatch(server.remote)
             server.remote = None

@@ -14,6 +14,8 @@ import signal
 import sys
 import traceback
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -32,6 +34,10 @@ GROUP_BYTES = 1 << 20
 """How many commands, and about how many bytes of values, are under way at once at most."""
 
 PROMPT = "daadkvs> "
+WAKE_SECONDS = 0.25
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that end a run; at the prompt, SIGINT does not."""
 
 PROMPT_WORDS = {
     "help": "this list; help COMMAND for one",
@@ -201,7 +207,7 @@ class Master:
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         while True:
             try:
-                with _sigint(_raise_keyboard_interrupt):
+                with _line_being_typed():
                     line = _ask()
             except EOFError:
                 _say("")
@@ -381,7 +387,7 @@ def _stop(signum: int, _: FrameType | None) -> NoReturn:
 
 
 def _ignore_signals() -> None:
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 
@@ -396,17 +402,20 @@ def _raise_keyboard_interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-class _sigint:
-    """Handle SIGINT in this way within the block."""
+@contextmanager
+def _line_being_typed() -> Iterator[None]:
+    """Within this block, SIGINT raises KeyboardInterrupt, and every signal is handled soon.
 
-    def __init__(self, handler: signal._HANDLER) -> None:
-        self._handler = handler
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, self._handler)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+    readline sleeps on if a signal comes just before it goes to sleep; so it is woken now and then.
+    """
+    interrupt = signal.signal(signal.SIGINT, _raise_keyboard_interrupt)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, WAKE_SECONDS, WAKE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _interruptible() -> signal._HANDLER:
@@ -521,13 +530,16 @@ def main() -> int:
     at_terminal = not arguments.scripts and os.isatty(0)
     interrupt = _interruptible() if at_terminal else _stop
     master = Master(pipeline=not arguments.no_pipeline)
+    # From here on there is something to clean up; a signal waits until it is known what.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    _install_signals(interrupt)
     try:
         master.cluster = Cluster(settings, master.error_of_command, master.warning)
     except (StorageError, OSError) as error:
         _say(f"error: {error}")
         return 2
     try:
-        _install_signals(interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if at_terminal:
             master.run_prompt()
         else:

@@ -63,6 +63,7 @@ def _forget_parent(title: str, keep: Iterable[int]) -> None:
     transport.interrupt_by(None)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1) if "DAADKVS_DEBUG" in os.environ else (0, 1, 2):
         os.dup2(null, standard)

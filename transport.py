@@ -15,8 +15,9 @@ Only bytes, numbers, strings, None and tuples of these cross a connection: they 
 variable shape is packed with msgpack by the caller.
 
 RPyC waits without limit in the middle of a message, and copies large ones quadratically; so the stream below it is
-ours. It never waits for a peer that takes or sends no byte for `STALL_SECONDS`, and refuses absurd lengths. Of
-RPyC's requests only those are answered that calling an exposed method takes.
+ours. It never waits for a peer that takes or sends no byte for `STALL_SECONDS`, and refuses absurd lengths. A
+method is called by its name, in one round trip from the first call on: RPyC would first fetch the service, ask which
+methods it has, and fetch one. Of RPyC's requests only those are answered that this takes.
 """
 
 from __future__ import annotations
@@ -204,27 +205,25 @@ class _SocketStream(Stream):  # type: ignore[misc]
 
 
 _ANSWERED = (
-    consts.HANDLE_CALL,
+    consts.HANDLE_CALLATTR,
     consts.HANDLE_CLOSE,
     consts.HANDLE_DEL,
-    consts.HANDLE_GETATTR,
-    consts.HANDLE_GETROOT,
     consts.HANDLE_PING,
 )
 
 
-_proxy_classes: dict[str, type[netref.BaseNetref]] = {}
+_SERVICE_ID = ("daadkvs.Service", 1, 1)
+"""The name under which each side of a connection has the other's service, without asking for it first."""
+
+_ServiceProxy = netref.class_factory(_SERVICE_ID, ())
 
 
 class _Connection(rpyc.Connection):  # type: ignore[misc]
     """An RPyC connection that answers only what calling exposed methods takes."""
 
-    def _netref_factory(self, id_pack: tuple[str, int, int]) -> netref.BaseNetref:
-        # RPyC would first ask which methods the remote object has: a round trip for each connection.
-        kind = netref.builtin_classes_cache.get(id_pack[0]) or _proxy_classes.get(id_pack[0])
-        if kind is None:
-            kind = _proxy_classes[id_pack[0]] = netref.class_factory(id_pack, ())
-        return kind(self, id_pack)
+    def __init__(self, root: rpyc.Service, channel: rpyc.Channel, config: dict[str, Any]) -> None:
+        super().__init__(root, channel, config)
+        self._local_objects.add(_SERVICE_ID, root)
 
     @classmethod
     def _request_handlers(cls) -> dict[int, Callable[..., Any]]:
@@ -341,7 +340,6 @@ class Remote:
         Raises Unreachable.
         """
         self.timeout = timeout
-        self._functions: dict[str, Any] = {}
         if isinstance(address, str):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(timeout)
@@ -355,33 +353,20 @@ class Remote:
         self.descriptor = sock.fileno()
         """The connection's descriptor, to poll it for its end; its own only as long as it isn't closed."""
         self._connection, self._stream = _connection(sock, Service(), timeout)
+        self._service = _ServiceProxy(self._connection, _SERVICE_ID)
 
     def call(self, name: str, *args: Any, timeout: float | None = None) -> Any:
         """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
         return self.send(name, *args).wait(timeout)
 
     def send(self, name: str, *args: Any) -> Pending:
-        """Start a call and don't wait for its answer. Raises Failure, RemoteError, Interrupted."""
+        """Start a call and don't wait for its answer. Raises Failure."""
         try:
-            function = self._functions.get(name) or self._bind(name)
-            result = self._connection.async_request(consts.HANDLE_CALL, function, args, ())
+            result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, name, args)
         except EOFError as error:
             self.close()
             raise Failure(str(error)) from error
         return Pending(self, result)
-
-    def _bind(self, name: str) -> Any:
-        try:
-            function = getattr(self._connection.root, name)
-        except TimeoutError as error:
-            self.close()
-            raise Silent("no answer") from error
-        except EOFError:
-            raise
-        except Exception as error:  # as the other side raised it, with its traceback in the text
-            raise RemoteError(f"{name}: not offered") from error
-        self._functions[name] = function
-        return function
 
     def _wait(self, result: Any, timeout: float | None) -> Any:
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)

@@ -183,6 +183,10 @@ class Conversation:
         finally:
             self.process.kill()
             self.process.wait()
+            self._reader.join(LIMIT_SECONDS)
+            for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+                if stream is not None:
+                    stream.close()
         left = self.pids()
         if self.run_directory is not None:
             wait_until(lambda: not self.pids(), f"the end of {left}")

@@ -220,7 +220,6 @@ def test_a_signal_ends_a_master_that_waits_for_a_frozen_server(line: str, how: s
         end_of_run(conversation, pids, how)
 
 
-@pytest.mark.xfail(strict=True, reason="signals are handled only after the run's directory has been made")
 def test_a_signal_while_the_master_starts() -> None:
     left = []
     for how in SIGNALS * 2:

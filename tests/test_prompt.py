@@ -20,10 +20,6 @@ from driver import LIMIT_SECONDS, command, processes, run_directory, state, wait
 
 PROMPT = "daadkvs> "
 
-NOTHING_STARTS = pytest.mark.xfail(
-    strict=True,
-    reason="the spawner is forked with the descriptor that interrupts waiting, but without the pipe behind it",
-)
 CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -124,7 +120,6 @@ def start_cluster(terminal: Terminal) -> None:
         assert terminal.do(line) == []
 
 
-@NOTHING_STARTS
 def test_commands_and_answers() -> None:
     with Terminal() as terminal:
         start_cluster(terminal)
@@ -151,7 +146,6 @@ def test_errors_are_one_line_without_a_number() -> None:
         assert terminal.end("exit\n") == 1
 
 
-@NOTHING_STARTS
 @pytest.mark.parametrize("ending", ["exit\n", "quit\n", "\x04", " exit \n"])
 def test_what_ends_it(ending: str) -> None:
     with Terminal() as terminal:
@@ -159,7 +153,6 @@ def test_what_ends_it(ending: str) -> None:
         assert terminal.end(ending) == 0
 
 
-@NOTHING_STARTS
 def test_gossip_is_seen_at_the_prompt() -> None:
     with Terminal("--gossip-interval", "0.01") as terminal:
         start_cluster(terminal)
@@ -178,7 +171,6 @@ def test_help() -> None:
         assert "nonsense" in line
 
 
-@NOTHING_STARTS
 def test_status() -> None:
     with Terminal() as terminal:
         assert terminal.do("status")
@@ -193,7 +185,6 @@ def test_status() -> None:
         assert any("partition" in line for line in shown)
 
 
-@NOTHING_STARTS
 def test_status_notices_a_server_that_has_died() -> None:
     with Terminal() as terminal:
         start_cluster(terminal)
@@ -207,7 +198,6 @@ def test_status_notices_a_server_that_has_died() -> None:
         assert not any("died" in line for line in terminal.do("status"))
 
 
-@NOTHING_STARTS
 def test_ctrl_c_drops_the_line() -> None:
     with Terminal() as terminal:
         start_cluster(terminal)
@@ -222,7 +212,6 @@ def test_ctrl_c_drops_the_line() -> None:
         assert terminal.do("get 5 k") == ["k:some value"]
 
 
-@NOTHING_STARTS
 @pytest.mark.parametrize("line", ["get 5 k", "put 5 k w", "printStore 0", "stabilize", "breakConnection 0 1"])
 def test_ctrl_c_gives_up_waiting(line: str) -> None:
     """The time-out is a day, but for stabilize. The cluster lives on, and the frozen server can still be killed."""
@@ -248,7 +237,6 @@ def test_ctrl_c_gives_up_waiting(line: str) -> None:
         assert "l:x" in terminal.do("printStore 0")
 
 
-@NOTHING_STARTS
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP], ids=str)
 def test_signals_end_it(how: signal.Signals) -> None:
     with Terminal() as terminal:
@@ -258,7 +246,6 @@ def test_signals_end_it(how: signal.Signals) -> None:
         assert terminal.process.wait(LIMIT_SECONDS) == 128 + how
 
 
-@NOTHING_STARTS
 def test_everything_ends_with_the_terminal() -> None:
     with Terminal() as terminal:
         start_cluster(terminal)
@@ -271,7 +258,6 @@ def test_everything_ends_with_the_terminal() -> None:
         wait_until(lambda: all(state(pid) in "Zx" for pid in pids.values()), "the end", 0.0)
 
 
-@NOTHING_STARTS
 def test_history_and_completion() -> None:
     with Terminal() as terminal:
         start_cluster(terminal)
