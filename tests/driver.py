@@ -150,7 +150,7 @@ class Conversation:
                 owner = Path(directory, "owner").read_text().split()
             except OSError:
                 return False
-            if owner[:2] != ["master", str(self.process.pid)]:
+            if owner[:3] != ["master", str(self.process.pid), start_time(self.process.pid)]:
                 return False
             self.run_directory = directory
         return self.run_directory == directory
@@ -197,11 +197,19 @@ def run_directory(master: int) -> Path | None:
     """The directory of a master's run; None while there is none, or no more."""
     for owner in Path("/tmp").glob("daadkvs-*/owner"):
         try:
-            if owner.read_text().split()[:2] == ["master", str(master)]:
+            if owner.read_text().split()[:3] == ["master", str(master), start_time(master)]:
                 return owner.parent
         except OSError:
             pass  # it has just gone
     return None
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in the system's unit; ids are used again, these two together aren't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "gone"
 
 
 def processes(directory: Path) -> dict[str, int]:
