@@ -77,16 +77,22 @@ class Write(NamedTuple):
     version: Version
 
     def flat(self) -> list[Any]:
-        """Plain values for the wire and the log."""
-        timestamp, ((server, life), counter), clock = self.version
-        return [self.key, self.value, timestamp, server, life, counter, clock.flat()]
+        """Plain values for the wire and the log: key, value, timestamp, server, incarnation, counter, clock.
+
+        The clock is left empty where it holds just the dot, as it does when the session had seen nothing.
+        """
+        timestamp, dot, clock = self.version
+        (server, life), counter = dot
+        seen = [] if clock.entries == (dot,) else clock.flat()
+        return [self.key, self.value, timestamp, server, life, counter, seen]
 
     @classmethod
     def from_flat(cls, flat: list[Any]) -> Write:
         """The inverse of `flat`."""
-        key, value, timestamp, server, life, counter, clock = flat
+        key, value, timestamp, server, life, counter, seen = flat
         dot = Dot(Replica(server, life), counter)
-        return cls(key, value, Version(timestamp, dot, VectorClock.from_flat(clock)))
+        clock = VectorClock.from_flat(seen) if seen else EMPTY_CLOCK.with_dot(dot)
+        return cls(key, value, Version(timestamp, dot, clock))
 
     @property
     def size(self) -> int:

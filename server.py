@@ -24,6 +24,7 @@ What a client or a peer is told has been logged before; what is logged is applie
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -163,10 +164,13 @@ class Server:
             )
             recovery = storage.recover()
             self._damages = recovery.damages
+            gc.disable()
             for delta in recovery.deltas:
                 writes, context = unpack_delta(delta)
                 self._model.apply(writes, None if recovery.damages else context)
                 self._recovered += 1
+            gc.freeze()  # what was read is no garbage: never look through it again
+            gc.enable()
             storage.start(self._model)
             self._storage = storage
         except StorageError as error:

@@ -327,9 +327,10 @@ def test_live_bytes_follow_the_standing_writes() -> None:
 
 DOTS = st.builds(Dot, st.builds(Replica, st.integers(0, 10**18), st.integers(1, 2**40)), st.integers(1, 2**40))
 CLOCKS = st.lists(DOTS, max_size=3).map(VectorClock)
-WRITES = st.builds(
-    Write, st.binary(max_size=4), st.binary(max_size=4), st.builds(Version, st.integers(0, 2**60), DOTS, CLOCKS)
+VERSIONS = st.builds(Version, st.integers(0, 2**60), DOTS, CLOCKS).map(
+    lambda version: version._replace(clock=version.clock.with_dot(version.dot))
 )
+WRITES = st.builds(Write, st.binary(max_size=4), st.binary(max_size=4), VERSIONS)
 SEEN = st.builds(Seen, st.tuples(st.integers(0, 2**60), DOTS), CLOCKS)
 
 
