@@ -10,7 +10,8 @@ A transcript is a script with what it prints:
     @kill server 3                      a failure from outside: @kill, @stop or @continue a process
     @await get 5 colour                 a command that is repeated until it prints what stands below it
     @restart                            end the master, and start one with the same options
-    @damage server-3/log.0              flip a byte in the middle of a file below the data directory
+    @damage server-3/log.0              flip a byte in the middle of a file below the data directory; where that is in
+                                        the file depends on sizes, so what is reported reads `offset N: damage`
     @remove server-3                    remove a folder below the data directory
 
 With a `{data}` in its options, a transcript has a data directory. Commands run one after another: each only when the
@@ -23,6 +24,7 @@ writes what was printed into the files, to be read before it is committed.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -98,7 +100,8 @@ class Story:
     def _printed(self, line: bytes) -> list[bytes]:
         output = self._running().do(line)
         where = str(self._directory).encode()
-        errors = [b"! " + error.encode("utf-8", "surrogateescape").replace(where, b"{data}") for error in output.errors]
+        told = [error.encode("utf-8", "surrogateescape").replace(where, b"{data}") for error in output.errors]
+        errors = [b"! " + re.sub(rb"offset \d+: [^;]*", b"offset N: damage", error) for error in told]
         return errors + [b"> " + printed for printed in output.stdout.split(b"\n")[:-1]]
 
     def _await(self, line: bytes, expected: list[bytes]) -> list[bytes]:
