@@ -4,6 +4,7 @@
     scripts/bench.py                    all benchmarks, as a table (a few minutes)
     scripts/bench.py puts-16 start-up   only these
     scripts/bench.py --json             the same for programs
+    scripts/bench.py --profile          what a put costs the master, the clients and the servers
     scripts/bench.py --plot FILE        throughput and stabilize against the number of servers and of keys, as a picture
                                         (needs matplotlib: make plots)
 
@@ -366,6 +367,46 @@ def chain_50() -> list[Row]:
     ]
 
 
+def scale_50() -> list[Row]:
+    """50 servers, 50 clients, 5,000 puts, stabilize and 50 prints: as a full mesh, and as a random tree."""
+    body = puts(5000, 500, 16, 50) + "stabilize\n" + prints(50)
+    chance = random.Random(1)
+    tree = []
+    for server in range(50):
+        parent = chance.randrange(server) if server else None
+        tree.append(f"joinServer {server}\n")
+        tree += [f"breakConnection {server} {other}\n" for other in range(server) if other != parent]
+    tree += [f"joinClient {100 + client} {client}\n" for client in range(50)]
+    rows = []
+    for name, start in (("fully connected", cluster(50, 50)), ("in a random tree", "".join(tree))):
+        seconds = median(lambda: run_script(start + body), 3)  # noqa: B023
+        rows.append(
+            Row(f"50 + 50, {name}, 5,000 puts, stabilize, print", f"{seconds:.1f} s", "", seconds, "s", 25, False)
+        )
+    return rows
+
+
+def profile() -> None:
+    """Print what the processes of each kind need for a put: CPU time, summed over all of that kind."""
+    count = 200000
+    with conversation("--gossip-interval", "0") as talk:
+        talk.do(cluster(5, 5) + "joinClient 99 0\n" + puts(1000, 1000, 16, 5))
+        kinds = {"master": [talk.process.pid], "clients": talk.pids("client 1"), "servers": talk.pids("server ")}
+        before = {kind: _cpu_seconds(pids) for kind, pids in kinds.items()}
+        seconds = talk.do(puts(count, 1000, 16, 5))
+        for kind, pids in kinds.items():
+            print(f"{kind}: {(_cpu_seconds(pids) - before[kind]) / count * 1e6:.1f} µs of CPU a put")
+        print(f"in all: {seconds / count * 1e6:.1f} µs a put")
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _memory(pid: int) -> int:
     """What a process has for itself alone, in bytes."""
     total = 0
@@ -463,20 +504,13 @@ def disk() -> list[Row]:
 
 
 def idle() -> list[Row]:
-    def cpu_seconds(pids: list[int]) -> float:
-        ticks = 0
-        for pid in pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
-
     with conversation() as talk:
         talk.do(cluster(5, 5) + "joinClient 99 0\n" + puts(100, 100, 16, 5))
         time.sleep(3)  # until gossip has come to rest
         pids = [talk.process.pid, *talk.pids("")]
-        before = cpu_seconds(pids)
+        before = _cpu_seconds(pids)
         time.sleep(10)
-        seconds = cpu_seconds(pids) - before
+        seconds = _cpu_seconds(pids) - before
     return [Row("CPU of 5 + 5 idle for 10 s", f"{seconds:.2f} s", "", seconds, "s", 0.1, False)]
 
 
@@ -539,6 +573,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "start-up": start_up,
     "stabilize": stabilize,
     "chain-50": chain_50,
+    "scale-50": scale_50,
     "memory": memory,
     "transfer": transfer,
     "recovery": recovery,
@@ -552,8 +587,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which benchmarks: {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--profile", action="store_true", help="show what a put costs each kind of process instead")
     parser.add_argument("--plot", metavar="FILE", help="draw a picture instead, as SVG")
     arguments = parser.parse_args()
+    if arguments.profile:
+        profile()
+        return 0
     if arguments.plot:
         plot(arguments.plot)
         return 0
