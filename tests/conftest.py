@@ -10,4 +10,5 @@ settings.load_profile("default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", type=int, default=12, help="how many random scripts run both ways (test_pipeline.py)")
     parser.addoption("--rewrite", action="store_true", help="write what transcripts print into them, as expected")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from random import Random
@@ -58,21 +58,24 @@ def dense_script(random: Random) -> str:
     return "\n".join(lines) + "\n"
 
 
-def assert_same_both_ways(script: str | bytes, *options: str) -> None:
-    together = run(script, "--gossip-interval", "0", *options)
-    one_by_one = run(script, "--gossip-interval", "0", "--no-pipeline", *options)
-    assert together == one_by_one
+def assert_same_for_seeds(write: Callable[[Random], str | bytes], seeds: int) -> None:
+    def compare(seed: int) -> int | None:
+        script = write(Random(seed))
+        together = run(script, "--gossip-interval", "0")
+        one_by_one = run(script, "--gossip-interval", "0", "--no-pipeline")
+        return None if together == one_by_one else seed
 
-
-@pytest.mark.parametrize("seed", range(12))
-def test_dense_scripts_print_the_same_both_ways(seed: int) -> None:
-    """12 runs of 12 random scripts each."""
-    assert_same_both_ways(dense_script(Random(seed)))
-
-
-def test_mixed_scripts_print_the_same_both_ways() -> None:
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda seed: assert_same_both_ways(b"".join(random_script(Random(seed), 300))), range(500, 512)))
+        assert [seed for seed in pool.map(compare, range(seeds)) if seed is not None] == []
+
+
+def test_dense_scripts_print_the_same_both_ways(pytestconfig: pytest.Config) -> None:
+    """Each run has 12 random scripts, one after another; --seeds says how many runs."""
+    assert_same_for_seeds(dense_script, pytestconfig.getoption("--seeds"))
+
+
+def test_mixed_scripts_print_the_same_both_ways(pytestconfig: pytest.Config) -> None:
+    assert_same_for_seeds(lambda random: b"".join(random_script(random, 300)), pytestconfig.getoption("--seeds"))
 
 
 def test_a_get_sees_what_another_client_put_just_before_and_not_what_it_puts_just_after() -> None:
