@@ -113,7 +113,6 @@ class _SocketStream(Stream):  # type: ignore[misc]
         self._readable.register(sock, select.POLLIN)
         if _interrupt_fd is not None:
             self._readable.register(_interrupt_fd, select.POLLIN)
-        self._writable: select.poll | None = None
 
     @property
     def closed(self) -> bool:
@@ -165,8 +164,7 @@ class _SocketStream(Stream):  # type: ignore[misc]
             try:
                 data = self._open().recv(max(RECEIVE_BYTES, min(count - len(buffer), 4 << 20)))
             except BlockingIOError:
-                if not self._readable.poll(STALL_SECONDS * 1000):
-                    self._fail("silence in the middle of a message")
+                self._wait_in_message(select.POLLIN)
                 continue
             except OSError as error:
                 self._fail(str(error))
@@ -188,16 +186,16 @@ class _SocketStream(Stream):  # type: ignore[misc]
                 try:
                     done += self._open().send(view[done:])
                 except BlockingIOError:
-                    self._wait_writable()
+                    self._wait_in_message(select.POLLOUT)
                 except OSError as error:
                     self._fail(str(error))
 
-    def _wait_writable(self) -> None:
-        if self._writable is None:
-            self._writable = select.poll()
-            self._writable.register(self._open(), select.POLLOUT)
-        if not self._writable.poll(STALL_SECONDS * 1000):
-            self._fail("the peer takes no data")
+    def _wait_in_message(self, event: int) -> None:
+        """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
+        poller = select.poll()
+        poller.register(self._open(), event)
+        if not poller.poll(STALL_SECONDS * 1000):
+            self._fail("silence in the middle of a message")
 
     def _fail(self, why: str) -> NoReturn:
         self.close()
@@ -292,8 +290,8 @@ def serve(sock: socket.socket, service: Service) -> None:
     try:
         connection, _ = _connection(sock, service, timeout=STALL_SECONDS)
         connection.serve_all()
-    except (EOFError, OSError, ValueError, TypeError, KeyError):
-        pass  # whoever sends what is no RPyC loses the connection
+    except Exception:
+        pass  # the connection has ended; whoever sends what is no RPyC loses it
 
 
 def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[], None]]:

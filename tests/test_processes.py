@@ -97,6 +97,18 @@ def test_nothing_has_a_network_socket() -> None:
         assert not ours & network
 
 
+def test_no_process_holds_a_socket_of_another() -> None:
+    """While a child held a copy of its parent's socket, nobody would see that connection end."""
+    with cluster() as (conversation, pids):
+        conversation.do("put 5 key value\nkillServer 1\njoinServer 1\nstabilize")
+        holders = {name: sockets_of(pid) for name, pid in conversation.pids().items()}
+        holders["master"] = sockets_of(conversation.process.pid)
+        assert pids.keys() <= holders.keys()
+        assert all(holders.values())
+        held = [inode for sockets in holders.values() for inode in sockets]
+        assert len(held) == len(set(held))
+
+
 def test_only_their_user_can_enter_the_directory_of_sockets() -> None:
     with cluster() as (conversation, _):
         directory = run_directory(conversation.process.pid)
