@@ -14,8 +14,10 @@ BIN := .venv/bin
 master: .venv/ready
 	@cp scripts/master.sh $@
 	@chmod +x $@
+	@echo "./master is ready: ./master < script" >&2
 
 run: .venv/ready
+	@echo "running $(SCRIPT)" >&2
 	@$(BIN)/python master.py $(SCRIPT)
 
 test: .venv/ready

@@ -32,8 +32,9 @@ from storage import DataDirectory, StorageError, cut_group
 
 __all__ = ["Cluster", "Group", "Settings"]
 
-STABILIZE_LIMIT_SECONDS = 2.0
-"""How long a server may be silent within stabilize, unless it answers a probe."""
+STABILIZE_LIMITS_SECONDS = (2.0, 1.0, 0.6)
+"""How long a server may be silent within stabilize, unless it answers a probe: the first, the second, and each other
+one, so that all of it keeps within 5 s even if one server after another freezes."""
 
 PROBE_SECONDS = 0.5
 """How long a probe may take: an empty call over a connection of its own."""
@@ -462,8 +463,10 @@ class Cluster:
         All components, and all servers of one depth, work at the same time: O(depth) steps.
         """
         accused: set[int] = set()
-        with self._patience(STABILIZE_LIMIT_SECONDS):
-            while True:
+        at_first = len(self._links)
+        while True:
+            lost = at_first - len(self._links)
+            with self._patience(STABILIZE_LIMITS_SECONDS[min(lost, len(STABILIZE_LIMITS_SECONDS) - 1)]):
                 contexts = self._ask_servers(dict.fromkeys(self._links, ("context",)))
                 if not contexts.keys() >= self._links.keys():
                     continue  # somebody was lost meanwhile
@@ -496,7 +499,8 @@ class Cluster:
     def _pull_all(self, step: dict[int, list[int]], accused: set[int]) -> bool:
         """Have each server pull from these neighbours of its; returns whether all did, and none was lost."""
         while step:
-            answers = self._ask_servers({ident: ("pull_from", tuple(step[ident])) for ident in step})
+            patience = self._limit * 0.75
+            answers = self._ask_servers({ident: ("pull_from", tuple(step[ident]), patience) for ident in step})
             suspects = {suspect for _, lost, _, _ in answers.values() for suspect in lost}
             self._judge(suspects, accused)
             if suspects or answers.keys() != step.keys():
@@ -509,14 +513,10 @@ class Cluster:
 
     def _judge(self, suspects: set[int], accused: set[int]) -> None:
         """Kill the servers that a neighbour found silent: at once where a probe is not answered either."""
-        guilty = [
-            ident
-            for ident in sorted(suspects)
-            if self._servers[ident].running and (ident in accused or not self._probe(self._servers[ident]))
-        ]
+        suspects = {ident for ident in suspects if self._servers[ident].running}
+        guilty = suspects - (self._probe(suspects - accused))
         accused |= suspects
-        if guilty:
-            self._lose(dict.fromkeys(guilty, transport.Silent()))
+        self._lose(dict.fromkeys(sorted(guilty), transport.Silent()))
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -559,35 +559,43 @@ class Cluster:
                 except transport.Failure as failure:
                     lost[ident] = failure
         deadline = time.monotonic() + self._limit
+        silent: dict[int, transport.Silent] = {}
         for ident, call in pending.items():
             try:
-                answers[ident] = self._wait(self._servers[ident], call, deadline)
+                answers[ident] = call.wait(max(0.0, deadline - time.monotonic()))
+            except transport.Silent as failure:
+                silent[ident] = failure
             except transport.Failure as failure:
                 lost[ident] = failure
+        busy = self._probe(silent) if self._limit < self._settings.timeout else set()
+        for ident in busy:
+            try:
+                answers[ident] = pending[ident].wait(self._settings.timeout)
+            except transport.Failure as failure:
+                lost[ident] = failure
+        lost |= {ident: failure for ident, failure in silent.items() if ident not in busy}
         self._lose(lost)
         return answers
 
-    def _wait(self, server: _Server, call: transport.Pending, deadline: float) -> Any:
-        try:
-            return call.wait(max(0.0, deadline - time.monotonic()))
-        except transport.Silent:
-            if self._limit >= self._settings.timeout or not self._probe(server):
-                raise
-        return call.wait(self._settings.timeout)
-
-    def _probe(self, server: _Server) -> bool:
-        """Whether a server answers anything at all, busy as it may be."""
-        try:
-            remote = transport.Remote(server.address, PROBE_SECONDS)
-        except transport.Failure:
-            return False
-        try:
-            remote.call("reachable")
-            return True
-        except transport.Failure:
-            return False
-        finally:
+    def _probe(self, idents: Iterable[int]) -> set[int]:
+        """Those of these servers that answer anything at all, busy as they may be."""
+        answered = set()
+        probes: list[tuple[int, transport.Remote, transport.Pending]] = []
+        for ident in idents:
+            try:
+                remote = transport.Remote(self._servers[ident].address, PROBE_SECONDS)
+                probes.append((ident, remote, remote.send("reachable")))
+            except transport.Failure:
+                pass
+        deadline = time.monotonic() + PROBE_SECONDS
+        for ident, remote, call in probes:
+            try:
+                call.wait(max(0.0, deadline - time.monotonic()))
+                answered.add(ident)
+            except transport.Failure:
+                pass
             remote.close()
+        return answered
 
     def _ask_client(self, client: _Client, name: str, *args: Any) -> None:
         """Call a client if it runs. One that doesn't answer is lost when this returns."""
@@ -598,10 +606,16 @@ class Cluster:
                 self._lose_client(client, failure)
 
     def _tell_clients(self, server: int, name: str, *args: Any) -> None:
-        """Call all clients that have a connection to *server*."""
+        """Call all clients that have a connection to *server*, and don't wait.
+
+        Whatever they are asked next comes behind this, on the same connection.
+        """
         for client in self._clients.values():
-            if server in client.connections:
-                self._ask_client(client, name, *args)
+            if server in client.connections and client.remote is not None:
+                try:
+                    client.remote.send(name, *args)
+                except transport.Failure as failure:
+                    self._lose_client(client, failure)
 
     @contextmanager
     def _patience(self, seconds: float) -> Iterator[None]:
@@ -734,6 +748,10 @@ class Cluster:
         if client is None or not client.running:
             raise CommandError(f"client {ident} is not running")
         return client
+
+    def ids(self) -> list[int]:
+        """All ids of the run, sorted."""
+        return sorted({*self._servers, *self._clients})
 
     def status(self) -> list[str]:
         """What there is, a line each: servers with their links, partitions, clients with their connections."""

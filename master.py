@@ -7,10 +7,14 @@ May not: what a command means (commands.py) or does (cluster.py).
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C before there is something to clean up
+
 import argparse
 import os
 import select
-import signal
 import sys
 import traceback
 from collections import deque
@@ -201,8 +205,10 @@ class Master:
 
     def run_prompt(self) -> None:
         """Read commands from the terminal until exit, quit or Ctrl-D."""
-        import readline  # noqa: F401 - gives input() line editing and history
+        import readline  # gives input() line editing and history
 
+        readline.set_completer(self._complete)
+        readline.parse_and_bind("tab: complete")
         _say(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         while True:
@@ -216,7 +222,7 @@ class Master:
                 _say("")
                 continue
             words = line.split()
-            if words and words[0] in ("exit", "quit"):
+            if words in (["exit"], ["quit"]):
                 return
             if words and words[0] == "help":
                 _say(_help(words[1:]))
@@ -225,6 +231,17 @@ class Master:
                 _say("\n".join(self.cluster.status()))
             else:
                 self.run_line(line.encode("utf-8", "surrogateescape"))
+
+    def _complete(self, text: str, state: int) -> str | None:
+        """For readline: the *state*-th word that *text* may become; a command first, then ids."""
+        import readline
+
+        if readline.get_begidx() == 0:
+            words = [*commands.COMMANDS, *PROMPT_WORDS, "quit"]
+        else:
+            words = [str(ident) for ident in self.cluster.ids()]
+        fitting = [word + " " for word in words if word.startswith(text)]
+        return fitting[state] if state < len(fitting) else None
 
 
 class _Step(NamedTuple):
@@ -440,6 +457,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("no folder is named")
+    return Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -447,14 +470,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"
         "Reads commands, one a line, from the given files or from standard input;\n"
         "at a terminal it shows a prompt. Answers go to stdout, errors to stderr.",
-        epilog=f"commands:\n{listed}\n\nThe exit status is 0, 1 if there was any error, 2 for wrong options.",
+        epilog=f"commands:\n{listed}\n\nThe exit status is 0, 1 if there was any error, 2 for wrong options,\n"
+        "128 + n after signal n.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        type=Path,
+        type=_folder,
         help="keep the stores in DIR, for a later run (default: they go with the run)",
     )
     parser.add_argument(
@@ -557,5 +581,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to clean up
     sys.exit(main())

@@ -48,9 +48,6 @@ __all__ = ["Options", "main"]
 STABILIZE_SLICE_SECONDS = 0.25
 """How long one pull_from call goes on before it reports to the master that there is more."""
 
-STABILIZE_PATIENCE_SECONDS = 1.5
-"""How long a neighbour may be silent during stabilize before the master is told."""
-
 KEPT_CONNECTIONS = 8
 """How many connections a server keeps open between two rounds of gossip at most."""
 
@@ -79,18 +76,18 @@ class _Neighbours:
     """One thread's connections to neighbours: opened when first needed, dropped with the link."""
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._remotes: dict[int, tuple[_Link, transport.Remote]] = {}
 
     def call(self, neighbour: int, link: _Link, name: str, *args: Any) -> Any:
-        """Blocks up to the timeout. Raises Failure."""
+        """Blocks up to `timeout`. Raises Failure."""
         known = self._remotes.get(neighbour)
         if known is None or known[0] is not link or not known[1].alive:
             if known is not None:
                 known[1].close()
-            self._remotes[neighbour] = known = (link, transport.Remote(link.address, self._timeout))
+            self._remotes[neighbour] = known = (link, transport.Remote(link.address, self.timeout))
         try:
-            return known[1].call(name, *args)
+            return known[1].call(name, *args, timeout=self.timeout)
         except transport.Failure:
             known[1].close()
             raise
@@ -139,7 +136,7 @@ class Server:
         self._recovered = 0
         self._failure: str | None = None
         self._damages: list[str] = []
-        self._for_master = _Neighbours(STABILIZE_PATIENCE_SECONDS)
+        self._for_master = _Neighbours(options.timeout)
         self._for_gossip = _Neighbours(options.timeout)
         # Gossip: whether there is news to tell, and who has shown that it knows more.
         self._gossips = options.gossip_interval > 0
@@ -344,12 +341,13 @@ class Server:
                     self._wake.notify()
         return _pack([answer, records])
 
-    def pull_from(self, neighbours: Iterable[int]) -> tuple[bool, tuple[int, ...], str | None, bytes]:
+    def pull_from(self, neighbours: Iterable[int], patience: float) -> tuple[bool, tuple[int, ...], str | None, bytes]:
         """For stabilize: learn what these neighbours hold, for a fraction of a second at most.
 
-        Returns whether all of it is here, the neighbours that were silent or gone, why the disk refused (if
-        it did), and the context.
+        *patience*: how long one of them may be silent, in seconds. Returns whether all of it is here, the
+        neighbours that were silent or gone, why the disk refused (if it did), and the context.
         """
+        self._for_master.timeout = patience
         deadline = time.monotonic() + STABILIZE_SLICE_SECONDS
         lost = []
         done = True
@@ -494,8 +492,10 @@ class _Service(transport.Service):
     def exposed_context(self) -> bytes:
         return self._server.context()
 
-    def exposed_pull_from(self, neighbours: tuple[int, ...]) -> tuple[bool, tuple[int, ...], str | None, bytes]:
-        return self._server.pull_from(neighbours)
+    def exposed_pull_from(
+        self, neighbours: tuple[int, ...], patience: float
+    ) -> tuple[bool, tuple[int, ...], str | None, bytes]:
+        return self._server.pull_from(neighbours, patience)
 
     def exposed_print_store(self) -> bytes:
         """The first piece of the store at this instant; `exposed_print_more` has the others."""

@@ -90,6 +90,10 @@ SNAPSHOT_RECORD_BYTES = 1 << 20
 """About the size of a record in a snapshot that is written in one go."""
 
 
+LARGEST_CLOCK = 1 << 60
+"""A bound above this is junk: microseconds since 1970 reach it in the year 38,500."""
+
+
 class StorageError(Exception):
     """The disk refused; the text names the file and the reason. Nothing was stored."""
 
@@ -625,26 +629,28 @@ class DataDirectory:
         file = self.path / "clock"
         try:
             text = file.read_text("ascii").strip()
-            if not re.fullmatch("[0-9]{1,20}", text):
+            if not re.fullmatch("[0-9]{1,20}", text) or int(text) > LARGEST_CLOCK:
                 raise ValueError
             return int(text)
         except FileNotFoundError:
             return 0
         except ValueError as error:
-            raise StorageError(f"{file}: not a number") from error
+            raise StorageError(f"{file}: not a clock's bound") from error
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
 
     def write_clock(self, bound: int) -> None:
-        """Reserve all timestamps up to *bound*: on the disk itself when this returns. Raises StorageError."""
+        """Reserve all timestamps up to *bound*: on the disk itself when this returns. Raises StorageError.
+
+        The number is written over the old one, in one piece: that works on a full disk too.
+        """
         file = self.path / "clock"
-        new = self.path / "clock.new"
         try:
-            with new.open("w", encoding="ascii") as stream:
-                stream.write(f"{bound}\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(file)
-            _sync_folder(self.path)
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(fd, b"%020d\n" % bound, 0)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
