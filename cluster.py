@@ -32,12 +32,12 @@ from storage import DataDirectory, StorageError, cut_group
 
 __all__ = ["Cluster", "Group", "Settings"]
 
-STABILIZE_LIMITS_SECONDS = (2.0, 1.0, 0.6)
+STABILIZE_LIMITS_SECONDS = (2.0, 0.8, 0.5)
 """How long a server may be silent within stabilize, unless it answers a probe: the first, the second, and each other
 one, so that all of it keeps within 5 s even if one server after another freezes."""
 
 PROBE_SECONDS = 0.5
-"""How long a probe may take: an empty call over a connection of its own."""
+"""How long a probe, an empty call over a connection of its own, may take at most; half the limit is enough."""
 
 EXIT_PATIENCE_SECONDS = 2.0
 """How long processes may take to end, before they are all killed by force."""
@@ -466,9 +466,10 @@ class Cluster:
         at_first = len(self._links)
         while True:
             lost = at_first - len(self._links)
-            with self._patience(STABILIZE_LIMITS_SECONDS[min(lost, len(STABILIZE_LIMITS_SECONDS) - 1)]):
+            limit = STABILIZE_LIMITS_SECONDS[min(lost, len(STABILIZE_LIMITS_SECONDS) - 1)]
+            with self._patience(self._settings.timeout if accused else limit):
                 contexts = self._ask_servers(dict.fromkeys(self._links, ("context",)))
-                if not contexts.keys() >= self._links.keys():
+                if len(self._links) < at_first - lost:
                     continue  # somebody was lost meanwhile
                 apart = [
                     component
@@ -512,11 +513,14 @@ class Cluster:
         return True
 
     def _judge(self, suspects: set[int], accused: set[int]) -> None:
-        """Kill the servers that a neighbour found silent: at once where a probe is not answered either."""
+        """Kill the servers that a neighbour found silent, and that don't answer a probe either.
+
+        One that does is accused: it may just have much to send. From then on everybody has all of the time-out.
+        """
         suspects = {ident for ident in suspects if self._servers[ident].running}
-        guilty = suspects - (self._probe(suspects - accused))
-        accused |= suspects
-        self._lose(dict.fromkeys(sorted(guilty), transport.Silent()))
+        alive = self._probe(suspects - accused)
+        accused |= alive
+        self._lose(dict.fromkeys(sorted(suspects - alive), transport.Silent()))
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -579,15 +583,16 @@ class Cluster:
 
     def _probe(self, idents: Iterable[int]) -> set[int]:
         """Those of these servers that answer anything at all, busy as they may be."""
+        limit = min(PROBE_SECONDS, self._limit / 2)
         answered = set()
         probes: list[tuple[int, transport.Remote, transport.Pending]] = []
         for ident in idents:
             try:
-                remote = transport.Remote(self._servers[ident].address, PROBE_SECONDS)
+                remote = transport.Remote(self._servers[ident].address, limit)
                 probes.append((ident, remote, remote.send("reachable")))
             except transport.Failure:
                 pass
-        deadline = time.monotonic() + PROBE_SECONDS
+        deadline = time.monotonic() + limit
         for ident, remote, call in probes:
             try:
                 call.wait(max(0.0, deadline - time.monotonic()))
