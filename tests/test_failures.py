@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import sys
 import termios
@@ -429,6 +430,43 @@ def test_stabilize_with_frozen_watchdogs_and_servers() -> None:
         assert_clear(output)
         assert conversation.do("printStore 0\nprintStore 2") == (b"k0:v\nk2:v\nwarm:v\n" * 2, [])
         assert conversation.do("joinServer 1\nstabilize\nprintStore 1") == (b"k0:v\nk1:v\nk2:v\nwarm:v\n", [])
+
+
+def test_stabilize_does_not_wait_for_frozen_clients() -> None:
+    with Conversation(*NO_GOSSIP) as conversation:
+        warm_up(conversation, 3)
+        conversation.do("joinClient 60 1\njoinClient 61 1\nput 60 k v")
+        for name in ("server 1", "client 60", "client 61"):
+            conversation.signal(name, signal.SIGSTOP)
+        started = time.monotonic()
+        output = conversation.do("stabilize")
+        assert time.monotonic() - started < STABILIZE_SECONDS + SLACK_SECONDS
+        assert [error.partition(" made")[0] for error in output.errors] == ["stabilize: server 1"]
+
+
+def test_stabilize_with_servers_that_freeze_one_after_another() -> None:
+    """The others agree in time, although each of the frozen had answered something before."""
+    lines = ["joinServer 0"]
+    for server in range(1, 5):
+        lines += [f"joinServer {server}", *(f"breakConnection {server} {other}" for other in range(server - 1))]
+    lines += ["joinClient 9 0", *(f"put 9 k{number} {'x' * 200000}" for number in range(40))]
+    with Conversation(*NO_GOSSIP) as conversation:
+        assert conversation.do("\n".join(lines)).errors == []
+        pids = conversation.pids()
+        os.kill(pids["server 2"], signal.SIGSTOP)
+        started = time.monotonic()
+        conversation.send("stabilize")
+        for server in (0, 4):
+            time.sleep(1.4)  # they freeze while others are waited for
+            os.kill(pids[f"server {server}"], signal.SIGSTOP)
+        output = conversation.do()
+        assert time.monotonic() - started < STABILIZE_SECONDS + SLACK_SECONDS
+        assert_clear(output)
+        frozen = [server for server in (0, 2, 4) if f"server {server}" in conversation.pids()]
+        assert "server 2" not in conversation.pids()
+        for server in frozen:  # those that froze too late to matter
+            conversation.signal(f"server {server}", signal.SIGCONT)
+        assert conversation.do("joinServer 2\nstabilize").errors == []
 
 
 def test_gossip_goes_round_a_frozen_server() -> None:

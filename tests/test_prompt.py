@@ -198,6 +198,15 @@ def test_status_notices_a_server_that_has_died() -> None:
         assert not any("died" in line for line in terminal.do("status"))
 
 
+def test_tab_completes_commands_and_ids() -> None:
+    with Terminal() as terminal:
+        for line in ("joinS\t12\n", "joinC\t345 1\t\n", "pu\t3\tkey value\n"):
+            terminal.type(line)
+            terminal.until_prompt()
+        terminal.type("get 345 key\n")
+        assert "key:value" in terminal.until_prompt()
+
+
 def test_ctrl_c_drops_the_line() -> None:
     with Terminal() as terminal:
         start_cluster(terminal)
