@@ -18,7 +18,7 @@ import msgpack
 import transport
 from model import Missing, Operation, pack_operations
 from session import Seen, Session
-from vector_clock import EMPTY_CLOCK, Dot, Replica, VectorClock, Version
+from vector_clock import EMPTY_CLOCK, Dot, VectorClock, Version
 
 __all__ = ["main"]
 
@@ -139,7 +139,7 @@ class _Client(transport.Service):
     def _conclude(self, operation: Operation, answer: Any) -> list[Any]:
         """The outcome that a server's final answer makes, with the session having seen it."""
         if operation.value is not None:
-            dot = _dot(answer)
+            dot = Dot.from_flat(answer)
             seen = self._session.seen(operation.key)
             clock = seen.clock if seen else EMPTY_CLOCK
             self._session.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
@@ -147,7 +147,7 @@ class _Client(transport.Service):
         if isinstance(answer, str):
             return [answer]
         value, timestamp, dot, clock = answer
-        self._session.saw(operation.key, Version(timestamp, _dot(dot), VectorClock.from_flat(clock)))
+        self._session.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
         return ["value", value]
 
     def _ask(self, server: int, operation: Operation) -> Any:
@@ -166,11 +166,6 @@ class _Client(transport.Service):
     def _notice(self, server: int, what: str) -> None:
         self._noticed[server] = what
         self.exposed_server_down(server)
-
-
-def _dot(flat: list[int]) -> Dot:
-    server, life, counter = flat
-    return Dot(Replica(server, life), counter)
 
 
 def main(listener: socket.socket, ident: int, run_directory: str, alive: int) -> None:

@@ -296,7 +296,7 @@ class Model:
     def answer(self, request: list[Any]) -> list[Any]:
         """Answer a peer's pull `[context, cursor]`: `[delta, cursor to go on from or nil]`."""
         theirs, cursor = request
-        wanted = self._missing_in(Context.from_flat(theirs), _dot_from_flat(cursor))
+        wanted = self._missing_in(Context.from_flat(theirs), Dot.from_flat(cursor) if cursor else None)
         chunk: list[Write] = []
         size = 0
         for write in wanted:
@@ -347,10 +347,3 @@ class Pull:
             self._whole = False
         self.done = self._cursor is None and self._whole
         return bytes(delta)
-
-
-def _dot_from_flat(flat: list[int] | None) -> Dot | None:
-    if flat is None:
-        return None
-    server, life, counter = flat
-    return Dot(Replica(server, life), counter)

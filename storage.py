@@ -354,8 +354,6 @@ class Storage:
         self._snapshot: _SnapshotInProgress | None = None
         self._resting_bytes = 0  # in files other than the open log and the snapshot in progress
         self._retry_at = 0
-        self.unsynced = False
-        """Whether something was appended since the last `sync`."""
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = Lock(folder / "lock")
@@ -476,7 +474,6 @@ class Storage:
             self._retry_at = self._total_bytes() + SLACK_BYTES
         kind, body = (b"D", delta) if group is None else (b"G", _GROUP.pack(group) + delta)
         self._log.append(kind, body, self._fsync == "always")
-        self.unsynced = True
 
     def _total_bytes(self) -> int:
         return self._resting_bytes + self._log.size
@@ -510,11 +507,9 @@ class Storage:
 
     def sync(self) -> None:
         """Bring what was appended to the disk itself. Blocks. Raises StorageError."""
-        self.unsynced = False
         try:
             self._log.sync()
         except OSError as error:
-            self.unsynced = True
             raise StorageError(f"{self._log.path}: {error.strerror}") from error
 
     def close(self) -> None:

@@ -42,6 +42,12 @@ class Dot(NamedTuple):
     replica: Replica
     counter: int
 
+    @classmethod
+    def from_flat(cls, flat: list[int]) -> Dot:
+        """A dot from plain numbers: server, incarnation, counter."""
+        server, life, counter = flat
+        return cls(Replica(server, life), counter)
+
 
 class Causality(Enum):
     """How one vector clock stands to another."""
