@@ -16,15 +16,11 @@ from typing import Any
 import msgpack
 
 import transport
-from model import Missing, Operation, pack_operations
-from session import Seen, Session
-from vector_clock import EMPTY_CLOCK, Dot, VectorClock, Version
+from model import Operation, pack_operations
+from session import Refused, ServerLost, Session
+from vector_clock import Seen
 
 __all__ = ["main"]
-
-
-class _Refused(Exception):
-    """The server could not do it (its disk is full, say), and has not done it."""
 
 
 class _Client(transport.Service):
@@ -73,11 +69,12 @@ class _Client(transport.Service):
     def exposed_execute(self, batch: bytes) -> bytes:
         """Carry out `[[key, value or nil for a get, timestamp], …]` in order.
 
-        Answers `[[outcome, …], [[server, "died" or "silent"], …]]`; an outcome is `["stored"]`,
-        `["value", value]`, `["ERR_KEY"]`, `["ERR_DEP"]`, `["refused", why]`, `["uncertain"]` or `["unusable"]`.
+        Answers `[[outcome, …], [[server, "died" or "silent"], …]]`; outcomes as in `Session.execute`.
         """
         self._noticed = {}
-        outcomes = [self._execute(key, value, timestamp) for key, value, timestamp in msgpack.unpackb(batch)]
+        outcomes = [
+            self._session.execute(key, value, timestamp, self._ask) for key, value, timestamp in msgpack.unpackb(batch)
+        ]
         answer: bytes = msgpack.packb([outcomes, list(self._noticed.items())])
         return answer
 
@@ -90,8 +87,7 @@ class _Client(transport.Service):
         self._noticed = {}
         (server,) = self._session.connections
         operations = [
-            Operation(key, value, timestamp, self._session.seen(key))
-            for key, value, timestamp in msgpack.unpackb(batch)
+            self._session.operation(key, value, timestamp) for key, value, timestamp in msgpack.unpackb(batch)
         ]
         self._before = {operation.key: operation.seen for operation in operations}
         outcomes = None
@@ -100,7 +96,7 @@ class _Client(transport.Service):
             answers = remote.call("execute_group", group, self._ident, members, pack_operations(operations))
             if answers is not None:
                 answered = zip(operations, msgpack.unpackb(answers), strict=True)
-                outcomes = [self._conclude(operation, answer) for operation, answer in answered]
+                outcomes = [self._session.conclude(operation, answer) for operation, answer in answered]
         except transport.Silent:
             self._notice(server, "silent")
         except transport.Failure:
@@ -112,49 +108,16 @@ class _Client(transport.Service):
         """Forget what the last group has brought: its server was lost before everybody had an answer."""
         self._session.restore(self._before)
 
-    def _execute(self, key: bytes, value: bytes | None, timestamp: int) -> list[Any]:
-        operation = Operation(key, value, timestamp, self._session.seen(key))
-        cut_short = unsatisfied = False
-        for server in self._session.usable:
-            try:
-                answer = self._ask(server, operation)
-            except _Refused as refusal:
-                return ["refused", f"server {server}: {refusal}"]
-            except transport.Unreachable:
-                self._notice(server, "died")
-            except transport.Silent:
-                self._notice(server, "silent")
-                cut_short = True
-            except transport.Failure:
-                self._notice(server, "died")
-                cut_short = True
-            else:
-                if answer != Missing.DEPENDENCY.value:
-                    return self._conclude(operation, answer)
-                unsatisfied = True
-        if unsatisfied:
-            return [Missing.DEPENDENCY.value]
-        return ["uncertain"] if cut_short and value is not None else ["unusable"]
-
-    def _conclude(self, operation: Operation, answer: Any) -> list[Any]:
-        """The outcome that a server's final answer makes, with the session having seen it."""
-        if operation.value is not None:
-            dot = Dot.from_flat(answer)
-            seen = self._session.seen(operation.key)
-            clock = seen.clock if seen else EMPTY_CLOCK
-            self._session.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
-            return ["stored"]
-        if isinstance(answer, str):
-            return [answer]
-        value, timestamp, dot, clock = answer
-        self._session.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
-        return ["value", value]
-
     def _ask(self, server: int, operation: Operation) -> Any:
-        packed = self._remote(server).call("execute", pack_operations([operation]))
+        """What `Session.execute` asks a server by."""
+        try:
+            packed = self._remote(server).call("execute", pack_operations([operation]))
+        except transport.Failure as failure:
+            self._notice(server, "silent" if isinstance(failure, transport.Silent) else "died")
+            raise ServerLost(cut_short=not isinstance(failure, transport.Unreachable)) from failure
         answers, refusal = msgpack.unpackb(packed)
         if refusal is not None:
-            raise _Refused(refusal)
+            raise Refused(refusal)
         return answers[0]
 
     def _remote(self, server: int) -> transport.Remote:

@@ -482,18 +482,7 @@ class Cluster:
 
     def _gather_and_scatter(self, components: Iterable[set[int]], accused: set[int]) -> None:
         """One pass over these components; it ends early where a server is lost on the way."""
-        trees = [router.spanning_tree(self._links, router.centre(self._links, min(c))) for c in components]
-        depth = max(len(tree.levels) for tree in trees)
-        steps: list[dict[int, list[int]]] = []
-        for level in range(depth - 1, -1, -1):  # gather: parents from their children, the deepest first
-            step: dict[int, list[int]] = {}
-            for tree in trees:
-                children = tree.children()
-                step |= {ident: children[ident] for ident in _level(tree, level) if ident in children}
-            steps.append(step)
-        for level in range(1, depth):  # scatter: children from their parents
-            steps.append({ident: [tree.parents[ident]] for tree in trees for ident in _level(tree, level)})
-        for step in steps:
+        for step in router.gather_and_scatter(self._links, components):
             if not self._pull_all(step, accused):
                 return
 
@@ -776,10 +765,6 @@ class Cluster:
             connections = ", ".join(map(str, client.connections)) or "none"
             lines.append(f"client {ident}: {state}, connections: {connections}")
         return lines or ["nothing has been started yet"]
-
-
-def _level(tree: router.SpanningTree, level: int) -> list[int]:
-    return tree.levels[level] if level < len(tree.levels) else []
 
 
 def _value(command: Command) -> bytes | None:

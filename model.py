@@ -37,8 +37,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from context import Context
-from session import Seen
-from vector_clock import EMPTY_CLOCK, Dot, Replica, VectorClock, Version, VersionOrder
+from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version, VersionOrder
 
 __all__ = [
     "CHUNK_BYTES",

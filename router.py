@@ -19,7 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
-__all__ = ["Graph", "Router", "SpanningTree", "centre", "components", "reachable", "spanning_tree"]
+__all__ = [
+    "Graph",
+    "Router",
+    "SpanningTree",
+    "centre",
+    "components",
+    "gather_and_scatter",
+    "reachable",
+    "spanning_tree",
+]
 
 Graph = Mapping[int, Set[int]]
 """Server id -> ids of its neighbours, symmetric: a link stands under both of its ends."""
@@ -33,6 +42,10 @@ class SpanningTree(NamedTuple):
     """Every server but the root -> the neighbour that is one hop nearer to the root."""
     levels: list[list[int]]
     """The servers by depth, each level sorted; the first holds the root alone."""
+
+    def level(self, depth: int) -> list[int]:
+        """The servers that are *depth* hops from the root."""
+        return self.levels[depth] if depth < len(self.levels) else []
 
     def children(self) -> dict[int, list[int]]:
         """Server -> its children, sorted; servers without any are left out."""
@@ -93,6 +106,26 @@ def centre(graph: Graph, start: int) -> int:
     for _ in range((len(tree.levels) - 1) // 2):
         middle = tree.parents[middle]
     return middle
+
+
+def gather_and_scatter(graph: Graph, parts: Iterable[set[int]]) -> list[dict[int, list[int]]]:
+    """How all of these components can become equal: steps of server -> the neighbours to pull from.
+
+    First from the leaves of a spanning tree to its root, then back. Within a step all servers, of all components,
+    may work at the same time; a step may only begin when the one before is done.
+    """
+    trees = [spanning_tree(graph, centre(graph, min(part))) for part in parts]
+    depth = max((len(tree.levels) for tree in trees), default=0)
+    steps: list[dict[int, list[int]]] = []
+    for level in range(depth - 2, -1, -1):  # gather: parents from their children, the deepest first
+        step: dict[int, list[int]] = {}
+        for tree in trees:
+            children = tree.children()
+            step |= {server: children[server] for server in tree.level(level) if server in children}
+        steps.append(step)
+    for level in range(1, depth):  # scatter: children from their parents
+        steps.append({server: [tree.parents[server]] for tree in trees for server in tree.level(level)})
+    return steps
 
 
 class Router:

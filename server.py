@@ -1,7 +1,7 @@
 """The server process: an RPyC service, and a gossip loop, around one replica.
 
-May live here: threads, locks and calls. What a put, an exchange or a link does to the replica is decided in the
-pure rooms (model.py, router.py, gossip.py), and what is on disk in storage.py; this file brings them together.
+May live here: threads, locks and calls. What a put, an exchange or a link does to the replica is decided in peer.py
+and the pure rooms below it, and what is on disk in storage.py; this file brings them together.
 
 Threads
 -------
@@ -18,8 +18,8 @@ in script order, with one write to the log. From the first part on until the mas
 neither starts nor answers an exchange, nor applies one: or a put that comes later in the script might reach another
 server before that one has carried out an earlier get. A group is carried out whole or not at all.
 
-One lock guards the replica: model, storage, router, links and the rumour clock. It is never held during a call.
-What a client or a peer is told has been logged before; what is logged is applied before the lock is let go.
+One lock guards the replica: the peer, with all that is in it, and the storage. It is never held during a call.
+What a client or a neighbour is told has been logged before; what is logged is applied before the lock is let go.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ from typing import Any, NamedTuple
 import msgpack
 
 import transport
-from context import Context
-from gossip import RumourClock
-from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta, unpack_operations
-from router import Router
+from model import Operation, unpack_operations
+from peer import Answer, Exchange, Link, NotLinked, Peer
+from session import plain_answer
 from storage import Storage, StorageError
 from vector_clock import Replica
 
@@ -66,20 +65,14 @@ class Options(NamedTuple):
     timeout: float
 
 
-class _Link(NamedTuple):
-    """A link to a neighbour. A link that was broken and made again is another object."""
-
-    address: str
-
-
 class _Neighbours:
     """One thread's connections to neighbours: opened when first needed, dropped with the link."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self._remotes: dict[int, tuple[_Link, transport.Remote]] = {}
+        self._remotes: dict[int, tuple[Link, transport.Remote]] = {}
 
-    def call(self, neighbour: int, link: _Link, name: str, *args: Any) -> Any:
+    def call(self, neighbour: int, link: Link, name: str, *args: Any) -> Any:
         """Blocks up to `timeout`. Raises Failure."""
         known = self._remotes.get(neighbour)
         if known is None or known[0] is not link or not known[1].alive:
@@ -118,33 +111,21 @@ class _Group:
         """Whether it has been carried out, or given up."""
 
 
-class _NotLinked(Exception):
-    """The other side doesn't (yet, or any more) take this server for its neighbour."""
-
-
 class Server:
     """A replica with its disk, its links and its threads."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._lock = threading.Lock()
-        self._model = Model(Replica(options.server, options.incarnation))
-        self._router = Router(options.server, options.incarnation)
-        self._links: dict[int, _Link] = {}
+        self._peer = Peer(Replica(options.server, options.incarnation), options.gossip_interval)
         self._storage: Storage
         self._ready = threading.Event()
-        self._recovered = 0
         self._failure: str | None = None
         self._damages: list[str] = []
         self._for_master = _Neighbours(options.timeout)
         self._for_gossip = _Neighbours(options.timeout)
-        # Gossip: whether there is news to tell, and who has shown that it knows more.
-        self._gossips = options.gossip_interval > 0
-        self._rumour = RumourClock(options.gossip_interval)
         self._wake = threading.Condition(self._lock)
-        self._hints: set[int] = set()
-        self._retries: set[int] = set()  # an exchange with these has failed
-        self._told: dict[int, tuple[Context, dict[int, list[int]]]] = {}  # what each neighbour knows, or will ask for
+        self._wakes_at = float("-inf")  # when the thread that gossips goes on by itself
         self._to_sync = threading.Event()
         self._group = _Group(0, 0)
         self._group_closed = threading.Condition(self._lock)
@@ -162,18 +143,16 @@ class Server:
             recovery = storage.recover()
             self._damages = recovery.damages
             gc.disable()
-            for delta in recovery.deltas:
-                writes, context = unpack_delta(delta)
-                self._model.apply(writes, None if recovery.damages else context)
-                self._recovered += 1
+            self._peer.recover(recovery.deltas, bool(recovery.damages))
             gc.freeze()  # what was read is no garbage: never look through it again
             gc.enable()
-            storage.start(self._model)
+            storage.start(self._peer.model)
+            self._peer.start(storage)
             self._storage = storage
         except StorageError as error:
             self._failure = str(error)
         else:
-            if self._gossips:
+            if self._options.gossip_interval > 0:
                 threading.Thread(target=self._gossip_forever, daemon=True).start()
             if self._options.fsync == "interval":
                 threading.Thread(target=self._sync_forever, daemon=True).start()
@@ -185,31 +164,27 @@ class Server:
         Blocks up to *wait* seconds while the first is the case.
         """
         if not self._ready.wait(wait):
-            return "recovering", self._recovered
+            return "recovering", self._peer.recovered
         if self._failure is not None:
             return "failed", self._failure
-        return "ready", self._model.largest_timestamp, tuple(self._damages)
+        return "ready", self._peer.model.largest_timestamp, tuple(self._damages)
 
     # -- puts, gets and printStore -------------------------------------------------------------------------
 
     def execute(self, batch: bytes) -> bytes:
         """Carry out a session's operations (`model.pack_operations`), with one write to the log.
 
-        Answers `[[answer, …], nil]` or, where the disk refused, `[[], why]` with nothing done. An answer is
-        the dot of a put, `[value, timestamp, dot, clock]` of a get, or a name of `Missing`.
+        Answers `[[answer, …], nil]` (`session.plain_answer`) or, where the disk refused, `[[], why]` with nothing done.
         """
         operations = unpack_operations(batch)
         with self._lock:
-            answers, writes = self._model.execute(operations)
-            if writes:
-                try:
-                    self._storage.append(pack_delta(writes), self._model)
-                except StorageError as error:
-                    return _pack([[], str(error)])
-                self._model.apply(writes)
-                self._heard()
+            try:
+                answers = self._peer.execute(operations, time.monotonic())
+            except StorageError as error:
+                return _pack([[], str(error)])
+            self._logged()
         answered = zip(operations, answers, strict=True)
-        return _pack([[_answer(operation.value is None, answer) for operation, answer in answered], None])
+        return _pack([[plain_answer(operation, answer) for operation, answer in answered], None])
 
     def execute_group(self, number: int, session: int, members: int, part: bytes) -> bytes | None:
         """Carry out a session's part of a group, together with those of the other *members*.
@@ -221,7 +196,7 @@ class Server:
         with self._lock:
             if number > self._group.number:
                 self._group = _Group(number, members)
-                self._held = self._gossips
+                self._held = self._options.gossip_interval > 0
             group = self._group
             if group.number != number or group.closed:
                 return None
@@ -238,17 +213,14 @@ class Server:
         operations = [operation for part in group.parts.values() for operation in part]
         if len(group.parts) > 1:
             operations.sort(key=lambda operation: operation.timestamp)
-        answers, writes = self._model.execute(operations)
-        if writes:
-            try:
-                self._storage.append(pack_delta(writes), self._model, group.number)
-            except StorageError:
-                return
-            self._model.apply(writes)
-            self._heard()
+        try:
+            answers = self._peer.execute(operations, time.monotonic(), group.number)
+        except StorageError:
+            return
+        self._logged()
         by_session: dict[int, list[Any]] = {session: [] for session in group.parts}
         for operation, answer in zip(operations, answers, strict=True):
-            by_session[operation.session].append(_answer(operation.value is None, answer))
+            by_session[operation.session].append(plain_answer(operation, answer))
         group.answers = {session: _pack(answered) for session, answered in by_session.items()}
 
     def _close(self, group: _Group) -> None:
@@ -275,7 +247,7 @@ class Server:
     def lines(self) -> Iterator[bytes]:
         """The store as printStore shows it at this instant, in pieces of some MiB."""
         with self._lock:
-            writes = self._model.writes()
+            writes = self._peer.model.writes()
         piece: list[bytes] = []
         size = 0
         for write in writes:
@@ -292,54 +264,36 @@ class Server:
         """Have links to these neighbours, at these addresses."""
         with self._lock:
             for neighbour, address in neighbours:
-                self._links[neighbour] = _Link(address)
-                self._told.pop(neighbour, None)
-                self._router.link(neighbour)
-            self._heard()
+                self._peer.link(neighbour, address, time.monotonic())
+            self._wake_up()
 
     def unlink(self, neighbour: int) -> None:
         """Have no link to it: when this returns, nothing more from there is applied, or answered."""
         with self._lock:
-            self._links.pop(neighbour, None)
-            self._told.pop(neighbour, None)
-            self._router.unlink(neighbour)
-            self._hints.discard(neighbour)
-            self._retries.discard(neighbour)
+            self._peer.unlink(neighbour)
             self._for_gossip.abort(neighbour)
             self._for_master.abort(neighbour)
 
     def reachable(self) -> list[int]:
         """The servers that this one can reach, as far as it knows."""
         with self._lock:
-            return sorted(self._router.reachable())
+            return sorted(self._peer.router.reachable())
 
     # -- anti-entropy --------------------------------------------------------------------------------------
 
     def context(self) -> bytes:
         """What the replica knows of, packed; equal contexts are equal bytes."""
         with self._lock:
-            return _pack(self._model.context.flat())
+            return _pack(self._peer.model.context.flat())
 
     def answer_pull(self, request: bytes) -> bytes | None:
-        """Answer a neighbour's pull; None to anybody else.
-
-        The request is `[server, is it gossip, its digest of link records, pull request]`, the answer
-        `[pull answer, link records that are news to it]`.
-        """
-        neighbour, is_gossip, digest, pull_request = msgpack.unpackb(request, strict_map_key=False)
+        """Answer a neighbour's pull (`peer.Exchange.request`); None to anybody else."""
+        unpacked = msgpack.unpackb(request, strict_map_key=False)
         with self._lock:
             self._released.wait_for(lambda: not self._held)
-            if neighbour not in self._links:
-                return None
-            answer = self._model.answer(pull_request)
-            records = self._router.newer_than(digest)
-            if is_gossip and self._gossips:
-                theirs = Context.from_flat(pull_request[0])
-                self._told[neighbour] = theirs, digest
-                if self._router.lacks(digest) or not self._model.context.includes(theirs):
-                    self._hints.add(neighbour)
-                    self._wake.notify()
-        return _pack([answer, records])
+            answer = self._peer.answer_pull(unpacked)
+            self._wake_up()
+        return None if answer is None else _pack(answer)
 
     def pull_from(self, neighbours: Iterable[int], patience: float) -> tuple[bool, tuple[int, ...], str | None, bytes]:
         """For stabilize: learn what these neighbours hold, for a fraction of a second at most.
@@ -354,108 +308,79 @@ class Server:
         refusal = None
         for neighbour in neighbours:
             try:
-                done = self._pull(self._for_master, neighbour, is_gossip=False, deadline=deadline) and done
+                with self._lock:
+                    exchange = self._peer.exchange(neighbour)
+                done = self._pull(self._for_master, exchange, deadline) and done
             except transport.Failure:
                 lost.append(neighbour)
-            except _NotLinked:
+            except NotLinked:
                 pass
             except StorageError as error:
                 refusal = str(error)
                 break
         return done, tuple(lost), refusal, self.context()
 
-    def _pull(self, neighbours: _Neighbours, neighbour: int, is_gossip: bool, deadline: float) -> bool:
-        """Pull from a neighbour until nothing is missing (True) or the deadline has passed (False).
+    def _pull(self, neighbours: _Neighbours, exchange: Exchange, deadline: float) -> bool:
+        """Go on with an exchange until it is done (True) or the deadline has passed (False).
 
-        Raises Failure, _NotLinked, StorageError; what was learnt until then is kept.
+        Raises Failure, NotLinked, StorageError; what was learnt until then is kept.
         """
-        with self._lock:
-            link = self._links.get(neighbour)
-            pull = Pull(self._model)
-        if link is None:
-            raise _NotLinked
-        while not pull.done:
+        while not exchange.done:
             if time.monotonic() > deadline:
                 return False
             with self._lock:
                 self._released.wait_for(lambda: not self._held)
-                request = [self._options.server, is_gossip, self._router.digest(), pull.request()]
-            answer = neighbours.call(neighbour, link, "pull", _pack(request))
-            if answer is None:
-                raise _NotLinked
-            pull_answer, records = msgpack.unpackb(answer)
-            delta = pull.receive(pull_answer)
-            writes, context = unpack_delta(delta)
+                request = exchange.request()
+            packed = neighbours.call(exchange.neighbour, exchange.link, "pull", _pack(request))
+            answer = None if packed is None else Answer.from_bytes(packed)
             with self._lock:
                 self._released.wait_for(lambda: not self._held)
-                if self._links.get(neighbour) is not link:
-                    raise _NotLinked
-                news = self._router.merge(records)
-                if self._model.is_news(writes, context):
-                    self._storage.append(delta, self._model)
-                    self._model.apply(writes, context)
-                    news = True
-                if news:
-                    self._heard()
+                exchange.receive(answer, time.monotonic())
+                self._logged()
         return True
 
     # -- gossip --------------------------------------------------------------------------------------------
 
-    def _heard(self) -> None:
-        """Something new has reached the replica. The lock is held."""
+    def _logged(self) -> None:
+        """Something new may be in the log. The lock is held."""
         if self._options.fsync == "interval":
             self._to_sync.set()
-        if self._gossips:
-            if self._rumour.silent:
-                self._wake.notify()
-            self._rumour.heard(time.monotonic())
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        """Wake the thread that gossips, if there is something for it to do earlier than it thinks. The lock is held."""
+        due = self._peer.due
+        if due is not None and due < self._wakes_at:
+            self._wake.notify()
 
     def _gossip_forever(self) -> None:
         while True:
-            partners, have_news = self._wait_for_partners()
-            for neighbour in sorted(partners):
-                with self._lock:
-                    if neighbour not in have_news and self._knows_all(neighbour):
-                        continue
-                    link = self._links.get(neighbour)
-                    telling = self._model.context.copy(), self._router.digest()
+            for neighbour in self._wait_for_partners():
                 try:
-                    self._pull(self._for_gossip, neighbour, is_gossip=True, deadline=float("inf"))
-                except (transport.Failure, transport.RemoteError, StorageError, _NotLinked):
-                    with self._lock:  # try again after an interval, as long as there is the link
-                        if neighbour in self._links:
-                            self._retries.add(neighbour)
-                            self._heard()
+                    with self._lock:
+                        exchange = self._peer.gossip(neighbour)
+                    if exchange is None:
+                        continue
+                    self._pull(self._for_gossip, exchange, deadline=float("inf"))
+                except (transport.Failure, transport.RemoteError, StorageError, NotLinked):
+                    with self._lock:
+                        self._peer.gossip_failed(neighbour, time.monotonic())
                 else:
                     with self._lock:
-                        if self._links.get(neighbour) is link:
-                            self._told[neighbour] = telling
+                        self._peer.gossiped(exchange)
             self._for_gossip.trim()
 
-    def _knows_all(self, neighbour: int) -> bool:
-        """Whether an exchange could bring nothing new to this neighbour; else it would have come by itself."""
-        context, digest = self._told.get(neighbour, (None, {}))
-        return context is not None and context.includes(self._model.context) and not self._router.newer_than(digest)
-
-    def _wait_for_partners(self) -> tuple[set[int], set[int]]:
-        """Wait until there is somebody to exchange updates with: all, once our news are due, or who has some for us.
-
-        Returns the neighbours to turn to, and those of them that have news, or may have.
-        """
+    def _wait_for_partners(self) -> list[int]:
+        """Wait until there is somebody to exchange updates with."""
         with self._wake:
             while True:
-                due = self._rumour.due()
-                now = time.monotonic()
-                partners: set[int] = set()
-                if due is not None and due <= now:
-                    self._rumour.told()
-                    partners = set(self._links)
-                    self._hints |= self._retries & partners
-                    self._retries = set()
-                if partners or self._hints:
-                    have_news, self._hints = self._hints, set()
-                    return partners | have_news, have_news
-                self._wake.wait(None if due is None else max(0.0, due - now))
+                partners = self._peer.partners(time.monotonic())
+                if partners:
+                    return partners
+                due = self._peer.due
+                self._wakes_at = float("inf") if due is None else due
+                self._wake.wait(None if due is None else max(0.0, due - time.monotonic()))
+                self._wakes_at = float("-inf")
 
     def _sync_forever(self) -> None:
         while True:
@@ -524,14 +449,6 @@ class _Service(transport.Service):
 
     def exposed_pull(self, request: bytes) -> bytes | None:
         return self._server.answer_pull(request)
-
-
-def _answer(is_get: bool, answer: Write | Missing) -> Any:
-    if isinstance(answer, Missing):
-        return answer.value
-    timestamp, ((server, life), counter), clock = answer.version
-    dot = [server, life, counter]
-    return [answer.value, timestamp, dot, clock.flat()] if is_get else dot
 
 
 def _pack(value: Any) -> bytes:

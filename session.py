@@ -2,7 +2,7 @@
 
 May live here: which server the session turns to next, and what Read Your Writes and Monotonic Reads ask of
 that server (Terry et al., 1994, "Session guarantees for weakly consistent replicated data").
-May not: sockets, threads, files or the time of day. client.py does the talking.
+May not: sockets, threads, files or the time of day. client.py does the talking: asking a server is handed in.
 
 Theory of operation
 -------------------
@@ -17,39 +17,44 @@ next write to that key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from vector_clock import Dot, Replica, VectorClock, Version, VersionOrder
+from model import Missing, Operation, Write
+from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
 
-__all__ = ["Seen", "Session"]
+__all__ = ["Ask", "Refused", "ServerLost", "Session", "plain_answer"]
 
 
-class Seen(NamedTuple):
-    """What a session has seen of one key: the largest version's order, and the merge of all clocks."""
+class Refused(Exception):
+    """The server could not do it (its disk is full, say), and has not done it; the text says why."""
 
-    order: VersionOrder
-    clock: VectorClock
 
-    @classmethod
-    def first(cls, version: Version) -> Seen:
-        """The first sight of a key."""
-        return cls(version.order, version.clock)
+class ServerLost(Exception):
+    """The server gave no answer, and counts as down. *cut_short*: it may have carried the operation out."""
 
-    def then(self, version: Version) -> Seen:
-        """What has been seen once *version* was read or written as well."""
-        return Seen(max(self.order, version.order), self.clock.merge(version.clock))
+    def __init__(self, cut_short: bool) -> None:
+        super().__init__(cut_short)
+        self.cut_short = cut_short
 
-    def flat(self) -> list[Any]:
-        """Plain values for the wire."""
-        timestamp, ((server, life), counter) = self.order
-        return [timestamp, server, life, counter, self.clock.flat()]
 
-    @classmethod
-    def from_flat(cls, flat: list[Any]) -> Seen:
-        """The inverse of `flat`."""
-        timestamp, server, life, counter, clock = flat
-        return cls((timestamp, Dot(Replica(server, life), counter)), VectorClock.from_flat(clock))
+Ask = Callable[[int, Operation], Any]
+"""Has a server carry an operation out; returns its answer, as plain values (`plain_answer`).
+
+Raises Refused, ServerLost.
+"""
+
+
+def plain_answer(operation: Operation, answer: Write | Missing) -> Any:
+    """A server's answer as plain values for the wire.
+
+    The dot of a put, `[value, timestamp, dot, clock]` of a get, or a name of `Missing`.
+    """
+    if isinstance(answer, Missing):
+        return answer.value
+    timestamp, ((server, life), counter), clock = answer.version
+    dot = [server, life, counter]
+    return dot if operation.value is not None else [answer.value, timestamp, dot, clock.flat()]
 
 
 class Session:
@@ -102,3 +107,47 @@ class Session:
                 self._seen.pop(key, None)
             else:
                 self._seen[key] = seen
+
+    # -- puts and gets -------------------------------------------------------------------------------------
+
+    def operation(self, key: bytes, value: bytes | None, timestamp: int) -> Operation:
+        """A put, or a get where *value* is None, with what the session has seen of the key."""
+        return Operation(key, value, timestamp, self.seen(key))
+
+    def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> list[Any]:
+        """Carry out a put or a get at the first server that can, and return what came of it.
+
+        `["stored"]`, `["value", value]`, `["ERR_KEY"]`, `["ERR_DEP"]`, `["refused", why]`, `["uncertain"]` or
+        `["unusable"]`. A put that is tried again elsewhere keeps its timestamp: it is the same write.
+        """
+        operation = self.operation(key, value, timestamp)
+        cut_short = unsatisfied = False
+        for server in self.usable:
+            try:
+                answer = ask(server, operation)
+            except Refused as refusal:
+                return ["refused", f"server {server}: {refusal}"]
+            except ServerLost as loss:
+                self.mark(server, False)
+                cut_short = cut_short or loss.cut_short
+            else:
+                if answer != Missing.DEPENDENCY.value:
+                    return self.conclude(operation, answer)
+                unsatisfied = True
+        if unsatisfied:
+            return [Missing.DEPENDENCY.value]
+        return ["uncertain"] if cut_short and value is not None else ["unusable"]
+
+    def conclude(self, operation: Operation, answer: Any) -> list[Any]:
+        """What comes of a server's final answer; the session has seen it from now on."""
+        if isinstance(answer, str):
+            return [answer]
+        if operation.value is not None:
+            dot = Dot.from_flat(answer)
+            seen = self.seen(operation.key)
+            clock = seen.clock if seen else EMPTY_CLOCK
+            self.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
+            return ["stored"]
+        value, timestamp, dot, clock = answer
+        self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
+        return ["value", value]

@@ -24,9 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["EMPTY_CLOCK", "Causality", "Dot", "Replica", "VectorClock", "Version", "VersionOrder"]
+__all__ = ["EMPTY_CLOCK", "Causality", "Dot", "Replica", "Seen", "VectorClock", "Version", "VersionOrder"]
 
 
 class Replica(NamedTuple):
@@ -170,3 +170,30 @@ class Version(NamedTuple):
         twice, at a fail-over: they are the same write, and the larger dot is kept.
         """
         return self.timestamp, self.dot
+
+
+class Seen(NamedTuple):
+    """What a session has seen of one key: the largest version's order, and the merge of all clocks."""
+
+    order: VersionOrder
+    clock: VectorClock
+
+    @classmethod
+    def first(cls, version: Version) -> Seen:
+        """The first sight of a key."""
+        return cls(version.order, version.clock)
+
+    def then(self, version: Version) -> Seen:
+        """What has been seen once *version* was read or written as well."""
+        return Seen(max(self.order, version.order), self.clock.merge(version.clock))
+
+    def flat(self) -> list[Any]:
+        """Plain values for the wire."""
+        timestamp, ((server, life), counter) = self.order
+        return [timestamp, server, life, counter, self.clock.flat()]
+
+    @classmethod
+    def from_flat(cls, flat: list[Any]) -> Seen:
+        """The inverse of `flat`."""
+        timestamp, server, life, counter, clock = flat
+        return cls((timestamp, Dot(Replica(server, life), counter)), VectorClock.from_flat(clock))

@@ -28,8 +28,7 @@ from model import (
     unpack_delta,
     unpack_operations,
 )
-from session import Seen
-from vector_clock import EMPTY_CLOCK, Dot, Replica, VectorClock, Version
+from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version
 
 KEYS = [b"a", b"b", b"c", b"d"]
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from model import Missing, Model, Operation, Pull, Write, unpack_delta
-from session import Seen, Session
-from vector_clock import EMPTY_CLOCK, Dot, Replica, VectorClock, Version
+from session import Session
+from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version
 
 KEYS = [b"a", b"b"]
 DOTS = st.builds(Dot, st.builds(Replica, st.integers(0, 3), st.integers(1, 2)), st.integers(1, 4))

@@ -1,0 +1,246 @@
+"""A server among its peers: one replica with its log, its links, and what it has told whom.
+
+May live here: what a server does, and in which order: the log before the store, the store before the answer; what
+may cross a link; whom to gossip with next. May not: sockets, threads, locks, files or the time of day. The log and
+the time are handed in. server.py calls this under one lock; the simulator (scripts/simulation.py) runs a thousand of
+them in one process.
+
+Theory of operation
+-------------------
+A `Peer` is a `Model` and a `Router` with a log in front: whatever changes the replica is appended to the log first.
+Where the log refuses, nothing has happened.
+
+Updates cross a link in an *exchange*, which this server starts and the neighbour answers:
+
+    exchange = peer.exchange(neighbour)
+    while not exchange.done:
+        answer = the neighbour's answer_pull(exchange.request())
+        exchange.receive(answer)
+
+The link is looked up at each of these steps, on both sides: an exchange that was under way when its link was broken
+brings nothing more, even if the link has been made anew since. (A link that was made anew is another object.)
+
+*Gossip* is rumour-driven (gossip.py). A server with news pulls from each neighbour, and thereby shows it what it
+knows; a neighbour that sees that it lacks some of that pulls in turn. Each remembers what the other is known to
+know, so nobody asks where nothing can be new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+import msgpack
+
+from context import Context
+from gossip import RumourClock
+from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta
+from router import Router
+from vector_clock import Replica
+
+__all__ = ["Answer", "Exchange", "Link", "Log", "NotLinked", "Peer"]
+
+
+class Log(Protocol):
+    """Where changes are written to before they are made; storage.Storage is one."""
+
+    def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
+        """Keep *delta*, or raise, and keep nothing."""
+
+
+class Link(NamedTuple):
+    """A link to a neighbour, compared by identity: one that was broken and made again is another."""
+
+    address: str
+
+
+class NotLinked(Exception):
+    """The two are not neighbours (yet, or any more), in the eyes of one of them."""
+
+
+class Answer(NamedTuple):
+    """What a neighbour has answered to a request of an exchange."""
+
+    pull: list[Any]
+    """The model's answer: `[delta, cursor or nil]`."""
+    writes: list[Write]
+    context: Context | None
+    records: list[Any]
+    """Link records that are news to whoever asked."""
+
+    @classmethod
+    def from_bytes(cls, packed: bytes) -> Answer:
+        """The inverse of msgpack's packing of what `Peer.answer_pull` returns."""
+        pull, records = msgpack.unpackb(packed)
+        return cls(pull, *unpack_delta(pull[0]), records)
+
+
+class Peer:
+    """One server's state. No method blocks, but for the log; none may be called from two threads at once.
+
+    Times are in seconds of any clock that doesn't go backwards. What the log raises is passed on.
+    """
+
+    def __init__(self, replica: Replica, gossip_interval: float) -> None:
+        """*gossip_interval*: 0 for a server that never gossips."""
+        self.model = Model(replica)
+        self.router = Router(replica.server, replica.incarnation)
+        self.links: dict[int, Link] = {}
+        self.recovered = 0
+        """How many deltas have been read from the disk."""
+        self._log: Log
+        self._gossips = gossip_interval > 0
+        self._rumour = RumourClock(gossip_interval)
+        self._hints: set[int] = set()  # neighbours that have shown that they know more
+        self._retries: set[int] = set()  # an exchange with these has failed
+        self._have_news: set[int] = set()  # those of the partners that have news for us, or may have
+        self._told: dict[int, tuple[Context, dict[int, list[int]]]] = {}  # what each neighbour knows, or will ask for
+
+    # -- start ---------------------------------------------------------------------------------------------
+
+    def recover(self, deltas: Iterable[bytes], damaged: bool) -> None:
+        """Take in what the disk has, before anything else. After damage, no context among it is believed."""
+        for delta in deltas:
+            writes, context = unpack_delta(delta)
+            self.model.apply(writes, None if damaged else context)
+            self.recovered += 1
+
+    def start(self, log: Log) -> None:
+        """Use *log* from now on."""
+        self._log = log
+
+    # -- puts and gets -------------------------------------------------------------------------------------
+
+    def execute(self, operations: Iterable[Operation], now: float, group: int | None = None) -> list[Write | Missing]:
+        """Carry out operations in order, with one write to the log, which may mark it as that of a *group*."""
+        answers, writes = self.model.execute(operations)
+        if writes:
+            self._log.append(pack_delta(writes), self.model, group)
+            self.model.apply(writes)
+            self._heard(now)
+        return answers
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def link(self, neighbour: int, address: str, now: float) -> None:
+        """Have a link to this neighbour; in place of the one that there may be."""
+        self.links[neighbour] = Link(address)
+        self._told.pop(neighbour, None)
+        self.router.link(neighbour)
+        self._heard(now)
+
+    def unlink(self, neighbour: int) -> None:
+        """Have no link to it: from now on nothing from there is taken in, or answered."""
+        self.links.pop(neighbour, None)
+        self._told.pop(neighbour, None)
+        self.router.unlink(neighbour)
+        self._hints.discard(neighbour)
+        self._retries.discard(neighbour)
+
+    # -- anti-entropy --------------------------------------------------------------------------------------
+
+    def answer_pull(self, request: list[Any]) -> list[Any] | None:
+        """Answer an `Exchange.request`; None to anybody but a neighbour."""
+        neighbour, is_gossip, digest, pull_request = request
+        if neighbour not in self.links:
+            return None
+        answer = [self.model.answer(pull_request), self.router.newer_than(digest)]
+        if is_gossip and self._gossips:
+            theirs = Context.from_flat(pull_request[0])
+            self._told[neighbour] = theirs, digest
+            if self.router.lacks(digest) or not self.model.context.includes(theirs):
+                self._hints.add(neighbour)
+        return answer
+
+    def exchange(self, neighbour: int, is_gossip: bool = False) -> Exchange:
+        """Begin to learn what a neighbour holds. Raises NotLinked."""
+        link = self.links.get(neighbour)
+        if link is None:
+            raise NotLinked
+        return Exchange(self, neighbour, link, is_gossip)
+
+    def take_in(self, answer: Answer, now: float) -> None:
+        """Learn what a neighbour has answered. Doing it twice, or late, does no harm."""
+        news = self.router.merge(answer.records)
+        if self.model.is_news(answer.writes, answer.context):
+            self._log.append(answer.pull[0], self.model)
+            self.model.apply(answer.writes, answer.context)
+            news = True
+        if news:
+            self._heard(now)
+
+    # -- gossip --------------------------------------------------------------------------------------------
+
+    def _heard(self, now: float) -> None:
+        """Something new has reached the replica."""
+        if self._gossips:
+            self._rumour.heard(now)
+
+    @property
+    def due(self) -> float | None:
+        """When to call `partners` again: at once where it is in the past; None where there is no news."""
+        return float("-inf") if self._hints else self._rumour.due()
+
+    def partners(self, now: float) -> list[int]:
+        """Whom to gossip with: all neighbours once our news are due, or just those who have some for us."""
+        found: set[int] = set()
+        due = self._rumour.due()
+        if due is not None and due <= now:
+            self._rumour.told()
+            found = set(self.links)
+            self._hints |= self._retries & found
+            self._retries = set()
+        self._have_news, self._hints = self._hints, set()
+        return sorted(found | self._have_news)
+
+    def gossip(self, neighbour: int) -> Exchange | None:
+        """Begin a partner's exchange; None where nothing could be new to either. Raises NotLinked."""
+        if neighbour not in self._have_news and self._knows_all(neighbour):
+            return None
+        return self.exchange(neighbour, is_gossip=True)
+
+    def _knows_all(self, neighbour: int) -> bool:
+        """Whether an exchange could bring nothing new to this neighbour; else it would have come by itself."""
+        context, digest = self._told.get(neighbour, (None, {}))
+        return context is not None and context.includes(self.model.context) and not self.router.newer_than(digest)
+
+    def gossiped(self, exchange: Exchange) -> None:
+        """An exchange of gossip is done: the neighbour has seen what we know, and asks for what it lacks."""
+        if self.links.get(exchange.neighbour) is exchange.link:
+            self._told[exchange.neighbour] = exchange.telling
+
+    def gossip_failed(self, neighbour: int, now: float) -> None:
+        """An exchange of gossip has failed: try again after an interval, as long as there is the link."""
+        if neighbour in self.links:
+            self._retries.add(neighbour)
+            self._heard(now)
+
+
+class Exchange:
+    """The asking side of one exchange."""
+
+    def __init__(self, peer: Peer, neighbour: int, link: Link, is_gossip: bool) -> None:
+        self.neighbour = neighbour
+        self.link = link
+        self.telling = peer.model.context.copy(), peer.router.digest()
+        """What the neighbour is shown of this server."""
+        self._peer = peer
+        self._pull = Pull(peer.model)
+        self._is_gossip = is_gossip
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that the neighbour held, when it answered last, is here."""
+        return self._pull.done
+
+    def request(self) -> list[Any]:
+        """The next request: `[who asks, is it gossip, its digest of link records, the model's request]`."""
+        peer = self._peer
+        return [peer.router.server, self._is_gossip, peer.router.digest(), self._pull.request()]
+
+    def receive(self, answer: Answer | None, now: float) -> None:
+        """Take in the answer to the last request. Raises NotLinked; what was learnt until then is kept."""
+        if answer is None or self._peer.links.get(self.neighbour) is not self.link:
+            raise NotLinked
+        self._pull.receive(answer.pull)
+        self._peer.take_in(answer, now)
