@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from driver import ROOT, Conversation, processes, run_directory, state, wait_until
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
+
 from driver import Conversation, Output, wait_until
 from oracle import Oracle, random_script
 

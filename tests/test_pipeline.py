@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from random import Random
 
 import pytest
+
 from driver import Conversation, run, wait_until
 from oracle import random_script
 

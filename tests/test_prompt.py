@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
+
 from driver import LIMIT_SECONDS, command, processes, run_directory, state, wait_until
 
 PROMPT = "daadkvs> "

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from driver import ROOT, Conversation, Result, command, run
 from oracle import OBSERVER, Oracle, check, random_script
 

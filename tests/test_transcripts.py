@@ -30,6 +30,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from driver import Conversation, wait_until
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))

@@ -1,0 +1,816 @@
+"""A whole cluster in one process, under a schedule that decides everything: the deterministic simulator.
+
+May live here: the world around the real parts (network, crashes, disks, the master's orders), and what must hold in
+it. May not: a second copy of what the parts do. `Peer`, `Model`, `Router`, `Session`, `HybridClock` and `Storage` are
+the ones that run in real processes; the storage writes real files. Nothing here sleeps, forks or asks for the time.
+(The idea: FoundationDB's simulator, and TigerBeetle's VOPR.)
+
+Theory of operation
+-------------------
+A *schedule* is a list of steps, each a word and two small numbers. The same schedule always does the same. In the
+beginning servers 0 to 2 run, all linked, and client 100 + i is connected to server i. A number that is too large
+for its meaning wraps around, so that every schedule means something, also with steps left out: that is what makes
+schedules shrink well.
+
+| step            | what it does                                                                                |
+|-----------------|---------------------------------------------------------------------------------------------|
+| join S          | joinServer                                                                                  |
+| kill S          | killServer                                                                                  |
+| fuse S WHERE    | the server will die in its next write to the log: before it, at some byte of it, behind it  |
+| wipe S          | the server dies, and its folder is lost                                                     |
+| damage S WHERE  | the server dies, and a byte of its files is flipped                                         |
+| full S          | the server's disk is full, until this comes again                                           |
+| restart BACK    | the master ends, with all servers and clients; the next one's time of day is BACK earlier   |
+| connect C S     | createConnection of a client                                                                |
+| disconnect C S  | breakConnection of a client                                                                 |
+| link S T        | createConnection of two servers                                                             |
+| cut S T         | breakConnection of two servers                                                              |
+| put C K         | put by client C of key K, of a value that nobody else puts                                  |
+| get C K         | get                                                                                         |
+| group K N       | some puts and gets of all clients that may take part, as one group                          |
+| tick N          | time goes by; who is due gossips                                                            |
+| deliver N       | a message that is under way arrives, not the oldest if N says so                            |
+| double N        | it arrives, and will arrive again                                                           |
+| lose N          | it is lost; whoever waits for it gives up later                                             |
+| stabilize N     | stabilize, while messages of gossip arrive in between if N says so                          |
+
+After every step, and at the end, `World` checks what docs/reliability.md promises; see "What must hold" below.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+import model
+import router
+import storage
+from clock import HybridClock
+from model import Model, Operation, Write, pack_operations, unpack_delta, unpack_operations
+from peer import Answer, Exchange, NotLinked, Peer
+from session import Refused, ServerLost, Session, plain_answer
+from storage import Storage, StorageError, cut_group
+from vector_clock import Dot, Replica, VersionOrder
+
+__all__ = ["Step", "Violation", "World", "decode", "run", "small_limits"]
+
+SERVERS = 4
+FIRST_CLIENT = 100
+CLIENTS = 3
+KEYS = (b"a", b"b", b"c")
+FILLINGS = (b"", b"", b"", b"." * 40, b"." * 200)
+
+GOSSIP_INTERVAL = 1.0
+TIMEOUT = 5.0
+"""How long an asker waits for an answer that was lost."""
+
+WEIGHTS = {
+    "join": 14,
+    "kill": 6,
+    "fuse": 6,
+    "wipe": 2,
+    "damage": 3,
+    "full": 2,
+    "restart": 1,
+    "connect": 12,
+    "disconnect": 5,
+    "link": 8,
+    "cut": 8,
+    "put": 52,
+    "get": 34,
+    "group": 8,
+    "tick": 24,
+    "deliver": 40,
+    "double": 5,
+    "lose": 5,
+    "stabilize": 8,
+}
+"""How often each step comes in a random schedule, of 256; the rest are steps that do nothing."""
+
+
+class Step(NamedTuple):
+    """One step of a schedule."""
+
+    word: str
+    first: int
+    second: int
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.first} {self.second}"
+
+    @classmethod
+    def parse(cls, line: str) -> Step:
+        """The inverse of `str`. Raises ValueError."""
+        word, first, second = line.split()
+        if word not in WEIGHTS:
+            raise ValueError(f"no such step: {word}")
+        return cls(word, int(first), int(second))
+
+
+_WORDS = [word for word, weight in WEIGHTS.items() for _ in range(weight)]
+
+
+def decode(noise: bytes) -> list[Step]:
+    """A schedule from random bytes, three a step. Smaller bytes make simpler schedules; zeros make none."""
+    return [
+        Step(_WORDS[word - 1], first, second)
+        for word, first, second in zip(noise[0::3], noise[1::3], noise[2::3], strict=True)
+        if 0 < word <= len(_WORDS)
+    ]
+
+
+class Violation(AssertionError):
+    """Something that must hold does not."""
+
+
+class Crash(Exception):
+    """A server process has died in the middle of what it did."""
+
+
+@contextmanager
+def small_limits() -> Iterator[None]:
+    """Within this block exchanges come in several parts, and logs are compacted, after a few writes."""
+    limits: dict[Any, dict[str, int]] = {
+        model: {"CHUNK_BYTES": 200},
+        storage: {"SLACK_BYTES": 700, "SNAPSHOT_STEP_BYTES": 60, "SNAPSHOT_PACE": 1, "SNAPSHOT_RECORD_BYTES": 150},
+    }
+    usual = {room: {name: getattr(room, name) for name in names} for room, names in limits.items()}
+    try:
+        for room, names in limits.items():
+            vars(room).update(names)
+        yield
+    finally:
+        for room, names in usual.items():
+            vars(room).update(names)
+
+
+class Truth:
+    """What happened, written down from outside: all writes that any log took, and what each server must hold."""
+
+    def __init__(self) -> None:
+        self.writes: dict[Dot, Write] = {}
+        self.held: dict[int, dict[bytes, VersionOrder]] = {}
+        """Server -> key -> the largest version that its log took, in all its lives since its disk was lost."""
+        self.acknowledged: dict[int, dict[bytes, int]] = {}
+        """Server -> key -> the timestamp of the last put that it acknowledged, likewise."""
+        self.seen: dict[tuple[int, bytes], int] = {}
+        """Client, key -> the largest timestamp that it has read or written."""
+
+    def logged(self, server: Server, writes: list[Write]) -> None:
+        """A server has logged these."""
+        held = self.held.setdefault(server.ident, {})
+        for write in writes:
+            dot = write.version.dot
+            known = self.writes.setdefault(dot, write)
+            if known != write:
+                raise Violation(f"{dot} is both {known} and {write}")
+            if known is write and dot.replica != server.peer.model.replica:
+                raise Violation(f"server {server.ident} has learnt of {write}, which nobody has made")
+            held[write.key] = max(held.get(write.key, write.version.order), write.version.order)
+
+    def forget_disk(self, ident: int) -> None:
+        """What this server had is not promised any more."""
+        self.held.pop(ident, None)
+        self.acknowledged.pop(ident, None)
+
+
+class Disk:
+    """A server's log, which may be full, or the end of the server. Tells the truth what it has taken."""
+
+    def __init__(self, server: Server, log: Storage, truth: Truth) -> None:
+        self.log = log
+        self._server = server
+        self._truth = truth
+
+    def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
+        if self._server.full:
+            raise StorageError("no space left on device")
+        fuse, self._server.fuse = self._server.fuse, None
+        if fuse is None or fuse % 3 == 2:
+            self.log.append(delta, source, group)
+            self._truth.logged(self._server, unpack_delta(delta)[0])
+        elif fuse % 3 == 1:
+            self._tear(delta, source, fuse)
+        if fuse is not None:
+            raise Crash
+
+    def _tear(self, delta: bytes, source: Model, where: int) -> None:
+        """Die in the middle of the record."""
+        self.log.append(delta, source)
+        logs = [path for path in self._server.folder.glob("log.*") if path.suffix[1:].isdigit()]
+        path = max(logs, key=lambda path: int(path.suffix[1:]))
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.truncate(size - 1 - where % (len(delta) + storage.HEADER.size))
+
+
+class Server:
+    """A server id: its disk, and its process while there is one."""
+
+    def __init__(self, ident: int, folder: Path) -> None:
+        self.ident = ident
+        self.folder = folder
+        self.peer: Peer
+        self.disk: Disk | None = None
+        self.full = False
+        self.fuse: int | None = None
+        # the thread that gossips
+        self.partners: deque[int] = deque()
+        self.exchange: Exchange | None = None
+        self.asked_at = 0.0
+        self.asked = 0
+
+    @property
+    def running(self) -> bool:
+        return self.disk is not None
+
+
+class Message(NamedTuple):
+    """A message of gossip, from one life of a server to one of another; *number* pairs answers with requests."""
+
+    sender: Peer
+    receiver: Peer
+    number: int
+    is_request: bool
+    body: bytes | None
+    link: int
+    """The number of the link that it was sent over: each that is made has a new one."""
+
+
+class Client:
+    """A client id: the session, and what its connections must be."""
+
+    def __init__(self, ident: int) -> None:
+        self.ident = ident
+        self.session = Session()
+        self.connections: list[int] = []
+
+
+class World:
+    """The simulated cluster. `step` carries out one step and checks; `finish` brings it to rest and checks."""
+
+    def __init__(self, folder: Path) -> None:
+        """*folder* is for the servers' disks, and empty."""
+        self._folder = folder
+        self._truth = Truth()
+        self._now = 1000.0
+        self._time_of_day = 1_000_000_000
+        self._bound = 0
+        self._last_timestamp = 0
+        self._clock = self._new_clock()
+        self._values = 0
+        self._groups = 0
+        self._numbers = 0
+        self._network: list[Message] = []
+        self._servers = {ident: Server(ident, folder / f"server-{ident}") for ident in range(SERVERS)}
+        self._links: dict[int, set[int]] = {}
+        self._link_numbers: dict[frozenset[int], int] = {}
+        self._clients: dict[int, Client] = {}
+        self._touched: set[Server] = set()
+        for ident in range(SERVERS - 1):
+            self._join(self._servers[ident])
+        self._start_clients()
+
+    def _new_clock(self) -> HybridClock:
+        def reserve(bound: int) -> None:
+            self._bound = bound
+
+        return HybridClock(lambda: self._time_of_day, self._bound, reserve)
+
+    def _start_clients(self) -> None:
+        for number in range(CLIENTS):
+            client = Client(FIRST_CLIENT + number)
+            self._clients[client.ident] = client
+            self._connect(client, self._servers[number])
+
+    # -- steps ---------------------------------------------------------------------------------------------
+
+    def step(self, step: Step) -> None:
+        """Carry out a step. Raises Violation."""
+        getattr(self, f"_step_{step.word}")(step.first, step.second)
+        self._check_touched()
+
+    def _server(self, number: int) -> Server:
+        return self._servers[number % SERVERS]
+
+    def _client(self, number: int) -> Client:
+        return self._clients[FIRST_CLIENT + number % CLIENTS]
+
+    def _step_join(self, server: int, _: int) -> None:
+        if not self._server(server).running:
+            self._join(self._server(server))
+
+    def _step_kill(self, server: int, _: int) -> None:
+        self._kill(self._server(server))
+
+    def _step_fuse(self, server: int, where: int) -> None:
+        if self._server(server).running:
+            self._server(server).fuse = where
+
+    def _step_wipe(self, number: int, _: int) -> None:
+        server = self._server(number)
+        self._kill(server)
+        shutil.rmtree(server.folder, ignore_errors=True)
+        self._truth.forget_disk(server.ident)
+
+    def _step_damage(self, number: int, where: int) -> None:
+        server = self._server(number)
+        self._kill(server)
+        files = sorted(path for path in server.folder.glob("*.*") if ".damaged" not in path.name)
+        if files:
+            path = files[where % len(files)]
+            data = bytearray(path.read_bytes())
+            if data:
+                data[-1 - where * 7 % len(data)] ^= 0xFF
+                path.write_bytes(data)
+                self._truth.forget_disk(server.ident)
+
+    def _step_full(self, number: int, _: int) -> None:
+        self._server(number).full = not self._server(number).full
+
+    def _step_restart(self, back: int, _: int) -> None:
+        for server in self._servers.values():
+            self._kill(server)
+        self._time_of_day -= back * 1000
+        self._clock = self._new_clock()
+        for client in self._clients.values():
+            for key in KEYS:
+                self._truth.seen.pop((client.ident, key), None)
+        for number in range(SERVERS - 1):
+            self._join(self._servers[number])
+        self._start_clients()
+
+    def _step_connect(self, client: int, server: int) -> None:
+        if self._server(server).running:
+            self._connect(self._client(client), self._server(server))
+
+    def _step_disconnect(self, number: int, server: int) -> None:
+        client, ident = self._client(number), self._server(server).ident
+        client.session.disconnect(ident)
+        if ident in client.connections:
+            client.connections.remove(ident)
+
+    def _step_link(self, first: int, second: int) -> None:
+        one, other = self._server(first), self._server(second)
+        if one is not other and one.running and other.running and other.ident not in self._links[one.ident]:
+            self._link(one, other)
+
+    def _step_cut(self, first: int, second: int) -> None:
+        one, other = self._server(first), self._server(second)
+        if other.ident in self._links.get(one.ident, ()):
+            self._unlink(one, other)
+
+    def _step_put(self, client: int, key: int) -> None:
+        self._operate(self._client(client), KEYS[key % len(KEYS)], self._new_value(key))
+
+    def _step_get(self, client: int, key: int) -> None:
+        self._operate(self._client(client), KEYS[key % len(KEYS)], None)
+
+    def _step_group(self, key: int, count: int) -> None:
+        self._run_group(key, 2 + count % 6)
+
+    def _step_tick(self, count: int, _: int) -> None:
+        self._tick((count % 8 + 1) * GOSSIP_INTERVAL / 4)
+
+    def _step_deliver(self, which: int, _: int) -> None:
+        if self._network:
+            self._arrive(self._network.pop(self._position(which)))
+
+    def _step_double(self, which: int, _: int) -> None:
+        if self._network:
+            self._arrive(self._network[self._position(which)])
+
+    def _step_lose(self, which: int, _: int) -> None:
+        if self._network:
+            self._network.pop(self._position(which))
+
+    def _position(self, which: int) -> int:
+        """Mostly the oldest message's."""
+        return which % len(self._network) if which >= 128 else 0
+
+    def _step_stabilize(self, between: int, _: int) -> None:
+        self._stabilize(between)
+
+    def _next_timestamp(self) -> int:
+        timestamp = self._clock.next()
+        if timestamp <= self._last_timestamp:
+            raise Violation(f"the clock has issued {timestamp} after {self._last_timestamp}")
+        self._last_timestamp = timestamp
+        return timestamp
+
+    # -- servers and links ---------------------------------------------------------------------------------
+
+    def _join(self, server: Server) -> None:
+        """joinServer; on a full disk it fails, where anything had to be written."""
+        incarnation = self._next_timestamp()
+        peer = Peer(Replica(server.ident, incarnation), GOSSIP_INTERVAL)
+        log = Storage(server.folder, incarnation)
+        recovery = log.recover()
+        peer.recover(recovery.deltas, bool(recovery.damages))
+        log.start(peer.model)
+        server.peer, server.disk, server.fuse = peer, Disk(server, log, self._truth), None
+        server.partners, server.exchange = deque(), None
+        peer.start(server.disk)
+        self._clock.observe(peer.model.largest_timestamp)
+        self._check_revival(server)
+        self._links[server.ident] = set()
+        for other in self._servers.values():
+            if other.running and other is not server:
+                self._link(server, other)
+        for client in self._clients.values():
+            client.session.mark(server.ident, True)
+
+    def _kill(self, server: Server) -> None:
+        if server.disk is None:
+            return
+        server.disk.log.close()
+        server.disk, server.fuse = None, None
+        for other in self._links.pop(server.ident):
+            self._links[other].discard(server.ident)
+            self._servers[other].peer.unlink(server.ident)
+        for client in self._clients.values():
+            client.session.mark(server.ident, False)
+
+    def _link(self, one: Server, other: Server) -> None:
+        self._numbers += 1
+        self._link_numbers[frozenset((one.ident, other.ident))] = self._numbers
+        for end, far in ((one, other), (other, one)):
+            self._links[end.ident].add(far.ident)
+            end.peer.link(far.ident, "", self._now)
+
+    def _unlink(self, one: Server, other: Server) -> None:
+        for end, far in ((one, other), (other, one)):
+            self._links[end.ident].discard(far.ident)
+            end.peer.unlink(far.ident)
+
+    def _connect(self, client: Client, server: Server) -> None:
+        client.session.connect(server.ident)
+        if server.ident not in client.connections:
+            client.connections.append(server.ident)
+
+    # -- gossip --------------------------------------------------------------------------------------------
+
+    def _tick(self, seconds: float) -> None:
+        self._now += seconds
+        self._time_of_day += int(seconds * 1e6)
+        for server in self._servers.values():
+            if not server.running:
+                continue
+            if server.exchange is not None and self._now - server.asked_at > TIMEOUT:
+                self._exchange_failed(server)
+            if server.exchange is None and not server.partners:
+                server.partners.extend(server.peer.partners(self._now))
+                self._next_exchange(server)
+
+    def _next_exchange(self, server: Server) -> None:
+        while server.exchange is None and server.partners:
+            neighbour = server.partners.popleft()
+            try:
+                server.exchange = server.peer.gossip(neighbour)
+            except NotLinked:
+                server.peer.gossip_failed(neighbour, self._now)
+        if server.exchange is not None:
+            self._ask(server, server.exchange)
+
+    def _ask(self, server: Server, exchange: Exchange) -> None:
+        self._numbers += 1
+        server.asked, server.asked_at = self._numbers, self._now
+        receiver = self._servers[exchange.neighbour].peer
+        self._send(server.peer, receiver, self._numbers, True, exchange.request())
+
+    def _send(self, sender: Peer, receiver: Peer, number: int, is_request: bool, body: list[Any] | None) -> None:
+        packed = None if body is None else msgpack.packb(body)
+        link = self._link_numbers[frozenset((sender.router.server, receiver.router.server))]
+        self._network.append(Message(sender, receiver, number, is_request, packed, link))
+
+    def _crosses(self, message: Message) -> bool:
+        """Whether the link that a message was sent over is still there."""
+        ends = message.sender.router.server, message.receiver.router.server
+        return ends[0] in self._links.get(ends[1], ()) and self._link_numbers[frozenset(ends)] == message.link
+
+    def _exchange_failed(self, server: Server) -> None:
+        assert server.exchange is not None
+        server.peer.gossip_failed(server.exchange.neighbour, self._now)
+        server.exchange = None
+        self._next_exchange(server)
+
+    def _arrive(self, message: Message) -> None:
+        """A message arrives, unless the process that it is for has died."""
+        server = self._servers[message.receiver.router.server]
+        if server.peer is not message.receiver or not server.running:
+            return
+        self._touched.add(server)
+        before = server.peer.model.context.copy()
+        try:
+            if message.is_request:
+                self._requested(server, message)
+            else:
+                self._answered(server, message)
+        except Crash:
+            self._kill(server)
+        except StorageError:
+            if server.exchange is not None:
+                self._exchange_failed(server)
+        if not self._crosses(message) and server.peer.model.context != before:
+            raise Violation(f"server {server.ident} has learnt something over a link that was broken")
+
+    def _requested(self, server: Server, message: Message) -> None:
+        answer = server.peer.answer_pull(msgpack.unpackb(message.body, strict_map_key=False))
+        if answer is not None and message.sender.router.server not in self._links[server.ident]:
+            raise Violation(f"server {server.ident} has answered one that it has no link to")
+        self._send(server.peer, message.sender, message.number, False, answer)
+
+    def _answered(self, server: Server, message: Message) -> None:
+        answer = None if message.body is None else Answer.from_bytes(message.body)
+        exchange = server.exchange
+        if exchange is None or message.number != server.asked:
+            if answer is not None and self._crosses(message):
+                server.peer.take_in(answer, self._now)  # doubled: no real connection does that, and it must do no harm
+            return
+        try:
+            exchange.receive(answer, self._now)
+        except NotLinked:
+            self._exchange_failed(server)
+            return
+        if not exchange.done:
+            self._ask(server, exchange)
+            return
+        server.peer.gossiped(exchange)
+        server.exchange = None
+        self._next_exchange(server)
+
+    # -- stabilize -----------------------------------------------------------------------------------------
+
+    def _stabilize(self, between: int) -> None:
+        """As cluster.py does it: gather and scatter until contexts agree; then stores must agree, too."""
+        before = self._standing()
+        for _ in range(10):
+            apart = [part for part in router.components(self._links) if not self._agree(part)]
+            if not apart:
+                self._check_convergence(before)
+                return
+            for step in router.gather_and_scatter(self._links, apart):
+                for ident, neighbours in step.items():
+                    for neighbour in neighbours:
+                        if not self._pull(self._servers[ident], self._servers[neighbour]):
+                            return
+                        if between % 2 and self._network:
+                            self._step_deliver(between, 0)
+        raise Violation("stabilize does not come to an end")
+
+    def _agree(self, part: set[int]) -> bool:
+        return len({msgpack.packb(self._servers[ident].peer.model.context.flat()) for ident in part}) == 1
+
+    def _pull(self, server: Server, neighbour: Server) -> bool:
+        """One pull of stabilize; returns whether it came to its end."""
+        if not (server.running and neighbour.running):
+            return False
+        self._touched.add(server)
+        try:
+            exchange = server.peer.exchange(neighbour.ident)
+            while not exchange.done:
+                request = msgpack.unpackb(msgpack.packb(exchange.request()), strict_map_key=False)
+                exchange.receive(Answer.from_bytes(msgpack.packb(neighbour.peer.answer_pull(request))), self._now)
+        except Crash:
+            self._kill(server)
+            return False
+        except StorageError:
+            return False
+        return True
+
+    # -- clients -------------------------------------------------------------------------------------------
+
+    def _new_value(self, key: int) -> bytes:
+        self._values += 1
+        return b"%d" % self._values + FILLINGS[key // len(KEYS) % len(FILLINGS)]
+
+    def _operate(self, client: Client, key: bytes, value: bytes | None) -> None:
+        """A put, or a get where there is no value; checks what comes of it."""
+        asked = [self._servers[ident] for ident in client.connections if self._servers[ident].running]
+        due = self._due_answer(client, key, [self._store(server).get(key) for server in asked])
+        timestamp = self._next_timestamp()
+        took: list[int] = []
+
+        def ask(ident: int, operation: Operation) -> Any:
+            (operation,) = unpack_operations(pack_operations([operation]))
+            server = self._servers[ident]
+            self._touched.add(server)
+            try:
+                (answer,) = server.peer.execute([operation], self._now)
+            except Crash as crash:
+                self._kill(server)
+                raise ServerLost(cut_short=True) from crash
+            except StorageError as error:
+                raise Refused(str(error)) from error
+            took.append(ident)
+            return plain_answer(operation, answer)
+
+        outcome = client.session.execute(key, value, timestamp, ask)
+        if value is None:
+            self._check_answer(client, key, outcome, due)
+        elif outcome == ["stored"]:
+            self._acknowledged(client, took[-1], key, timestamp)
+
+    def _acknowledged(self, client: Client, server: int, key: bytes, timestamp: int) -> None:
+        self._truth.seen[client.ident, key] = timestamp
+        self._truth.acknowledged.setdefault(server, {})[key] = timestamp
+
+    def _run_group(self, first_key: int, count: int) -> None:
+        """Puts and gets of several clients at once, as in cluster.py. A server that dies in it is cut back."""
+        clients = [client for client in self._clients.values() if len(client.connections) == 1]
+        clients = [client for client in clients if self._servers[client.connections[0]].running]
+        commands = []
+        for number in range(count):
+            if clients:
+                value = self._new_value(first_key + number) if (first_key + number) % 3 else None
+                key = KEYS[(first_key + number // 2) % len(KEYS)]
+                commands.append((clients[number % len(clients)], key, value, self._next_timestamp()))
+        self._groups += 1
+        rest = []
+        for server in sorted({client.connections[0] for client, *_ in commands}):
+            part = [command for command in commands if command[0].connections[0] == server]
+            if not self._run_part(self._servers[server], part):
+                rest += part
+        for client, key, value, _ in rest:
+            self._operate(client, key, value)
+
+    def _run_part(self, server: Server, commands: list[tuple[Client, bytes, bytes | None, int]]) -> bool:
+        """A server's part of a group; returns whether it was carried out."""
+        operations = [
+            client.session.operation(key, value, timestamp)._replace(session=client.ident)
+            for client, key, value, timestamp in commands
+        ]
+        known = dict(self._truth.writes), dict(self._truth.held.get(server.ident, {}))
+        standing = self._store(server)
+        self._touched.add(server)
+        try:
+            answers = server.peer.execute(operations, self._now, self._groups)
+        except StorageError:
+            return False
+        except Crash:
+            self._kill(server)
+            cut_group(server.folder, self._groups)
+            self._truth.writes, self._truth.held[server.ident] = known
+            return False
+        for (client, key, value, timestamp), operation, answer in zip(commands, operations, answers, strict=True):
+            due = self._due_answer(client, key, [standing.get(key)])
+            outcome = client.session.conclude(operation, plain_answer(operation, answer))
+            if value is None:
+                self._check_answer(client, key, outcome, due)
+            else:
+                self._acknowledged(client, server.ident, key, timestamp)
+                assert isinstance(answer, Write)
+                standing[key] = max(answer, standing.get(key, answer), key=lambda write: write.version.order)
+        return True
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Let gossip come to rest: it must have brought everything everywhere. Then the same for stabilize."""
+        for server in self._servers.values():
+            server.full, server.fuse = False, None
+        before = self._standing()
+        for _ in range(200):
+            while self._network:
+                self._arrive(self._network.pop(0))
+            if all(not s.running or (s.peer.due is None and s.exchange is None) for s in self._servers.values()):
+                break
+            self._tick(GOSSIP_INTERVAL)
+        else:
+            raise Violation("gossip does not come to rest")
+        for part in router.components(self._links):
+            if not self._agree(part):
+                raise Violation(f"gossip has come to rest, but servers {sorted(part)} know of different writes")
+            for ident in part:
+                if self._servers[ident].peer.router.reachable() != part:
+                    raise Violation(f"server {ident} thinks that it can't reach just {sorted(part)}")
+        self._check_convergence(before)
+        for server in self._servers.values():
+            if not server.running:
+                self._join(server)
+        for one in self._servers.values():
+            self._step_link(0, one.ident)
+        self._stabilize(0)
+        self._check_touched()
+
+    def close(self) -> None:
+        """Close all files."""
+        for server in self._servers.values():
+            if server.disk is not None:
+                server.disk.log.close()
+
+    # -- what must hold ------------------------------------------------------------------------------------
+
+    def _store(self, server: Server) -> dict[bytes, Write]:
+        return {write.key: write for write in server.peer.model.writes()}
+
+    def _standing(self) -> dict[int, dict[bytes, VersionOrder]]:
+        return {
+            ident: {w.key: w.version.order for w in self._store(self._servers[ident]).values()} for ident in self._links
+        }
+
+    def _check_touched(self) -> None:
+        """The invariant of contexts, and that nothing stands that was not written."""
+        for server in self._touched:
+            if not server.running:
+                continue
+            store, context = self._store(server), server.peer.model.context
+            for key, write in store.items():
+                if self._truth.writes.get(write.version.dot) != write:
+                    raise Violation(f"server {server.ident} serves {write}, which nobody has written")
+                if not context.covers(write.version.dot):
+                    raise Violation(f"server {server.ident} holds {write}, but its context does not cover it")
+                if write.version.order < self._truth.held.get(server.ident, {}).get(key, write.version.order):
+                    raise Violation(f"server {server.ident} has gone back to {write}")
+            for dot, write in self._truth.writes.items():
+                if context.covers(dot) and (
+                    write.key not in store or store[write.key].version.order < write.version.order
+                ):
+                    raise Violation(f"server {server.ident}'s context covers {dot}, but it lacks {write}")
+        self._touched.clear()
+
+    def _check_revival(self, server: Server) -> None:
+        """All that the log ever took is there, unless the disk was lost or damaged; and nothing else."""
+        store = self._store(server)
+        for key, order in self._truth.held.get(server.ident, {}).items():
+            if key not in store or store[key].version.order != order:
+                raise Violation(f"server {server.ident} has come back with {store.get(key)} instead of {order}")
+        for write in store.values():
+            if self._truth.writes.get(write.version.dot) != write:
+                raise Violation(f"server {server.ident} has come back with {write}, which nobody has written")
+        self._truth.held[server.ident] = {key: write.version.order for key, write in store.items()}
+        self._touched.add(server)
+        self._check_acknowledged(server)
+
+    def _check_acknowledged(self, server: Server) -> None:
+        store = self._store(server)
+        for key, timestamp in self._truth.acknowledged.get(server.ident, {}).items():
+            if key not in store or store[key].version.timestamp < timestamp:
+                raise Violation(f"server {server.ident} had acknowledged a put of {key!r} at {timestamp}; it is lost")
+
+    def _check_convergence(self, before: dict[int, dict[bytes, VersionOrder]]) -> None:
+        """Within each component all stores are equal, and have the largest version that any member held."""
+        for part in router.components(self._links):
+            stores = {ident: self._store(self._servers[ident]) for ident in part}
+            first = stores[min(part)]
+            for ident, store in stores.items():
+                if store != first:
+                    raise Violation(
+                        f"servers {min(part)} and {ident} agree on what they know, but hold {first} and {store}"
+                    )
+                for key, order in before.get(ident, {}).items():
+                    if key not in first or first[key].version.order < order:
+                        raise Violation(f"server {ident} held {order} of {key!r}; now all have {first.get(key)}")
+                self._check_acknowledged(self._servers[ident])
+
+    def _due_answer(self, client: Client, key: bytes, standing: list[Write | None]) -> list[Any]:
+        """What a get must print, where the servers that it may ask hold these."""
+        seen = self._truth.seen.get((client.ident, key), 0)
+        for write in standing:
+            if write is None and not seen:
+                return ["ERR_KEY"]
+            if write is not None and write.version.timestamp >= seen:
+                return ["value", write.value]
+        return ["ERR_DEP"] if standing else ["unusable"]
+
+    def _check_answer(self, client: Client, key: bytes, outcome: list[Any], due: list[Any]) -> None:
+        if outcome != due:
+            raise Violation(f"get {client.ident} {key!r}: {outcome}, not {due}")
+        if outcome[0] == "value":
+            self._check_read(client, key, outcome[1])
+
+    def _check_read(self, client: Client, key: bytes, value: bytes) -> None:
+        """Read Your Writes and Monotonic Reads."""
+        write = next((write for write in self._truth.writes.values() if write.value == value), None)
+        if write is None or write.key != key:
+            raise Violation(f"get {client.ident} {key!r}: {value!r}, which nobody has put there")
+        seen = self._truth.seen.get((client.ident, key), 0)
+        if write.version.timestamp < seen:
+            raise Violation(f"get {client.ident} {key!r}: {value!r}, older than what the session has seen")
+        self._truth.seen[client.ident, key] = write.version.timestamp
+
+
+def run(schedule: list[Step], folder: Path, observe: Callable[[Step], None] = lambda _: None) -> None:
+    """Run a schedule in a new world, whose disks are in *folder*, which is removed. Raises Violation.
+
+    *observe* is called before each step.
+    """
+    folder.mkdir(parents=True)
+    try:
+        with small_limits():
+            world = World(folder)
+            try:
+                for step in schedule:
+                    observe(step)
+                    world.step(step)
+                world.finish()
+            finally:
+                world.close()
+    finally:
+        shutil.rmtree(folder)
