@@ -616,6 +616,8 @@ class World:
             self._check_answer(client, key, outcome, due)
         elif outcome == ["stored"]:
             self._acknowledged(client, took[-1], key, timestamp)
+        else:
+            self._check_failed_put(client, asked, outcome)
 
     def _acknowledged(self, client: Client, server: int, key: bytes, timestamp: int) -> None:
         self._truth.seen[client.ident, key] = timestamp
@@ -784,6 +786,13 @@ class World:
             raise Violation(f"get {client.ident} {key!r}: {outcome}, not {due}")
         if outcome[0] == "value":
             self._check_read(client, key, outcome[1])
+
+    def _check_failed_put(self, client: Client, asked: list[Server], outcome: list[Any]) -> None:
+        """A put may fail only where no server can take it."""
+        left = [server for server in asked if server.running]
+        due = "unusable" if not asked else "uncertain" if not left else "refused" if left[0].full else "stored"
+        if outcome[0] != due:
+            raise Violation(f"a put of {client.ident}: {outcome}, not {due}")
 
     def _check_read(self, client: Client, key: bytes, value: bytes) -> None:
         """Read Your Writes and Monotonic Reads."""

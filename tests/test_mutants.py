@@ -1,0 +1,300 @@
+"""Deliberate mistakes, each of which the tests must catch: a checker that catches nothing proves nothing.
+
+Each mutant is one small change to one file, as somebody might make it. It is applied to a copy of the project, and
+what should catch it is run there: the simulator with a few thousand schedules, or a test. The simulator must name a
+promise that was broken; that the code falls over is not enough.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from driver import ROOT
+
+SIMULATOR = ("scripts/simulate.py", "--schedules", "4000", "--no-shrink")
+PARTS = ("*.py", "scripts", "tests", "pyproject.toml")
+
+
+def pytest_run(*arguments: str) -> tuple[str, ...]:
+    """A run of some tests."""
+    return ("-m", "pytest", "-x", *arguments)
+
+
+class Mutant(NamedTuple):
+    """A mistake: *right* in *file* becomes *wrong*."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    catcher: tuple[str, ...] = SIMULATOR
+
+
+MUTANTS = [
+    Mutant(
+        "versions are compared by the replica's own counter",
+        "vector_clock.py",
+        "return self.timestamp, self.dot",
+        "return self.dot.counter, self.dot",
+    ),
+    Mutant(
+        "a vector clock that is concurrent counts as before",
+        "vector_clock.py",
+        "below, above = self <= other, other <= self",
+        "below, above = not other <= self, other <= self",
+        pytest_run("tests/test_vector_clock.py"),
+    ),
+    Mutant(
+        "the write that came last stands",
+        "model.py",
+        "if standing is None or standing.version.order < write.version.order:",
+        "if True:",
+    ),
+    Mutant(
+        "the context is joined before the last part has come",
+        "model.py",
+        "return [pack_delta(chunk), [server, life, counter]]",
+        "return [pack_delta(chunk, self.context), [server, life, counter]]",
+    ),
+    Mutant(
+        "the context comes at the end of an answer in parts without another look from the start",
+        "model.py",
+        "whole = cursor is None",
+        "whole = True",
+    ),
+    Mutant(
+        "the cloud is left out of the comparison of contexts",
+        "context.py",
+        "self.covers(Dot(replica, counter)) for replica, counters in other.cloud",
+        "True for replica, counters in other.cloud",
+    ),
+    Mutant(
+        "a dot beyond a hole moves the version vector over the hole",
+        "context.py",
+        "self.cloud.setdefault(replica, set()).add(counter)",
+        "self.vector[replica] = counter",
+    ),
+    Mutant(
+        "a context is believed after damage",
+        "peer.py",
+        "self.model.apply(writes, None if damaged else context)",
+        "self.model.apply(writes, context)",
+    ),
+    Mutant(
+        "a revived server goes on under its old name, so that dots are used twice",
+        "model.py",
+        "        self.replica = replica\n        self.context = Context()",
+        "        self.replica = Replica(replica.server, 0)\n        self.context = Context()",
+    ),
+    Mutant(
+        "a put that the log has refused keeps its place",
+        "peer.py",
+        "            self._log.append(pack_delta(writes), self.model, group)\n            self.model.apply(writes)\n",
+        "            self.model.apply(writes)\n            self._log.append(pack_delta(writes), self.model, group)\n",
+    ),
+    Mutant(
+        "a put is acknowledged, and only the next one brings it into the log",
+        "peer.py",
+        "            self._log.append(pack_delta(writes), self.model, group)\n",
+        "            if hasattr(self, 'late'):\n"
+        "                self._log.append(self.late, self.model, group)\n"
+        "            self.late = pack_delta(writes)\n",
+    ),
+    Mutant(
+        "what a neighbour has sent is not logged",
+        "peer.py",
+        "            self._log.append(answer.pull[0], self.model)\n",
+        "",
+    ),
+    Mutant(
+        "an answer is taken in over a link that was broken meanwhile",
+        "peer.py",
+        "if answer is None or self._peer.links.get(self.neighbour) is not self.link:",
+        "if answer is None:",
+    ),
+    Mutant(
+        "anybody's request is answered",
+        "peer.py",
+        "        if neighbour not in self.links:\n            return None\n        answer = [",
+        "        answer = [",
+    ),
+    Mutant(
+        "the dependency is dropped when the session goes on to its next server",
+        "session.py",
+        "                unsatisfied = True",
+        "                unsatisfied, operation = True, operation._replace(seen=None)",
+    ),
+    Mutant(
+        "a put that goes on to the next server counts as refused by the first",
+        "session.py",
+        "                self.mark(server, False)\n                cut_short = cut_short or loss.cut_short",
+        "                return ['uncertain']",
+    ),
+    Mutant(
+        "a session forgets what it has written",
+        "session.py",
+        "            self.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))\n",
+        "",
+    ),
+    Mutant(
+        "a session forgets what it has read",
+        "session.py",
+        "        self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))\n",
+        "",
+    ),
+    Mutant(
+        "a missing value is no older than what the session has seen",
+        "model.py",
+        "return Missing.KEY if dependency is None else Missing.DEPENDENCY",
+        "return Missing.KEY",
+    ),
+    Mutant(
+        "a session does not read its own write",
+        "model.py",
+        "standing.version.timestamp < dependency[0]",
+        "standing.version.timestamp <= dependency[0]",
+    ),
+    Mutant(
+        "within a group a get does not see the put before it",
+        "model.py",
+        "standing = fresh.get(key) or self._store.get(key)",
+        "standing = self._store.get(key)",
+    ),
+    Mutant(
+        "a group that was lost with its server comes back with it",
+        "storage.py",
+        "                os.truncate(newest, last[1])",
+        "                pass",
+    ),
+    Mutant(
+        "a torn record stays in front of the next",
+        "storage.py",
+        "self._log_size_known = size if scan.torn_at is None else scan.torn_at",
+        "self._log_size_known = size",
+    ),
+    Mutant(
+        "a record's checksum is not looked at",
+        "storage.py",
+        "if zlib.crc32(payload) == payload_check:",
+        "if payload:",
+    ),
+    Mutant(
+        "the context in a snapshot speaks of writes that came while it was written",
+        "storage.py",
+        "self._append(self._context)",
+        "self._append(self._source.context_delta())",
+        pytest_run("tests/test_storage.py", "-k", "compaction or snapshot"),
+    ),
+    Mutant(
+        "the old log is deleted before the snapshot is complete",
+        "storage.py",
+        "            self._begin_log(self._generation + 1)\n            self._resting",
+        "            self._log.discard()\n            self._begin_log(self._generation + 1)\n            self._resting",
+    ),
+    Mutant(
+        "an exchange of gossip that has failed is not tried again",
+        "peer.py",
+        "            self._retries.add(neighbour)\n",
+        "",
+    ),
+    Mutant(
+        "a neighbour is thought to know what it was told, news or not",
+        "peer.py",
+        "return context is not None and context.includes(self.model.context) and not",
+        "return context is not None and not",
+    ),
+    Mutant(
+        "a neighbour that lacks something does not ask for it",
+        "peer.py",
+        "                self._hints.add(neighbour)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a new master's clock starts at the time of day, however far that was set back",
+        "clock.py",
+        "self._last = bound",
+        "self._last = 0",
+    ),
+    Mutant(
+        "a link counts when one end has heard of it",
+        "router.py",
+        "server: {other for other in neighbours if server in said.get(other, ())}",
+        "server: {other for other in neighbours if other in said}",
+        pytest_run("tests/test_router.py"),
+    ),
+    Mutant(
+        "stabilize gathers, and forgets to scatter",
+        "router.py",
+        "        steps.append({server: [tree.parents[server]] for tree in trees for server in tree.level(level)})\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "breakConnection forgets to tell the servers",
+        "cluster.py",
+        'self._ask_servers({first.ident: ("unlink", second.ident), second.ident: ("unlink", first.ident)})',
+        "pass",
+        pytest_run("tests/test_scripts.py", "-k", "random"),
+    ),
+    Mutant(
+        "a client keeps the connection that was broken",
+        "cluster.py",
+        '            self._ask_client(client, "disconnect", server)\n',
+        "",
+        pytest_run("tests/test_transcripts.py", "-k", "session or break"),
+    ),
+    Mutant(
+        "clients with several connections take part in groups",
+        "cluster.py",
+        "client.remote is None or len(client.connections) != 1:",
+        "client.remote is None or not client.connections:",
+        pytest_run("tests/test_pipeline.py", "-k", "mixed", "--seeds", "2"),
+    ),
+    Mutant(
+        "a server exchanges updates while a group is under way",
+        "server.py",
+        "self._held = self._options.gossip_interval > 0",
+        "pass",
+        pytest_run("tests/test_pipeline.py", "-k", "no_later_put"),
+    ),
+]
+
+
+def copy(folder: Path) -> None:
+    """A copy of the project, without its documents and tools."""
+    for pattern in PARTS:
+        for path in ROOT.glob(pattern):
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(path, folder / path.name)
+
+
+def run(folder: Path, catcher: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *catcher], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_a_deliberate_mistake_is_caught(mutant: Mutant, tmp_path: Path) -> None:
+    copy(tmp_path)
+    file = tmp_path / mutant.file
+    text = file.read_text()
+    assert text.count(mutant.right) == 1, f"{mutant.file} has {text.count(mutant.right)} times {mutant.right!r}"
+    file.write_text(text.replace(mutant.right, mutant.wrong))
+    done = run(tmp_path, mutant.catcher)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search("^(seed .*: Violation: |FAILED tests/)", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_a_copy_without_a_mistake_passes(tmp_path: Path) -> None:
+    """(All of the catchers pass in the project itself: they are part of its tests.)"""
+    copy(tmp_path)
+    for catcher in (("scripts/simulate.py", "--schedules", "100"), pytest_run("tests/test_router.py")):
+        done = run(tmp_path, catcher)
+        assert done.returncode == 0, done.stdout + done.stderr
