@@ -2,7 +2,7 @@
 # make run      the tour, or SCRIPT=path for another, or SCRIPT=- for one from standard input
 # make test     all tests
 # make check    ruff and mypy
-# make plots    the picture in docs/performance.md (a minute)
+# make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
 # Each sets up what it needs in .venv first, from requirements.txt. PYTHON=… chooses the interpreter.
 
@@ -31,6 +31,7 @@ check: .venv/ready
 plots: .venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r scripts/requirements-plots.txt >&2
 	@$(BIN)/python scripts/bench.py --plot docs/performance.svg
+	@$(BIN)/python scripts/simulate.py --plot docs/scaling.svg
 
 clean:
 	rm -rf .venv master .hypothesis .mypy_cache .ruff_cache

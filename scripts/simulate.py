@@ -399,13 +399,13 @@ def main() -> int:
     scaling.add_argument("--topology", choices=TOPOLOGIES, default="random", help="default: %(default)s")
     scaling.add_argument("--writes", type=int, default=10, metavar="N", help="how many writes (default: %(default)s)")
     scaling.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw all topologies, up to --servers (default: 500)"
+        "--plot", type=Path, metavar="FILE", help="draw all topologies, up to --servers (default: 200)"
     )
     options = parser.parse_args()
     if min(options.schedules, options.jobs, options.writes, options.servers or 1) < 1:
         parser.error("all numbers must be 1 or more")
     if options.plot:
-        return plot(options.plot, options.servers or 500)
+        return plot(options.plot, options.servers or 200)
     if options.servers:
         return scale(options)
     return replay(options.replay) if options.replay else check(options)
