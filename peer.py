@@ -130,7 +130,10 @@ class Peer:
         self._heard(now)
 
     def unlink(self, neighbour: int) -> None:
-        """Have no link to it: from now on nothing from there is taken in, or answered."""
+        """Have no link to it: from now on nothing from there is taken in, or answered.
+
+        That is no news to gossip about: the others hear of it with the next.
+        """
         self.links.pop(neighbour, None)
         self._told.pop(neighbour, None)
         self.router.unlink(neighbour)
@@ -161,12 +164,11 @@ class Peer:
 
     def take_in(self, answer: Answer, now: float) -> None:
         """Learn what a neighbour has answered. Doing it twice, or late, does no harm."""
-        news = self.router.merge(answer.records)
-        if self.model.is_news(answer.writes, answer.context):
+        news = self.model.is_news(answer.writes, answer.context)
+        if news:
             self._log.append(answer.pull[0], self.model)
             self.model.apply(answer.writes, answer.context)
-            news = True
-        if news:
+        if self.router.merge(answer.records) or news:
             self._heard(now)
 
     # -- gossip --------------------------------------------------------------------------------------------
