@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 import transport
+import wire
 from context import Context
 from gossip import RumourClock
 from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta, unpack_operations
@@ -53,6 +54,20 @@ KEPT_CONNECTIONS = 8
 
 PRINT_BYTES = 4 << 20
 """About how much of a store one call of printStore returns."""
+
+
+_is_pull_request = wire.checker(
+    tuple[
+        int,
+        bool,
+        dict[int, tuple[int, int]],
+        tuple[tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]], tuple[int, int, int] | None],
+    ]
+)
+_is_pull_answer = wire.checker(
+    tuple[tuple[bytes, tuple[int, int, int] | None], list[tuple[int, tuple[int, int], list[int]]]]
+)
+"""The shapes of `Server.answer_pull`'s request and answer."""
 
 
 class Options(NamedTuple):
@@ -163,7 +178,7 @@ class Server:
             self._damages = recovery.damages
             gc.disable()
             for delta in recovery.deltas:
-                writes, context = unpack_delta(delta)
+                writes, context = unpack_delta(delta, from_disk=True)
                 self._model.apply(writes, None if recovery.damages else context)
                 self._recovered += 1
             gc.freeze()  # what was read is no garbage: never look through it again
@@ -326,7 +341,7 @@ class Server:
         The request is `[server, is it gossip, its digest of link records, pull request]`, the answer
         `[pull answer, link records that are news to it]`.
         """
-        neighbour, is_gossip, digest, pull_request = msgpack.unpackb(request, strict_map_key=False)
+        neighbour, is_gossip, digest, pull_request = wire.unpack(request, _is_pull_request)
         with self._lock:
             self._released.wait_for(lambda: not self._held)
             if neighbour not in self._links:
@@ -383,9 +398,12 @@ class Server:
             answer = neighbours.call(neighbour, link, "pull", _pack(request))
             if answer is None:
                 raise _NotLinked
-            pull_answer, records = msgpack.unpackb(answer)
-            delta = pull.receive(pull_answer)
-            writes, context = unpack_delta(delta)
+            try:
+                pull_answer, records = wire.unpack(answer, _is_pull_answer)
+                delta = pull.receive(pull_answer)
+                writes, context = unpack_delta(delta)
+            except (TypeError, ValueError) as error:
+                raise transport.Failure(f"a malformed answer: {error}") from error
             with self._lock:
                 self._released.wait_for(lambda: not self._held)
                 if self._links.get(neighbour) is not link:
