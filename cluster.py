@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -202,7 +203,9 @@ class Cluster:
             "fsync": self._settings.fsync,
             "timeout": self._settings.timeout,
         }
-        server.pid = server.watchdog.call("start", server.address, msgpack.packb(options))
+        server.pid = server.watchdog.call(
+            "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")
+        )
         server.remote = transport.Remote(server.address, self._limit)
         self._watch(server.remote, server)
 
@@ -795,8 +798,17 @@ def _make_run_directory() -> str:
     mark = sha256(os.fsencode(checkout)).hexdigest()[:10]
     base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
     directory = tempfile.mkdtemp(prefix=f"daadkvs-{os.getuid()}-{mark}-", dir=base)
+    _check_private(directory)
     Path(directory, "owner").write_text(f"master {os.getpid()} {_start_time(os.getpid())}\n", "ascii")
     return directory
+
+
+def _check_private(directory: str) -> None:
+    """Raise StorageError unless this is a folder of this user's that nobody else can enter, and no link to one."""
+    found = os.lstat(directory)
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if not is_ours or found.st_mode & 0o777 != 0o700:
+        raise StorageError(f"{directory}: not a folder that this user alone can enter")
 
 
 def _make_stores(run_directory: str) -> Path:

@@ -98,6 +98,9 @@ class Master:
             if not steps:
                 step = script.next()
                 if step is None:
+                    self._where = ""
+                    if script.failure:
+                        self.error(f"{name or 'standard input'}: {script.failure}")
                     return
                 steps.append(step)
             self._gather(script, steps)
@@ -271,6 +274,11 @@ class _Script:
             return None
         return step
 
+    @property
+    def failure(self) -> str:
+        """Why no more could be read; empty at a proper end."""
+        return self._lines.failure
+
     def put_back(self, step: _Step) -> None:
         """Have `next` return this step once more."""
         self._waiting = step
@@ -302,6 +310,7 @@ class LineReader:
         self._pieces: list[bytes] = []  # of the line whose end has not come yet
         self._size = 0  # of that line, also of what was dropped because it is too long
         self._ended = False
+        self.failure = ""
 
     def next(self) -> bytes | None:
         """The next line without its end; None for one that is too long. Blocks; raises EOFError at the end."""
@@ -318,7 +327,13 @@ class LineReader:
         return bool(self._lines)
 
     def _read(self) -> None:
-        data = os.read(self._fd, READ_BYTES)
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            select.select([self._fd], [], [])
+            return
+        except OSError as error:
+            self.failure, data = str(error.strerror), b""
         if not data:
             self._ended = True
             if self._size:
@@ -533,6 +548,7 @@ def main() -> int:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.timeout == 0:

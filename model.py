@@ -36,8 +36,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from commands import MAX_KEY, MAX_VALUE
 from context import Context
 from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version, VersionOrder
+from wire import are_numbers, checker
 
 __all__ = [
     "CHUNK_BYTES",
@@ -121,11 +123,15 @@ def pack_operations(operations: Iterable[Operation]) -> bytes:
 
 
 def unpack_operations(packed: bytes, session: int = 0) -> list[Operation]:
-    """The inverse of `pack_operations`, as the operations of *session*."""
-    return [
-        Operation(key, value, timestamp, Seen.from_flat(seen) if seen else None, session)
-        for key, value, timestamp, seen in msgpack.unpackb(packed)
-    ]
+    """The inverse of `pack_operations`, as the operations of *session*.
+
+    Raises ValueError or TypeError for anything else.
+    """
+    operations = []
+    for key, value, timestamp, seen in msgpack.unpackb(packed):
+        _check(key, b"" if value is None else value, (timestamp, *seen[:-1], *seen[-1]) if seen else (timestamp,))
+        operations.append(Operation(key, value, timestamp, Seen.from_flat(seen) if seen else None, session))
+    return operations
 
 
 def pack_delta(writes: Iterable[Write], context: Context | None = None) -> bytes:
@@ -134,10 +140,30 @@ def pack_delta(writes: Iterable[Write], context: Context | None = None) -> bytes
     return packed
 
 
-def unpack_delta(delta: bytes) -> tuple[list[Write], Context | None]:
-    """The inverse of `pack_delta`."""
+def unpack_delta(delta: bytes, from_disk: bool = False) -> tuple[list[Write], Context | None]:
+    """The inverse of `pack_delta`. Raises ValueError or TypeError for anything else.
+
+    What comes *from_disk* is not looked at closely: it was when it came, and has a checksum.
+    """
     writes, context = msgpack.unpackb(delta)
+    if not from_disk:
+        for key, value, timestamp, server, life, counter, seen in writes:
+            _check(key, value, (timestamp, server, life, counter, *seen))
+        if not _is_context(context):
+            raise ValueError("not a context")
     return [Write.from_flat(flat) for flat in writes], Context.from_flat(context) if context else None
+
+
+_is_context = checker(tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]] | None)
+
+
+def _check(key: object, value: object, numbers: Iterable[object]) -> None:
+    if type(key) is not bytes or len(key) > MAX_KEY:
+        raise ValueError("not a key")
+    if type(value) is not bytes or len(value) > MAX_VALUE:
+        raise ValueError("not a value")
+    if not are_numbers(numbers):
+        raise ValueError("not a number")
 
 
 class _DotIndex:

@@ -30,15 +30,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-import msgpack
-
+import wire
 from context import Context
 from gossip import RumourClock
 from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta
 from router import Router
 from vector_clock import Replica
 
-__all__ = ["Answer", "Exchange", "Link", "Log", "NotLinked", "Peer"]
+__all__ = ["Answer", "Exchange", "Link", "Log", "NotLinked", "Peer", "unpack_request"]
 
 
 class Log(Protocol):
@@ -70,9 +69,28 @@ class Answer(NamedTuple):
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Answer:
-        """The inverse of msgpack's packing of what `Peer.answer_pull` returns."""
-        pull, records = msgpack.unpackb(packed)
+        """The inverse of msgpack's packing of what `Peer.answer_pull` returns. Raises ValueError or TypeError for others."""
+        pull, records = wire.unpack(packed, _is_answer)
         return cls(pull, *unpack_delta(pull[0]), records)
+
+
+def unpack_request(packed: bytes) -> list[Any]:
+    """The inverse of msgpack's packing of an `Exchange.request`. Raises ValueError for anything else."""
+    request: list[Any] = wire.unpack(packed, _is_request)
+    return request
+
+
+_is_request = wire.checker(
+    tuple[
+        int,
+        bool,
+        dict[int, tuple[int, int]],
+        tuple[tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]], tuple[int, int, int] | None],
+    ]
+)
+_is_answer = wire.checker(
+    tuple[tuple[bytes, tuple[int, int, int] | None], list[tuple[int, tuple[int, int], list[int]]]]
+)
 
 
 class Peer:
@@ -101,7 +119,7 @@ class Peer:
     def recover(self, deltas: Iterable[bytes], damaged: bool) -> None:
         """Take in what the disk has, before anything else. After damage, no context among it is believed."""
         for delta in deltas:
-            writes, context = unpack_delta(delta)
+            writes, context = unpack_delta(delta, from_disk=True)
             self.model.apply(writes, None if damaged else context)
             self.recovered += 1
 

@@ -37,7 +37,7 @@ import msgpack
 
 import transport
 from model import Operation, unpack_operations
-from peer import Answer, Exchange, Link, NotLinked, Peer
+from peer import Answer, Exchange, Link, NotLinked, Peer, unpack_request
 from session import plain_answer
 from storage import Storage, StorageError
 from vector_clock import Replica
@@ -288,7 +288,7 @@ class Server:
 
     def answer_pull(self, request: bytes) -> bytes | None:
         """Answer a neighbour's pull (`peer.Exchange.request`); None to anybody else."""
-        unpacked = msgpack.unpackb(request, strict_map_key=False)
+        unpacked = unpack_request(request)
         with self._lock:
             self._released.wait_for(lambda: not self._held)
             answer = self._peer.answer_pull(unpacked)
@@ -332,7 +332,10 @@ class Server:
                 self._released.wait_for(lambda: not self._held)
                 request = exchange.request()
             packed = neighbours.call(exchange.neighbour, exchange.link, "pull", _pack(request))
-            answer = None if packed is None else Answer.from_bytes(packed)
+            try:
+                answer = None if packed is None else Answer.from_bytes(packed)
+            except (TypeError, ValueError) as error:
+                raise transport.Failure(f"a malformed answer: {error}") from error
             with self._lock:
                 self._released.wait_for(lambda: not self._held)
                 exchange.receive(answer, time.monotonic())

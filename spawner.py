@@ -170,9 +170,11 @@ class Spawner:
         """
         ours, theirs = socket.socketpair()
         self._gone, alive = os.pipe()
+        master = os.getpid()
 
         def main() -> None:
             os.setsid()
+            transport.let_in(master)
             _main(theirs, run_directory, temporary, alive)
 
         self._pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main)

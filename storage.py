@@ -97,6 +97,14 @@ LARGEST_CLOCK = 1 << 60
 class StorageError(Exception):
     """The disk refused; the text names the file and the reason. Nothing was stored."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+
+
+def printable(text: str) -> str:
+    """A text that names files, whose names may be any bytes, as it can be sent and shown."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
 
 class Source(Protocol):
     """Where a snapshot's content comes from: the model."""
@@ -197,7 +205,7 @@ class _Scan:
         return None
 
     def _damage(self, offset: int, what: str) -> None:
-        self.damages.append(f"{self.path}: offset {offset}: {what}")
+        self.damages.append(printable(f"{self.path}: offset {offset}: {what}"))
 
     def _is_whole_snapshot(self) -> bool:
         if not self.records or self.records[-1][0] != b"E":
@@ -384,9 +392,9 @@ class Storage:
             if generation in logs:
                 scans.append(_Scan(logs[generation], last=generation == newest))
             else:
-                damages.append(f"{self._folder}: log.{generation} is missing")
+                damages.append(printable(f"{self._folder}: log.{generation} is missing"))
         if not snapshots and base > 0:
-            damages.append(f"{self._folder}: snapshot.{base} or log.{base - 1} is missing")
+            damages.append(printable(f"{self._folder}: snapshot.{base} or log.{base - 1} is missing"))
         for scan, following in itertools.pairwise(scans):
             scan.check_length(following.length_before)
         damages += [damage for scan in scans for damage in scan.damages]

@@ -18,21 +18,34 @@ RPyC waits without limit in the middle of a message, and copies large ones quadr
 ours. It never waits for a peer that takes or sends no byte for `STALL_SECONDS`, and refuses absurd lengths. A
 method is called by its name, in one round trip from the first call on: RPyC would first fetch the service, ask which
 methods it has, and fetch one. Of RPyC's requests only those are answered that this takes.
+
+Who may come in, and with what
+------------------------------
+Connections are taken only from processes of the same run: the master, and those in the session of processes that
+the spawner leads. Anybody else finds the door shut at once, and costs no thread and no memory. Besides, whoever sends
+what is no RPyC, or a message that is compressed (a few bytes could swell to gigabytes), loses the connection. A
+reference to an object is refused: using one would mean calling back, while a lock is held perhaps, somebody who may
+never answer. A method is carried out only if its arguments are what its annotations say.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from types import GenericAlias
+from typing import Any, NoReturn, get_type_hints
 
 import rpyc
-from rpyc.core import consts, netref
+from rpyc.core import brine, consts, netref
 from rpyc.core.stream import Stream
+
+import wire
 
 __all__ = [
     "Failure",
@@ -47,6 +60,7 @@ __all__ = [
     "accept_only",
     "interrupt_by",
     "interrupt_taken",
+    "let_in",
     "listen",
     "new_address",
     "serve",
@@ -158,7 +172,7 @@ class _SocketStream(Stream):  # type: ignore[misc]
 
     def read(self, count: int) -> bytes:
         if count > MAX_MESSAGE:
-            self._fail("a message of absurd length")
+            self.fail("a message of absurd length")
         buffer = self._buffer
         while len(buffer) < count:
             try:
@@ -167,9 +181,9 @@ class _SocketStream(Stream):  # type: ignore[misc]
                 self._wait_in_message(select.POLLIN)
                 continue
             except OSError as error:
-                self._fail(str(error))
+                self.fail(str(error))
             if not data:
-                self._fail("connection closed by peer")
+                self.fail("connection closed by peer")
             buffer += data
         if len(buffer) == count:
             self._buffer = bytearray()
@@ -188,51 +202,127 @@ class _SocketStream(Stream):  # type: ignore[misc]
                 except BlockingIOError:
                     self._wait_in_message(select.POLLOUT)
                 except OSError as error:
-                    self._fail(str(error))
+                    self.fail(str(error))
 
     def _wait_in_message(self, event: int) -> None:
         """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
         poller = select.poll()
         poller.register(self._open(), event)
         if not poller.poll(STALL_SECONDS * 1000):
-            self._fail("silence in the middle of a message")
+            self.fail("silence in the middle of a message")
 
-    def _fail(self, why: str) -> NoReturn:
+    def fail(self, why: str) -> NoReturn:
+        """Close, and raise EOFError."""
         self.close()
         raise EOFError(why)
 
 
-_ANSWERED = (
-    consts.HANDLE_CALLATTR,
-    consts.HANDLE_CLOSE,
-    consts.HANDLE_DEL,
-    consts.HANDLE_PING,
-)
+class _Channel(rpyc.Channel):  # type: ignore[misc]
+    """RPyC's frames, none of them compressed."""
 
+    def recv(self) -> bytes:
+        length, compressed = self.FRAME_HEADER.unpack(self.stream.read(self.FRAME_HEADER.size))
+        if compressed:
+            self.stream.fail("a compressed message")
+        data: bytes = self.stream.read(length + len(self.FLUSHER))[: -len(self.FLUSHER)]
+        return data
+
+
+_ANSWERED = (consts.HANDLE_CALLATTR, consts.HANDLE_CLOSE, consts.HANDLE_PING)
+
+MAX_ERROR_TEXT = 1000
+"""How much of an error's text is sent, in characters."""
 
 _SERVICE_ID = ("daadkvs.Service", 1, 1)
 """The name under which each side of a connection has the other's service, without asking for it first."""
 
-_ServiceProxy = netref.class_factory(_SERVICE_ID, ())
+
+class _ServiceProxy(netref.class_factory(_SERVICE_ID, ())):  # type: ignore[misc]
+    """The other side's service."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        """RPyC would tell the other side that it is free to forget its service."""
 
 
 class _Connection(rpyc.Connection):  # type: ignore[misc]
-    """An RPyC connection that answers only what calling exposed methods takes."""
-
-    def __init__(self, root: rpyc.Service, channel: rpyc.Channel, config: dict[str, Any]) -> None:
-        super().__init__(root, channel, config)
-        self._local_objects.add(_SERVICE_ID, root)
+    """An RPyC connection that answers only what calling exposed methods takes, and over which only values travel."""
 
     @classmethod
     def _request_handlers(cls) -> dict[int, Callable[..., Any]]:
         handlers = super()._request_handlers()
         return {request: handlers[request] for request in _ANSWERED}
 
+    def _dispatch(self, data: bytes) -> None:
+        try:
+            super()._dispatch(data)
+        except EOFError:
+            raise
+        except Exception as error:  # whatever brine and RPyC stumble over
+            self._channel.close()
+            raise EOFError(f"the peer sent what is no RPyC: {type(error).__name__}: {error}") from error
+
+    def _box(self, obj: Any) -> tuple[int, Any]:
+        if isinstance(obj, _ServiceProxy):
+            return consts.LABEL_LOCAL_REF, _SERVICE_ID
+        if brine.dumpable(obj):
+            return consts.LABEL_VALUE, obj
+        if type(obj) is tuple:
+            return consts.LABEL_TUPLE, tuple(map(self._box, obj))
+        raise TypeError(f"only plain values travel, and this is none: {type(obj).__name__}")
+
+    def _unbox(self, package: Any) -> Any:
+        label, value = package
+        if label == consts.LABEL_VALUE:
+            return value
+        if label == consts.LABEL_TUPLE:
+            return tuple(map(self._unbox, value))
+        if label == consts.LABEL_LOCAL_REF and value == _SERVICE_ID:
+            return self._local_root
+        raise ValueError("a reference to an object")
+
+    def _handle_callattr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: Any = ()) -> Any:
+        if obj is not self._local_root or kwargs:
+            raise TypeError("only methods of the service can be called, by position")
+        return obj.called(name, args)
+
+    def _box_exc(self, kind: type[BaseException], error: BaseException, _: object) -> tuple[Any, ...]:
+        return (kind.__module__, kind.__name__), (str(error)[:MAX_ERROR_TEXT],), (), ""
+
+    def _unbox_exc(self, raw: Any) -> RemoteError:
+        """RPyC would make a class for every name that a peer thinks of, and keep them all."""
+        (_, name), args = raw[:2]
+        return RemoteError(f"{name}: {' '.join(map(str, args))}".partition("\n")[0])
+
 
 class Service(rpyc.Service):  # type: ignore[misc]
-    """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here."""
+    """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here.
+
+    Their parameters are annotated with what `wire.checker` understands, and are checked before each call.
+    """
 
     _protocol = _Connection
+    _parameters: dict[str, wire.Check] = {}  # noqa: RUF012 - each class makes its own
+    """Of the methods that can be called."""
+
+    def __init_subclass__(cls) -> None:
+        cls._parameters = {}
+        for name, method in vars(cls).items():
+            if name.startswith("exposed_"):
+                hints = get_type_hints(method)
+                hints.pop("return", None)
+                expected = GenericAlias(tuple, tuple(hints.values()))
+                cls._parameters[name.removeprefix("exposed_")] = wire.checker(expected)
+
+    def called(self, name: str, args: tuple[Any, ...]) -> Any:
+        """What the method answers. Raises what it raises, and TypeError where it can't be called so."""
+        check = self._parameters.get(name)
+        if check is None:
+            raise TypeError("there is no such method")
+        if not check(args):
+            raise TypeError(f"{name}: wrong arguments")
+        return getattr(self, f"exposed_{name}")(*args)
 
 
 def _connection(sock: socket.socket, service: Service, timeout: float | None) -> tuple[Any, _SocketStream]:
@@ -244,7 +334,7 @@ def _connection(sock: socket.socket, service: Service, timeout: float | None) ->
         "close_catchall": True,
         "sync_request_timeout": timeout,
     }
-    return service._connect(rpyc.Channel(stream, compress=False), config), stream
+    return service._connect(_Channel(stream, compress=False), config), stream
 
 
 # -- serving -----------------------------------------------------------------------------------------------
@@ -270,16 +360,56 @@ def listen(address: str) -> socket.socket:
     return listener
 
 
+_master: int | None = None
+
+
+def let_in(master: int) -> None:
+    """Take connections from the process *master* as well; without this, only from this process's own session."""
+    global _master
+    _master = master
+
+
+def _is_of_this_run(sock: socket.socket) -> bool:
+    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        return pid == _master or (pid > 0 and os.getsid(pid) == os.getsid(0))
+    except ProcessLookupError:
+        return False  # it has gone already
+
+
+def _accept(listener: socket.socket) -> socket.socket:
+    """Wait for the next connection that may come in."""
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            time.sleep(NO_ROOM_SECONDS)
+            continue
+        if _is_of_this_run(sock):
+            return sock
+        sock.close()
+
+
+_NO_ROOM = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+NO_ROOM_SECONDS = 0.1
+"""When to try again to accept, where there was no descriptor left; nobody tells when there is one."""
+
+
 def accept_forever(listener: socket.socket, make_service: Callable[[], Service]) -> NoReturn:
     """Serve each connection in a daemon thread, with a service of its own."""
     while True:
-        sock, _ = listener.accept()
-        threading.Thread(target=serve, args=(sock, make_service()), daemon=True).start()
+        sock = _accept(listener)
+        try:
+            threading.Thread(target=serve, args=(sock, make_service()), daemon=True).start()
+        except RuntimeError:
+            sock.close()  # no room for one more thread
 
 
 def accept_only(listener: socket.socket) -> socket.socket:
     """Wait for the first connection, and take no more: the address is gone when this returns."""
-    sock, _ = listener.accept()
+    sock = _accept(listener)
     os.unlink(listener.getsockname())
     listener.close()
     return sock
@@ -326,6 +456,12 @@ class Pending:
         return self._remote._wait(self._result, timeout)
 
 
+def _timeval(seconds: float) -> bytes:
+    """For the system, which takes zero for no limit."""
+    microseconds = max(1, int(seconds * 1_000_000))
+    return struct.pack("ll", *divmod(microseconds, 1_000_000))
+
+
 class Remote:
     """The calling end of a connection; for one thread only, but for `abort`.
 
@@ -340,7 +476,8 @@ class Remote:
         self.timeout = timeout
         if isinstance(address, str):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(timeout)
+            # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
             try:
                 sock.connect(address.removeprefix("unix:"))
             except OSError as error:
@@ -378,8 +515,7 @@ class Remote:
             self.close()
             raise Failure(str(error)) from error
         if result._is_exc:
-            raised = result._obj
-            raise RemoteError(f"{type(raised).__name__}: {' '.join(map(str, raised.args))}".partition("\n")[0])
+            raise result._obj
         return result._obj
 
     @property

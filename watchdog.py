@@ -44,9 +44,9 @@ class _Watchdog(transport.Service):
         """
         if self._pid is not None:
             raise RuntimeError("the server runs already")
+        parsed = server.Options(**msgpack.unpackb(options, unicode_errors="surrogateescape"))
         listener = transport.listen(address)
         ours, theirs = socket.socketpair()
-        parsed = server.Options(**msgpack.unpackb(options))
         self._pid = spawner.fork(
             f"daadkvs server {self._ident} ({self._run_directory})",
             (listener.fileno(), theirs.fileno(), self._alive),

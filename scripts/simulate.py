@@ -39,7 +39,7 @@ from hypothesis import strategies as st
 import router
 from context import Context
 from model import Model, Operation
-from peer import Answer, Exchange, Peer
+from peer import Answer, Exchange, Peer, unpack_request
 from simulation import Step, decode, run
 from vector_clock import Replica
 
@@ -294,7 +294,7 @@ class Gossip:
                 self._ask(server, exchange, partners)
 
         def asked(packed: bytes) -> None:
-            self._send(neighbour.answer_pull(msgpack.unpackb(packed, strict_map_key=False)), answered)
+            self._send(neighbour.answer_pull(unpack_request(packed)), answered)
             self._plan(exchange.neighbour)
 
         self._send(exchange.request(), asked)

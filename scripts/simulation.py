@@ -53,7 +53,7 @@ import router
 import storage
 from clock import HybridClock
 from model import Model, Operation, Write, pack_operations, unpack_delta, unpack_operations
-from peer import Answer, Exchange, NotLinked, Peer
+from peer import Answer, Exchange, NotLinked, Peer, unpack_request
 from session import Refused, ServerLost, Session, plain_answer
 from storage import Storage, StorageError, cut_group
 from vector_clock import Dot, Replica, VersionOrder
@@ -521,7 +521,8 @@ class World:
             raise Violation(f"server {server.ident} has learnt something over a link that was broken")
 
     def _requested(self, server: Server, message: Message) -> None:
-        answer = server.peer.answer_pull(msgpack.unpackb(message.body, strict_map_key=False))
+        assert message.body is not None
+        answer = server.peer.answer_pull(unpack_request(message.body))
         if answer is not None and message.sender.router.server not in self._links[server.ident]:
             raise Violation(f"server {server.ident} has answered one that it has no link to")
         self._send(server.peer, message.sender, message.number, False, answer)
@@ -575,7 +576,7 @@ class World:
         try:
             exchange = server.peer.exchange(neighbour.ident)
             while not exchange.done:
-                request = msgpack.unpackb(msgpack.packb(exchange.request()), strict_map_key=False)
+                request = unpack_request(msgpack.packb(exchange.request()))
                 exchange.receive(Answer.from_bytes(msgpack.packb(neighbour.peer.answer_pull(request))), self._now)
         except Crash:
             self._kill(server)

@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""Feeds random lines to the master's line reader and parser, and compares what they make of them with the grammar.
+
+    scripts/fuzz.py                     a million lines, from seed 1
+    scripts/fuzz.py --lines 50000 --seed 7
+    scripts/fuzz.py --coverage --minutes 10
+                                        lines that are led by coverage instead, with atheris
+                                        (pip install -r scripts/requirements-fuzz.txt)
+
+Nothing but a Command, nothing at all, or a CommandError may come of a line, and which of them is told by `meaning`,
+which states the grammar once more, in another way. The exit status is 1 where the two disagree; then the stream in
+question is shown, cut down as far as it still fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+if __name__ == "__main__" and "--coverage" in sys.argv:
+    import atheris
+
+    with atheris.instrument_imports(include=["commands", "master"]):
+        import commands
+        import master
+else:
+    import commands
+    import master
+
+STREAM_LINES = 2000
+"""How many lines are read as one stream."""
+
+SMALL_LIMITS = (12, 20, 60)
+"""The longest key, value and line in half of the streams; so short that random ones exceed them."""
+
+READ_BYTES = (100, 4096, master.READ_BYTES)
+SMALL_READ_BYTES = (1, 7, 29, 60, 60)
+"""How much is read at once: never more than the longest line, as in the master itself."""
+
+ERROR = "error"
+Meaning = commands.Command | str | None
+
+
+# -- the grammar, once more --------------------------------------------------------------------------------
+
+_ID, _WORD, _REST = rb"0*([0-9]{1,18})", rb"([^ \t]+)", rb"([^ \t](?:.*[^ \t])?)"
+
+_FORMS = {
+    "joinServer": (_ID,),
+    "killServer": (_ID,),
+    "joinClient": (_ID, _ID),
+    "breakConnection": (_ID, _ID),
+    "createConnection": (_ID, _ID),
+    "stabilize": (),
+    "printStore": (_ID,),
+    "put": (_ID, _WORD, _REST),
+    "get": (_ID, _WORD),
+}
+
+_GRAMMAR = {
+    name: re.compile(rb"[ \t]*" + rb"[ \t]+".join((name.encode(), *words)) + rb"[ \t]*", re.DOTALL)
+    for name, words in _FORMS.items()
+}
+
+_NOTHING = re.compile(rb"[ \t]*(#.*)?", re.DOTALL)
+
+
+def meaning(line: bytes) -> Meaning:
+    """What the contract says of a line without its end: a command, nothing, or an error."""
+    if _NOTHING.fullmatch(line):
+        return None
+    for name, grammar in _GRAMMAR.items():
+        match = grammar.fullmatch(line)
+        if match is None:
+            continue
+        ids = _FORMS[name].count(_ID)
+        key, value = (*match.groups()[ids:], b"", b"")[:2]
+        if (
+            len(line.strip(b" \t")) > commands.MAX_LINE
+            or len(key) > commands.MAX_KEY
+            or len(value) > commands.MAX_VALUE
+        ):
+            return ERROR
+        return commands.Command(name, tuple(map(int, match.groups()[:ids])), key, value)
+    return ERROR
+
+
+def meanings(stream: bytes) -> list[tuple[int, commands.Command | str]]:
+    """What the contract says of a stream: the number of each line that means something, and what."""
+    *whole, last = stream.split(b"\n")
+    lines = [(line, line[:-1] if line.endswith(b"\r") else line) for line in whole] + [(last, last)]
+    found = []
+    for number, (raw, line) in enumerate(lines, 1):
+        # The reader holds no more of a line than could be one, so it can't know whether a long one is a comment.
+        meant = ERROR if len(raw) > commands.MAX_LINE + 1 else meaning(line)
+        if meant is not None:
+            found.append((number, meant))
+    return found
+
+
+# -- what the master makes of it ---------------------------------------------------------------------------
+
+
+def understood(stream: bytes, read_bytes: int = master.READ_BYTES) -> list[tuple[int, commands.Command | str]]:
+    """The same from the master's reader and parser. Raises whatever they let through."""
+    master.READ_BYTES = read_bytes
+    fd = os.memfd_create("fuzz")
+    try:
+        os.write(fd, stream)
+        os.lseek(fd, 0, os.SEEK_SET)
+        script = master._Script(fd, "line")
+        found: list[tuple[int, commands.Command | str]] = []
+        while (step := script.next()) is not None:
+            number = int(step.where.removeprefix("line "))
+            if step.command is None:
+                assert step.error.isprintable() and 0 < len(step.error) < 200, step.error
+            found.append((number, step.command or ERROR))
+        return found
+    finally:
+        os.close(fd)
+
+
+def disagreement(stream: bytes, read_bytes: int = master.READ_BYTES) -> str:
+    """How the master and the contract disagree on a stream; empty if they don't."""
+    try:
+        got = understood(stream, read_bytes)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    for one, other in zip([*got, "the end"], [*meanings(stream), "the end"], strict=False):
+        if one != other:
+            return f"the master: {one}, the contract: {other}"
+    return ""
+
+
+def smallest(stream: bytes, fails: Callable[[bytes], object]) -> bytes:
+    """A part of *stream* that still fails: pieces are taken out for as long as it does."""
+    size = len(stream) // 2
+    while size:
+        start = 0
+        while start < len(stream):
+            shorter = stream[:start] + stream[start + size :]
+            if fails(shorter):
+                stream = shorter
+            else:
+                start += size
+        size //= 2
+    return stream
+
+
+# -- random lines ------------------------------------------------------------------------------------------
+
+_NAMES = [name.encode() for name in commands.COMMANDS]
+_BLANKS = (b" ", b" ", b" ", b" ", b"  ", b"\t", b" \t ")
+_ODD_BLANKS = (b"", b"\x0b", b"\x0c", b"\xa0", b"\0", b"\r", "\u2003".encode(), b"  \r ")
+_IDS = (b"0", b"7", b"12", b"007", b"9" * 18, b"0" * 20 + b"1")
+_NO_IDS = (b"9" * 19, b"-1", b"+1", b"1.0", b"1_0", b"0x1", "٣".encode(), b"x", b"1\0", b"\xb2", b"1e3", b"#")
+_ENDS = (b"\n", b"\n", b"\n", b"\r\n", b"\r\r\n", b"\n\n", b" \n", b"\t\r\n")
+
+
+def random_line(source: random.Random) -> bytes:
+    """A line without its end: most are nearly right."""
+    chance = source.random()
+    if chance < 0.05:
+        return source.randbytes(source.randrange(80)).replace(b"\n", b"")
+    if chance < 0.1:
+        return source.choice((b"", b" \t", b"#", b" # put 1 a b", b"#\0\xff", b"\r", b" #\x0b\xfe put"))
+    line = b"".join(_parts(source))
+    if chance < 0.4:
+        line = _damaged(line, source)
+    return line.replace(b"\n", b"")
+
+
+def _parts(source: random.Random) -> list[bytes]:
+    choice, chance = source.choice, source.random
+    name = choice(_NAMES)
+    ids = _FORMS[name.decode()].count(_ID)
+    parts = [choice(_BLANKS) if chance() < 0.1 else b"", name]
+    others = len(_FORMS[name.decode()]) - ids + choice((0,) * 12 + (1, -1, 2))
+    for number in range(ids + max(0, others)):
+        parts.append(choice(_BLANKS if chance() < 0.97 else _ODD_BLANKS))
+        if number < ids:
+            parts.append(choice(_IDS if chance() < 0.93 else _NO_IDS))
+        else:
+            parts.append(source.randbytes(choice((1, 2, 5, 12, 13, 20, 21))) if chance() < 0.5 else b"key")
+    if chance() < 0.1:
+        parts.append(choice(_BLANKS) * choice((1, 1, 50)))
+    return parts
+
+
+def _damaged(line: bytes, source: random.Random) -> bytes:
+    """A byte changed, taken out or put in; or a piece of the line doubled."""
+    position, kind = source.randrange(len(line)), source.randrange(4)
+    if kind == 3:
+        return line[:position] + line[: source.randrange(len(line))] + line[position:]
+    return line[:position] + (source.randbytes(1) if kind else b"") + line[position + (kind < 2) :]
+
+
+def random_stream(source: random.Random, lines: int) -> bytes:
+    """This many lines with ends of several kinds; the last one may have none."""
+    stream = b"".join(random_line(source) + source.choice(_ENDS) for _ in range(lines))
+    return stream if source.random() < 0.5 else stream.rstrip(b"\n")
+
+
+# -- running -----------------------------------------------------------------------------------------------
+
+
+def set_limits(key: int, value: int, line: int) -> None:
+    """Have the parser and `meaning` keep to these limits, in bytes."""
+    commands.MAX_KEY, commands.MAX_VALUE, commands.MAX_LINE = key, value, line
+
+
+def fuzz(lines: int, seed: int, seconds: float = float("inf")) -> int:
+    """Compare this many lines, or as many as some seconds allow; returns how many. Raises AssertionError."""
+    limits = commands.MAX_KEY, commands.MAX_VALUE, commands.MAX_LINE
+    read_bytes = master.READ_BYTES
+    source = random.Random(seed)
+    deadline = time.monotonic() + seconds
+    done = 0
+    try:
+        while done < lines and time.monotonic() < deadline:
+            count = min(STREAM_LINES, lines - done)
+            small_ones = source.random() < 0.5
+            set_limits(*(SMALL_LIMITS if small_ones else limits))
+            stream, piece = random_stream(source, count), source.choice(SMALL_READ_BYTES if small_ones else READ_BYTES)
+            if disagreement(stream, piece):
+                small = smallest(stream, lambda part: disagreement(part, piece))  # noqa: B023 - used at once
+                raise AssertionError(f"{small!r}, read by {piece} bytes: {disagreement(small, piece)}")
+            done += count
+    finally:
+        set_limits(*limits)
+        master.READ_BYTES = read_bytes
+    return done
+
+
+def fuzz_by_coverage(seconds: float, seed: int) -> int:
+    """The same led by coverage, until something is found or the time is over; returns the exit status."""
+    source = random.Random(seed)
+
+    def one(stream: bytes) -> None:
+        set_limits(*SMALL_LIMITS)
+        told = disagreement(stream, 1 + len(stream) % 7)
+        assert not told, f"{stream!r}: {told}"
+
+    with tempfile.TemporaryDirectory() as corpus:
+        for number in range(300):
+            Path(corpus, str(number)).write_bytes(random_stream(source, 2))
+        options = f"-max_total_time={seconds:.0f} -seed={seed} -max_len=200 -artifact_prefix={corpus}/".split()
+        child = os.fork()
+        if not child:  # libFuzzer ends its process in its own way
+            atheris.Setup([sys.argv[0], *options, corpus], one)
+            atheris.Fuzz()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main() -> int:
+    """Run; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, default=1_000_000, metavar="N", help="how many (default: a million)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), metavar="N", help="end after this time at latest"
+    )
+    parser.add_argument("--coverage", action="store_true", help="led by coverage, with atheris; for --minutes, or 1")
+    arguments = parser.parse_args()
+    if arguments.coverage:
+        return fuzz_by_coverage(60 * (1 if arguments.minutes == float("inf") else arguments.minutes), arguments.seed)
+    start = time.monotonic()
+    try:
+        done = fuzz(arguments.lines, arguments.seed, arguments.minutes * 60)
+    except AssertionError as error:
+        print(f"seed {arguments.seed}: {error}", file=sys.stderr)
+        return 1
+    seconds = time.monotonic() - start
+    print(f"{done} lines, {done / seconds:.0f} a second: no disagreement")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
