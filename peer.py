@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Answer:
-        """The inverse of msgpack's packing of what `Peer.answer_pull` returns. Raises ValueError or TypeError for others."""
+        """The inverse of msgpack's packing of what `Peer.answer_pull` returns. Raises ValueError, TypeError."""
         pull, records = wire.unpack(packed, _is_answer)
         return cls(pull, *unpack_delta(pull[0]), records)
 

@@ -56,10 +56,14 @@ def run(
 
 
 class Output(NamedTuple):
-    """What commands printed: raw stdout, and the error lines without `error: line N: `."""
+    """What commands printed: raw stdout, and the error lines without `error: line N: `.
+
+    *numbers*: for each of these the N, from 1 for the first line of what was sent; 0 where there is none.
+    """
 
     stdout: bytes
     errors: list[str]
+    numbers: list[int]
 
     @property
     def lines(self) -> list[str]:
@@ -82,6 +86,7 @@ class Conversation:
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
         self._marks = 0
+        self._sent = 0  # lines
         self.run_directory: str | None = None
 
     def _read_errors(self) -> None:
@@ -98,6 +103,7 @@ class Conversation:
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
         assert self.process.stdin is not None
+        self._sent += data.count(b"\n")
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
@@ -106,8 +112,11 @@ class Conversation:
         self._marks += 1
         mark = f"mark-{self._marks}"
         data = script.encode() if isinstance(script, str) else script
+        before = self._sent
         self.send(data + b"\n" + mark.encode())
-        stdout, errors = bytearray(), []
+        stdout = bytearray()
+        errors: list[str] = []
+        numbers: list[int] = []
         deadline = time.monotonic() + LIMIT_SECONDS
         while True:
             stdout += self._available()  # or a master that prints much would wait for us
@@ -118,8 +127,11 @@ class Conversation:
                 continue
             assert line is not None, f"the master ended: {errors}"
             if line.endswith(f"unknown command: {mark}"):
-                return Output(bytes(stdout + self._available()), errors)
-            errors.append(re.sub(r"^(error|warning): (line \d+: )?", "", line))
+                return Output(bytes(stdout + self._available()), errors, numbers)
+            match = re.match(r"(?:(?:error|warning): (?:line (\d+): )?)?", line)
+            assert match is not None
+            errors.append(line[match.end() :])
+            numbers.append(int(match[1]) - before if match[1] else 0)
 
     def _available(self) -> bytes:
         """What is on stdout now."""
