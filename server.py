@@ -78,12 +78,19 @@ class _Neighbours:
         if known is None or known[0] is not link or not known[1].alive:
             if known is not None:
                 known[1].close()
+            self._drop_dead()
             self._remotes[neighbour] = known = (link, transport.Remote(link.address, self.timeout))
         try:
             return known[1].call(name, *args, timeout=self.timeout)
         except transport.Failure:
             known[1].close()
             raise
+
+    def _drop_dead(self) -> None:
+        for neighbour, (_, remote) in list(self._remotes.items()):
+            if not remote.alive:
+                remote.close()
+                del self._remotes[neighbour]
 
     def trim(self) -> None:
         """Close them all, if there are more than are worth keeping."""
