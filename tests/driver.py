@@ -87,6 +87,7 @@ class Conversation:
         self._reader.start()
         self._marks = 0
         self._sent = 0  # lines
+        self._printed = bytearray()
         self.run_directory: str | None = None
 
     def _read_errors(self) -> None:
@@ -101,11 +102,19 @@ class Conversation:
         self.send_raw(data if data.endswith(b"\n") else data + b"\n")
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes as they are, and take in what is printed meanwhile: a master that prints much waits for that."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self._sent += data.count(b"\n")
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
+        stdin = self.process.stdin.fileno()
+        os.set_blocking(stdin, False)
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                _, writable, _ = select.select([self.process.stdout], [stdin], [], LIMIT_SECONDS)
+                self._printed += self._available()
+                if writable:
+                    done += os.write(stdin, view[done : done + select.PIPE_BUF])
 
     def do(self, script: str | bytes = b"") -> Output:
         """Send commands, and return what they printed once all are done."""
@@ -114,20 +123,21 @@ class Conversation:
         data = script.encode() if isinstance(script, str) else script
         before = self._sent
         self.send(data + b"\n" + mark.encode())
-        stdout = bytearray()
         errors: list[str] = []
         numbers: list[int] = []
         deadline = time.monotonic() + LIMIT_SECONDS
         while True:
-            stdout += self._available()  # or a master that prints much would wait for us
+            self._printed += self._available()  # or a master that prints much would wait for us
             try:
-                line = self._errors.get(timeout=0.02 if stdout else 0.2)
+                line = self._errors.get(timeout=0.02 if self._printed else 0.2)
             except queue.Empty:
                 assert time.monotonic() < deadline, f"no answer to {data[:200]!r}; so far: {errors}"
                 continue
             assert line is not None, f"the master ended: {errors}"
             if line.endswith(f"unknown command: {mark}"):
-                return Output(bytes(stdout + self._available()), errors, numbers)
+                self._printed += self._available()
+                stdout, self._printed = bytes(self._printed), bytearray()
+                return Output(stdout, errors, numbers)
             match = re.match(r"(?:(?:error|warning): (?:line (\d+): )?)?", line)
             assert match is not None
             errors.append(line[match.end() :])
