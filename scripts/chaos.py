@@ -33,7 +33,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from driver import Conversation, Output, processes, run_directory, wait_until
+from driver import Conversation, Output, processes, run_directory, states, wait_until
 
 SERVERS = (0, 1, 2, 3, 4)
 CLIENTS = (10, 11, 12, 13, 14, 15)
@@ -169,7 +169,7 @@ class Judge:
         first = stores[min(stores)]
         for server, store in stores.items():
             if store != first:
-                differing = sorted(set(store) ^ set(first))
+                differing = [line[:40] for line in sorted(set(store) ^ set(first))]
                 raise Violation(f"servers {min(stores)} and {server} differ after stabilize: {differing}")
         found = dict(line.split(b":", 1) for line in first)
         if list(found) != sorted(found) or len(found) != len(first):
@@ -223,6 +223,7 @@ class Nemesis:
             self._frozen.append((time.monotonic() + freeze, pid))
         else:
             self.kills[name.split()[0]] += 1
+            wait_until(lambda: all(state in "ZXx" for state in states(pid)), f"the end of {name}")
 
     def _wake(self, now: float) -> None:
         for when, pid in [frozen for frozen in self._frozen if frozen[0] <= now]:

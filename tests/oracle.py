@@ -365,7 +365,8 @@ class Writer:
             self.script.append(self.random.choice(BAD_LINES) + b"\n")
         elif kind == "confusion":
             command = self.random.choice((b"joinServer", b"killServer", b"printStore", b"joinClient", b"get"))
-            more = {b"joinClient": [self.any_id()], b"get": [self.key()]}.get(command, [])
+            following: dict[bytes, list[bytes | int]] = {b"joinClient": [self.any_id()], b"get": [self.key()]}
+            more = following.get(command, [])
             if command == b"printStore":
                 self.print_store(self.any_id())
             else:

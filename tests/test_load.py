@@ -1,0 +1,9 @@
+"""A long run in short: nothing grows, and nothing is left of killed servers. scripts/load.py has the long one."""
+
+from __future__ import annotations
+
+import load
+
+
+def test_two_hundred_kills_and_joins_leave_no_descriptor_and_no_thread() -> None:
+    assert load.run(operations=20_000, cycles=200, seed=1) == []
