@@ -141,5 +141,6 @@ class _Client(transport.Service):
 
 def main(listener: socket.socket, ident: int, run_directory: str, alive: int) -> None:
     """Serve the master's connection, the first one, until it ends."""
+    tracing.begin(f"client {ident}")
     transport.serve(transport.accept_only(listener), _Client(ident))
     os._exit(0)

@@ -473,6 +473,7 @@ def _pack(value: Any) -> bytes:
 
 def main(listener: socket.socket, tether: socket.socket, options: Options) -> None:
     """Serve until the watchdog, at the other end of *tether*, is gone."""
+    tracing.begin(f"server {options.server}")
     server = Server(options)
     threading.Thread(target=transport.accept_forever, args=(listener, lambda: _Service(server)), daemon=True).start()
     threading.Thread(target=server.recover, daemon=True).start()

@@ -23,6 +23,7 @@ processes to numbers of events; the process's own entry numbers this event. Deta
 |----------|--------|--------------------------------------------------------------------------------------------|
 | run      | master | version, options: how the run was started                                                  |
 | command  | master | where: "line 12"; text: the command as a line                                              |
+| issued   | master | timestamp: of the put or get that is the command                                           |
 | group    | master | commands: [[where, text], …], which are under way together; timestamps: theirs             |
 | printed  | master | text: what the last command has printed                                                    |
 | error    | master | text: the line on stderr                                                                   |

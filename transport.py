@@ -30,9 +30,12 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import msgpack
 import rpyc
 from rpyc.core import consts, netref
 from rpyc.core.stream import Stream
+
+import tracing
 
 __all__ = [
     "Failure",
@@ -234,6 +237,12 @@ class Service(rpyc.Service):  # type: ignore[misc]
 
     _protocol = _Connection
 
+    def exposed_traced(self, stamp: bytes, name: str, args: tuple[Any, ...]) -> tuple[bytes, Any]:
+        """A call in a run that is traced: it brings its caller's clock along, and so does its answer."""
+        tracing.called("called", name, msgpack.unpackb(stamp))
+        answer = getattr(self, f"exposed_{name}")(*args)
+        return msgpack.packb(tracing.stamp("answer", name)), answer
+
 
 def _connection(sock: socket.socket, service: Service, timeout: float | None) -> tuple[Any, _SocketStream]:
     stream = _SocketStream(sock)
@@ -314,16 +323,21 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
 class Pending:
     """A call under way."""
 
-    def __init__(self, remote: Remote, result: Any) -> None:
+    def __init__(self, remote: Remote, result: Any, traced: str | None) -> None:
         self._remote = remote
         self._result = result
+        self._traced = traced
 
     def wait(self, timeout: float | None = None) -> Any:
         """The answer. Blocks at most *timeout* seconds, the remote's own limit where that is None.
 
         Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again.
         """
-        return self._remote._wait(self._result, timeout)
+        answer = self._remote._wait(self._result, timeout)
+        if self._traced is not None:
+            stamp, answer = answer
+            tracing.called("answered", self._traced, msgpack.unpackb(stamp))
+        return answer
 
 
 class Remote:
@@ -359,12 +373,15 @@ class Remote:
 
     def send(self, name: str, *args: Any) -> Pending:
         """Start a call and don't wait for its answer. Raises Failure."""
+        traced = name if tracing.on else None
+        if traced is not None:
+            name, args = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
         try:
             result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, name, args)
         except EOFError as error:
             self.close()
             raise Failure(str(error)) from error
-        return Pending(self, result)
+        return Pending(self, result, traced)
 
     def _wait(self, result: Any, timeout: float | None) -> Any:
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
