@@ -15,6 +15,7 @@ from typing import Any
 
 import msgpack
 
+import tracing
 import transport
 from model import Operation, pack_operations
 from session import Refused, ServerLost, Session
@@ -75,8 +76,7 @@ class _Client(transport.Service):
         outcomes = [
             self._session.execute(key, value, timestamp, self._ask) for key, value, timestamp in msgpack.unpackb(batch)
         ]
-        answer: bytes = msgpack.packb([outcomes, list(self._noticed.items())])
-        return answer
+        return self._answer(batch, outcomes)
 
     def exposed_execute_group(self, group: int, members: int, batch: bytes) -> bytes:
         """Carry out this client's part of a group of commands, all at its only server.
@@ -101,12 +101,20 @@ class _Client(transport.Service):
             self._notice(server, "silent")
         except transport.Failure:
             self._notice(server, "died")
+        return self._answer(batch, outcomes)
+
+    def _answer(self, batch: bytes, outcomes: list[Any] | None) -> bytes:
+        """What the master is answered."""
+        if tracing.on and outcomes is not None:
+            tracing.event("operated", operations=batch, outcomes=msgpack.packb(outcomes))
         packed: bytes = msgpack.packb([outcomes, list(self._noticed.items())])
         return packed
 
     def exposed_undo_group(self) -> None:
         """Forget what the last group has brought: its server was lost before everybody had an answer."""
         self._session.restore(self._before)
+        if tracing.on:
+            tracing.event("undone")
 
     def _ask(self, server: int, operation: Operation) -> Any:
         """What `Session.execute` asks a server by."""
@@ -133,5 +141,6 @@ class _Client(transport.Service):
 
 def main(listener: socket.socket, ident: int, run_directory: str, alive: int) -> None:
     """Serve the master's connection, the first one, until it ends."""
+    tracing.begin(f"client {ident}")
     transport.serve(transport.accept_only(listener), _Client(ident))
     os._exit(0)

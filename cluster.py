@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 import router
+import tracing
 import transport
 from clock import HybridClock
 from commands import Command, CommandError
@@ -92,6 +93,7 @@ class Group:
     def __init__(self, commands: list[Command]) -> None:
         self.commands = commands
         self.number = 0
+        self.timestamps: list[int] = []
         self.outcomes: list[list[Any] | None] = [None] * len(commands)
         self.positions: dict[int, list[int]] = {}  # client -> the places of its commands
         self.pending: dict[int, transport.Pending] = {}
@@ -318,7 +320,10 @@ class Cluster:
         (ident,) = command.ids
         client = self._running_client(ident)
         assert client.remote is not None
-        batch = msgpack.packb([[command.key, _value(command), self._timestamp()]])
+        timestamp = self._timestamp()
+        if tracing.on:
+            tracing.event("issued", timestamp=timestamp)
+        batch = msgpack.packb([[command.key, _value(command), timestamp]])
         limit = self._limit * (len(client.connections) + 1)
         try:
             outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
@@ -385,7 +390,8 @@ class Cluster:
         try:
             for position, command in enumerate(commands):
                 (ident,) = command.ids
-                parts.setdefault(ident, []).append((command.key, _value(command), self._clock.next()))
+                group.timestamps.append(self._clock.next())
+                parts.setdefault(ident, []).append((command.key, _value(command), group.timestamps[-1]))
                 group.positions.setdefault(ident, []).append(position)
             group.number = self._clock.next()
         except StorageError:
@@ -480,6 +486,8 @@ class Cluster:
                     if len({contexts[ident] for ident in component}) > 1
                 ]
                 if not apart:
+                    if tracing.on:
+                        tracing.event("stable")
                     return
                 self._gather_and_scatter(apart, accused)
 
@@ -665,6 +673,8 @@ class Cluster:
             if server.remote is not None:
                 self._unwatch(server.remote)
                 server.remote = None
+                if tracing.on:
+                    tracing.event("killed", server=server.ident)
             for other in self._links.pop(server.ident, set()):
                 self._links[other].discard(server.ident)
                 unlinks.append((other, server.ident))

@@ -34,6 +34,12 @@ class Command(NamedTuple):
     key: bytes = b""
     value: bytes = b""
 
+    @property
+    def line(self) -> bytes:
+        """The command as a line that means the same."""
+        words = [self.name.encode(), *(b"%d" % ident for ident in self.ids), self.key, self.value]
+        return b" ".join(word for word in words if word)
+
 
 class Form(NamedTuple):
     """What the words behind a command's name are, the first *ids* of them ids, and what it does."""

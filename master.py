@@ -25,6 +25,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import commands
+import tracing
 
 if TYPE_CHECKING:
     from cluster import Cluster, Group
@@ -78,6 +79,8 @@ class Master:
     def error(self, text: str) -> None:
         """One line on stderr, which says where in the script."""
         self.failed = True
+        if tracing.on:
+            tracing.event("error", text=f"{self._where}{text}")
         _say(f"error: {self._where}{text}")
 
     def error_of_command(self, text: str) -> None:
@@ -139,6 +142,9 @@ class Master:
         group = None
         if all(map(self._can_group, steps)):
             group = self.cluster.start_group([step.command for step in steps if step.command])
+            if tracing.on and group is not None:
+                listed = [[step.where, step.command.line] for step in steps if step.command]
+                tracing.event("group", commands=listed, timestamps=group.timestamps)
         if group is None:
             for step in steps:
                 self._run_step(step)
@@ -188,6 +194,8 @@ class Master:
     def run_command(self, command: commands.Command) -> None:
         """Carry out one command, and print what it answers."""
         self._command = command.name
+        if tracing.on:
+            tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
         try:
             pieces = self.cluster.execute(command)
         except commands.CommandError as error:
@@ -202,7 +210,10 @@ class Master:
                     traceback.print_exc()
         else:
             if pieces:
-                _write_all(1, b"".join(pieces))
+                printed = b"".join(pieces)
+                if tracing.on:
+                    tracing.event("printed", text=printed)
+                _write_all(1, printed)
 
     # -- the prompt ----------------------------------------------------------------------------------------
 
@@ -522,6 +533,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="never have several puts and gets under way at once; what is printed is the same, only later",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="DIR",
+        type=_folder,
+        help="write what every process does into DIR; scripts/report.py makes a page of it",
+    )
     parser.add_argument("--version", action="version", version=f"Daadkvs {__version__}")
     return parser
 
@@ -567,6 +584,12 @@ def main() -> int:
         arguments.fsync,
         arguments.timeout,
     )
+    try:
+        if arguments.trace:
+            tracing.enable(arguments.trace.absolute())
+    except OSError as error:
+        _say(f"error: {arguments.trace}: {error.strerror}")
+        return 2
     at_terminal = not arguments.scripts and os.isatty(0)
     interrupt = _interruptible() if at_terminal else _stop
     master = Master(pipeline=not arguments.no_pipeline)
@@ -578,8 +601,11 @@ def main() -> int:
     except (StorageError, OSError) as error:
         _say(f"error: {error}")
         return 2
+    tracing.begin("master")
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if tracing.on:
+            tracing.event("run", version=__version__, options=sys.argv[1:])
         if at_terminal:
             master.run_prompt()
         else:

@@ -35,8 +35,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+import tracing
 import transport
-from model import Operation, unpack_operations
+from model import Operation, pack_delta, pack_operations, unpack_operations
 from peer import Answer, Exchange, Link, NotLinked, Peer, unpack_request
 from session import plain_answer
 from storage import Storage, StorageError
@@ -156,6 +157,9 @@ class Server:
             storage.start(self._peer.model)
             self._peer.start(storage)
             self._storage = storage
+            if tracing.on:
+                writes = pack_delta(self._peer.model.writes())
+                tracing.event("started", incarnation=self._options.incarnation, delta=writes, damages=recovery.damages)
         except StorageError as error:
             self._failure = str(error)
         else:
@@ -190,8 +194,10 @@ class Server:
             except StorageError as error:
                 return _pack([[], str(error)])
             self._logged()
-        answered = zip(operations, answers, strict=True)
-        return _pack([[plain_answer(operation, answer) for operation, answer in answered], None])
+            answered = [plain_answer(*pair) for pair in zip(operations, answers, strict=True)]
+            if tracing.on:
+                tracing.event("executed", parts=[[None, batch, _pack(answered)]])
+        return _pack([answered, None])
 
     def execute_group(self, number: int, session: int, members: int, part: bytes) -> bytes | None:
         """Carry out a session's part of a group, together with those of the other *members*.
@@ -229,6 +235,9 @@ class Server:
         for operation, answer in zip(operations, answers, strict=True):
             by_session[operation.session].append(plain_answer(operation, answer))
         group.answers = {session: _pack(answered) for session, answered in by_session.items()}
+        if tracing.on:
+            parts = [[session, pack_operations(part), group.answers[session]] for session, part in group.parts.items()]
+            tracing.event("executed", parts=parts)
 
     def _close(self, group: _Group) -> None:
         group.closed = True
@@ -272,12 +281,16 @@ class Server:
         with self._lock:
             for neighbour, address in neighbours:
                 self._peer.link(neighbour, address, time.monotonic())
+                if tracing.on:
+                    tracing.event("linked", neighbour=neighbour)
             self._wake_up()
 
     def unlink(self, neighbour: int) -> None:
         """Have no link to it: when this returns, nothing more from there is applied, or answered."""
         with self._lock:
             self._peer.unlink(neighbour)
+            if tracing.on:
+                tracing.event("unlinked", neighbour=neighbour)
             self._for_gossip.abort(neighbour)
             self._for_master.abort(neighbour)
 
@@ -347,6 +360,8 @@ class Server:
                 self._released.wait_for(lambda: not self._held)
                 exchange.receive(answer, time.monotonic())
                 self._logged()
+                if tracing.on and answer is not None and answer.writes:
+                    tracing.event("learnt", neighbour=exchange.neighbour, delta=answer.pull[0])
         return True
 
     # -- gossip --------------------------------------------------------------------------------------------
@@ -468,6 +483,7 @@ def _pack(value: Any) -> bytes:
 
 def main(listener: socket.socket, tether: socket.socket, options: Options) -> None:
     """Serve until the watchdog, at the other end of *tether*, is gone."""
+    tracing.begin(f"server {options.server}")
     server = Server(options)
     threading.Thread(target=transport.accept_forever, args=(listener, lambda: _Service(server)), daemon=True).start()
     threading.Thread(target=server.recover, daemon=True).start()

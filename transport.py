@@ -41,10 +41,12 @@ from collections.abc import Callable
 from types import GenericAlias
 from typing import Any, NoReturn, get_type_hints
 
+import msgpack
 import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.core.stream import Stream
 
+import tracing
 import wire
 
 __all__ = [
@@ -296,6 +298,13 @@ class _Connection(rpyc.Connection):  # type: ignore[misc]
         return RemoteError(f"{name}: {' '.join(map(str, args))}".partition("\n")[0])
 
 
+_is_stamp = wire.checker(tuple[str, dict[str, int]])
+
+
+def _is_traced_call(args: tuple[Any, ...]) -> bool:
+    return len(args) == 3 and (type(args[0]), type(args[1]), type(args[2])) == (bytes, str, tuple)
+
+
 class Service(rpyc.Service):  # type: ignore[misc]
     """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here.
 
@@ -316,7 +325,20 @@ class Service(rpyc.Service):  # type: ignore[misc]
                 cls._parameters[name.removeprefix("exposed_")] = wire.checker(expected)
 
     def called(self, name: str, args: tuple[Any, ...]) -> Any:
-        """What the method answers. Raises what it raises, and TypeError where it can't be called so."""
+        """What the method answers. Raises what it raises, and TypeError where it can't be called so.
+
+        In a run that is traced, a call is one of "traced": it brings its caller's clock along, and so does its answer.
+        """
+        if not tracing.on:
+            return self._carry_out(name, args)
+        if name != "traced" or not _is_traced_call(args):
+            raise TypeError("a call without a clock")
+        stamp, name, args = args
+        tracing.called("called", name, wire.unpack(stamp, _is_stamp))
+        answer = self._carry_out(name, args)
+        return msgpack.packb(tracing.stamp("answer", name)), answer
+
+    def _carry_out(self, name: str, args: tuple[Any, ...]) -> Any:
         check = self._parameters.get(name)
         if check is None:
             raise TypeError("there is no such method")
@@ -444,16 +466,21 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
 class Pending:
     """A call under way."""
 
-    def __init__(self, remote: Remote, result: Any) -> None:
+    def __init__(self, remote: Remote, result: Any, traced: str | None) -> None:
         self._remote = remote
         self._result = result
+        self._traced = traced
 
     def wait(self, timeout: float | None = None) -> Any:
         """The answer. Blocks at most *timeout* seconds, the remote's own limit where that is None.
 
         Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again.
         """
-        return self._remote._wait(self._result, timeout)
+        answer = self._remote._wait(self._result, timeout)
+        if self._traced is not None:
+            stamp, answer = answer
+            tracing.called("answered", self._traced, msgpack.unpackb(stamp))
+        return answer
 
 
 def _timeval(seconds: float) -> bytes:
@@ -496,12 +523,15 @@ class Remote:
 
     def send(self, name: str, *args: Any) -> Pending:
         """Start a call and don't wait for its answer. Raises Failure."""
+        traced = name if tracing.on else None
+        if traced is not None:
+            name, args = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
         try:
             result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, name, args)
         except EOFError as error:
             self.close()
             raise Failure(str(error)) from error
-        return Pending(self, result)
+        return Pending(self, result, traced)
 
     def _wait(self, result: Any, timeout: float | None) -> Any:
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
