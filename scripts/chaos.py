@@ -319,11 +319,12 @@ class Round:
     def _do(self, script: bytes) -> None:
         self.log += [f"{time.monotonic():.4f} send {line!r}" for line in script.splitlines()]
         output = self._conversation.do(script)
-        self._judge(script.splitlines(), output)
+        self._judge(script.splitlines(), output, self._conversation.numbers)
 
-    def _judge(self, lines: list[bytes], output: Output) -> None:
+    def _judge(self, lines: list[bytes], output: Output, numbers: list[int]) -> None:
+        """*numbers*: the lines that the errors are about."""
         errors: dict[int, list[str]] = {}
-        for number, error in zip(output.numbers, output.errors, strict=True):
+        for number, error in zip(numbers, output.errors, strict=True):
             if not 1 <= number <= len(lines) + 1:
                 raise Violation(f"not about any line: {error}")
             errors.setdefault(number, []).append(error)

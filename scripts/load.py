@@ -58,7 +58,7 @@ class Load:
         self.oracle.answers.extend(output.stdout.splitlines())
         wrong = [number for number, line in enumerate(lines, 1) if self.oracle.step(line)]
         self.oracle.check_end()
-        if output.numbers != wrong:
+        if self._conversation.numbers != wrong:
             raise Mismatch(f"errors {output.errors}, where these are wrong: {[lines[number - 1] for number in wrong]}")
 
     def operations(self, count: int) -> list[bytes]:

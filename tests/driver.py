@@ -56,14 +56,10 @@ def run(
 
 
 class Output(NamedTuple):
-    """What commands printed: raw stdout, and the error lines without `error: line N: `.
-
-    *numbers*: for each of these the N, from 1 for the first line of what was sent; 0 where there is none.
-    """
+    """What commands printed: raw stdout, and the error lines without `error: line N: `."""
 
     stdout: bytes
     errors: list[str]
-    numbers: list[int]
 
     @property
     def lines(self) -> list[str]:
@@ -88,6 +84,8 @@ class Conversation:
         self._marks = 0
         self._sent = 0  # lines
         self._printed = bytearray()
+        self.numbers: list[int] = []
+        """For each error of the last `do` its line, from 1 for the first that was sent; 0 where it names none."""
         self.run_directory: str | None = None
 
     def _read_errors(self) -> None:
@@ -124,7 +122,7 @@ class Conversation:
         before = self._sent
         self.send(data + b"\n" + mark.encode())
         errors: list[str] = []
-        numbers: list[int] = []
+        self.numbers = []
         deadline = time.monotonic() + LIMIT_SECONDS
         while True:
             self._printed += self._available()  # or a master that prints much would wait for us
@@ -137,11 +135,11 @@ class Conversation:
             if line.endswith(f"unknown command: {mark}"):
                 self._printed += self._available()
                 stdout, self._printed = bytes(self._printed), bytearray()
-                return Output(stdout, errors, numbers)
+                return Output(stdout, errors)
             match = re.match(r"(?:(?:error|warning): (?:line (\d+): )?)?", line)
             assert match is not None
             errors.append(line[match.end() :])
-            numbers.append(int(match[1]) - before if match[1] else 0)
+            self.numbers.append(int(match[1]) - before if match[1] else 0)
 
     def _available(self) -> bytes:
         """What is on stdout now."""

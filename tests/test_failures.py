@@ -189,7 +189,7 @@ def test_a_put_that_is_cut_short_is_uncertain(how: str, grouped: bool) -> None:
         if how == "killed":
             conversation.signal("server 0", signal.SIGKILL)
         errors = conversation.do().errors
-        assert_clear(Output(b"", errors, []))
+        assert_clear(Output(b"", errors))
         assert sum("server 0" in error and ("died" in error or "progress" in error) for error in errors) == 1, errors
         if not grouped:  # in a group, nothing of it is left: then these are errors of the ordinary kind
             assert sum("uncertain" in error for error in errors) == 1, errors
@@ -216,7 +216,7 @@ def test_a_large_put_whose_server_is_killed_under_it() -> None:
             time.sleep(random.random() * 0.12)  # any moment will do
             conversation.signal("server 0", signal.SIGKILL)
             errors = [error for error in conversation.do("# the end of it\nget 5 k").errors if "died" not in error]
-            assert_clear(Output(b"", errors, []))
+            assert_clear(Output(b"", errors))
             puts = [error for error in errors if error.startswith("put: ")]
             output = conversation.do(f"joinServer 0\nget 5 k\nget 5 {key}")
             assert conversation.pids()["server 0"] != pid
