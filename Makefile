@@ -1,6 +1,6 @@
 # make          an executable ./master: ./master < script works from any folder
 # make run      the tour, or SCRIPT=path for another, or SCRIPT=- for one from standard input
-# make test     all tests
+# make test     all tests, three at a time since many of them wait; ARGS="tests/test_model.py -k cursor" for some
 # make check    ruff and mypy
 # make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
@@ -21,7 +21,7 @@ run: .venv/ready
 	@$(BIN)/python master.py $(SCRIPT)
 
 test: .venv/ready
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: .venv/ready
 	@$(BIN)/ruff check .

@@ -27,7 +27,7 @@ from oracle import Mismatch, Oracle
 
 SERVERS = tuple(range(10))
 CLIENTS = tuple(range(100, 150))
-KEYS = 10_000
+KEYS = 2_000
 CHUNK_LINES = 5000
 """How many commands are sent at a time; between them come the topology's."""
 
