@@ -113,6 +113,7 @@ class Conversation:
                 self._printed += self._available()
                 if writable:
                     done += os.write(stdin, view[done : done + select.PIPE_BUF])
+        os.set_blocking(stdin, True)
 
     def do(self, script: str | bytes = b"") -> Output:
         """Send commands, and return what they printed once all are done."""
