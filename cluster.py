@@ -446,7 +446,7 @@ class Cluster:
         server.silent = silent
         self._kill([server])
         try:
-            cut_group(self._folder(server), group.number)
+            cut_group(self._folder(server), group.number, self._settings.fsync)
         except StorageError as error:
             self._warn(f"{error}; server {server.ident} may keep what its clients put last")
 

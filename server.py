@@ -7,7 +7,8 @@ Threads
 -------
 - one for each connection: the master's, each client's, each neighbour's. They carry out calls;
 - one that gossips: it alone starts exchanges of its own accord;
-- one that brings the log to the disk once a second, with --fsync interval;
+- one that brings the log to the disk once a second, with --fsync interval; where that fails, all is written anew,
+  and the next put is refused with the reason;
 - the main thread, which waits for the end of the watchdog, and ends the process with it.
 
 Groups
@@ -146,6 +147,7 @@ class Server:
         self._retries: set[int] = set()  # an exchange with these has failed
         self._told: dict[int, tuple[Context, dict[int, list[int]]]] = {}  # what each neighbour knows, or will ask for
         self._to_sync = threading.Event()
+        self._untold: str | None = None  # why the disk has refused something that was acknowledged
         self._group = _Group(0, 0)
         self._group_closed = threading.Condition(self._lock)
         self._held = False  # are exchanges?
@@ -203,11 +205,9 @@ class Server:
             answers, writes = self._model.execute(operations)
             if writes:
                 try:
-                    self._storage.append(pack_delta(writes), self._model)
+                    self._store(writes)
                 except StorageError as error:
                     return _pack([[], str(error)])
-                self._model.apply(writes)
-                self._heard()
         answered = zip(operations, answers, strict=True)
         return _pack([[_answer(operation.value is None, answer) for operation, answer in answered], None])
 
@@ -241,15 +241,22 @@ class Server:
         answers, writes = self._model.execute(operations)
         if writes:
             try:
-                self._storage.append(pack_delta(writes), self._model, group.number)
+                self._store(writes, group.number)
             except StorageError:
                 return
-            self._model.apply(writes)
-            self._heard()
         by_session: dict[int, list[Any]] = {session: [] for session in group.parts}
         for operation, answer in zip(operations, answers, strict=True):
             by_session[operation.session].append(_answer(operation.value is None, answer))
         group.answers = {session: _pack(answered) for session, answered in by_session.items()}
+
+    def _store(self, writes: list[Write], group: int | None = None) -> None:
+        """Log and apply what clients have put. The lock is held. Raises StorageError; then nothing was done."""
+        if self._untold is not None:  # the next put that runs alone tells the user: nobody else would
+            why, self._untold = self._untold, self._untold if group is not None else None
+            raise StorageError(why)
+        self._storage.append(pack_delta(writes), self._model, group)
+        self._model.apply(writes)
+        self._heard()
 
     def _close(self, group: _Group) -> None:
         group.closed = True
@@ -464,8 +471,13 @@ class Server:
             time.sleep(1.0)  # the policy's interval, not a wait for anything
             try:
                 self._storage.sync()
-            except StorageError:
-                self._to_sync.set()
+            except StorageError as error:
+                with self._lock:
+                    self._untold = str(error)
+                    try:
+                        self._storage.renew(self._model)
+                    except StorageError:
+                        self._to_sync.set()  # again after an interval
 
 
 class _Service(transport.Service):
