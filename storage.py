@@ -305,7 +305,8 @@ class _RecordFile:
         """Raises StorageError; then the file is as it was, or will be before it is written to again."""
         record = _pack_record(self.size, kind, body)
         try:
-            self.cut_tail()
+            if self._dirty_tail:
+                self.cut_tail()
             self._dirty_tail = True
             _write(self._fd, record, self.size)
             if sync:
@@ -563,7 +564,8 @@ class Storage:
         the delta yet, feeds a compaction where one is due. With *group*, `cut_group` can take the delta back
         once this process is gone. Raises StorageError; then nothing was added.
         """
-        self.renew(source)
+        if self._log.failure is not None:
+            self.renew(source)
         try:
             # First, because the source doesn't have the delta yet: it must stand behind whatever snapshot this begins.
             self._compact(source, len(delta))
