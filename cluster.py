@@ -118,6 +118,8 @@ class Cluster:
         self._deaths = select.poll()
         self._watched: dict[int, _Server | _Client] = {}
         data = self._open_data_directory()
+        bound, reserve = (data.read_clock(), data.write_clock) if data else (0, None)
+        self._clock = HybridClock(lambda: time.time_ns() // 1000, bound, reserve)
         self._run_directory = _make_run_directory()
         try:
             self._stores = settings.data_directory or _make_stores(self._run_directory)
@@ -128,8 +130,6 @@ class Cluster:
         except BaseException:
             shutil.rmtree(self._run_directory, ignore_errors=True)
             raise
-        bound, reserve = (data.read_clock(), data.write_clock) if data else (0, None)
-        self._clock = HybridClock(lambda: time.time_ns() // 1000, bound, reserve)
 
     def _open_data_directory(self) -> DataDirectory | None:
         path = self._settings.data_directory
@@ -455,7 +455,7 @@ class Cluster:
         server.silent = silent
         self._kill([server])
         try:
-            cut_group(self._folder(server), group.number)
+            cut_group(self._folder(server), group.number, self._settings.fsync)
         except StorageError as error:
             self._warn(f"{error}; server {server.ident} may keep what its clients put last")
 

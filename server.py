@@ -7,7 +7,8 @@ Threads
 -------
 - one for each connection: the master's, each client's, each neighbour's. They carry out calls;
 - one that gossips: it alone starts exchanges of its own accord;
-- one that brings the log to the disk once a second, with --fsync interval;
+- one that brings the log to the disk once a second, with --fsync interval; where that fails, all is written anew,
+  and the next put is refused with the reason;
 - the main thread, which waits for the end of the watchdog, and ends the process with it.
 
 Groups
@@ -37,7 +38,7 @@ import msgpack
 
 import tracing
 import transport
-from model import Operation, pack_delta, pack_operations, unpack_operations
+from model import Missing, Operation, Write, pack_delta, pack_operations, unpack_operations
 from peer import Answer, Exchange, Link, NotLinked, Peer, unpack_request
 from session import plain_answer
 from storage import Storage, StorageError
@@ -135,6 +136,7 @@ class Server:
         self._wake = threading.Condition(self._lock)
         self._wakes_at = float("-inf")  # when the thread that gossips goes on by itself
         self._to_sync = threading.Event()
+        self._untold: str | None = None  # why the disk has refused something that was acknowledged
         self._group = _Group(0, 0)
         self._group_closed = threading.Condition(self._lock)
         self._held = False  # are exchanges?
@@ -190,10 +192,9 @@ class Server:
         operations = unpack_operations(batch)
         with self._lock:
             try:
-                answers = self._peer.execute(operations, time.monotonic())
+                answers = self._execute(operations)
             except StorageError as error:
                 return _pack([[], str(error)])
-            self._logged()
             answered = [plain_answer(*pair) for pair in zip(operations, answers, strict=True)]
             if tracing.on:
                 tracing.event("executed", parts=[[None, batch, _pack(answered)]])
@@ -227,10 +228,9 @@ class Server:
         if len(group.parts) > 1:
             operations.sort(key=lambda operation: operation.timestamp)
         try:
-            answers = self._peer.execute(operations, time.monotonic(), group.number)
+            answers = self._execute(operations, group.number)
         except StorageError:
             return
-        self._logged()
         by_session: dict[int, list[Any]] = {session: [] for session in group.parts}
         for operation, answer in zip(operations, answers, strict=True):
             by_session[operation.session].append(plain_answer(operation, answer))
@@ -238,6 +238,16 @@ class Server:
         if tracing.on:
             parts = [[session, pack_operations(part), group.answers[session]] for session, part in group.parts.items()]
             tracing.event("executed", parts=parts)
+
+    def _execute(self, operations: list[Operation], group: int | None = None) -> list[Write | Missing]:
+        """Log and apply what clients have put. The lock is held. Raises StorageError; then nothing was done."""
+        if self._untold is not None and any(operation.value is not None for operation in operations):
+            # The next put that runs alone tells the user: nobody else would.
+            why, self._untold = self._untold, self._untold if group is not None else None
+            raise StorageError(why)
+        answers = self._peer.execute(operations, time.monotonic(), group)
+        self._logged()
+        return answers
 
     def _close(self, group: _Group) -> None:
         group.closed = True
@@ -414,8 +424,13 @@ class Server:
             time.sleep(1.0)  # the policy's interval, not a wait for anything
             try:
                 self._storage.sync()
-            except StorageError:
-                self._to_sync.set()
+            except StorageError as error:
+                with self._lock:
+                    self._untold = str(error)
+                    try:
+                        self._storage.renew(self._peer.model)
+                    except StorageError:
+                        self._to_sync.set()  # again after an interval
 
 
 class _Service(transport.Service):

@@ -39,14 +39,26 @@ meanwhile may be in it with its newer write. That does no harm, since deltas may
 order; and the context at its end is the one that held when it was begun. Once complete it is renamed, and the
 older generation is deleted. (Compare Bitcask's merge, and the fuzzy checkpoints of ARIES.)
 
+The loss of the machine
+-----------------------
+With fsync "always" or "interval", nothing is relied on before it is on the disk itself, in this order: a log's last
+byte, then the next log and its name; a snapshot, its name, and only then the removal of what is older; folders in
+the folders above them; and at a start, all that was read.
+
+When a sync fails, the system may have given up what it could not write, and the next sync succeeds all the same. So
+that log is never trusted again: nothing is acknowledged until a new log, and a snapshot of all that is in memory, are
+on the disk (PostgreSQL ends itself for the same reason, and recovers from its log; here memory is the better copy).
+
 Recovery
 --------
 The newest snapshot is read, then all logs from its generation on. In case of
 
-- a log that ends in the middle of its last record: that record was never acknowledged. It is cut off.
-- a record whose checks fail, in its header or its payload; a missing file of a generation; a snapshot without
-  its end; a torn record anywhere but at the end of the last log; such a log that is shorter than it was: this is
-  *damage*. It is reported with file and offset.
+- a log that ends in the middle of a record, behind all that stood in it when the next one was begun, if there is
+  a next one: that record was never acknowledged. It is passed over, and cut off before anything is written there.
+- a record whose checks fail, in its header or its payload; a part of a file that can't be read; a missing file of a
+  generation; a snapshot without its end; a record torn elsewhere; a log shorter than it was when the next one was
+  begun: this is *damage*. It is reported with file and offset. (So are zeros in the place of the last record, which
+  some file systems leave after a loss of power, and which might as well be a record that the disk has lost.)
   All records that can still be made out, also behind it, are kept. But the contexts among them may speak of
   writes that are lost, so none is believed: the replica then knows of just what was readable, and its peers
   send it the rest again. The damaged file is renamed, and a new generation is begun.
@@ -55,8 +67,8 @@ The newest snapshot is read, then all logs from its generation on. In case of
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import itertools
 import mmap
 import os
 import re
@@ -88,7 +100,10 @@ SNAPSHOT_STEP_BYTES = 4 << 10
 """What is written at least with each append while a snapshot is under way."""
 SNAPSHOT_RECORD_BYTES = 1 << 20
 """About the size of a record in a snapshot that is written in one go."""
-
+LOAD_BYTES = 1 << 20
+"""How much of a file is read at a time."""
+BLOCK_BYTES = 4 << 10
+"""What a disk can read, or can't, as a whole."""
 
 LARGEST_CLOCK = 1 << 60
 """A bound above this is junk: microseconds since 1970 reach it in the year 38,500."""
@@ -146,26 +161,54 @@ def _header_check(offset: int, length: int, payload_check: int) -> int:
 class _Scan:
     """What one file holds: where its good records are, and what is wrong with it."""
 
-    def __init__(self, path: Path, last: bool) -> None:
-        """*last*: whether a record cut off by the end of the file is a torn write, not damage."""
+    def __init__(self, path: Path, expected: int | None = None) -> None:
+        """*expected*: how long a log must be at least.
+
+        From there on, a record that the end of the file cuts off is a torn write; before, or where that is
+        unknown, it is damage.
+        """
         self.path = path
+        self._expected = expected
         self.records: list[tuple[bytes, int, int]] = []  # kind, start and end of the body
         self.damages: list[str] = []
         self.torn_at: int | None = None
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        self._walk(size, last)
+            self._data = self._load(file.fileno(), size) if size else b""
+        self._walk(size)
+        if expected is not None and size < expected:
+            self._damage(size, f"the file has been cut off; it had {expected} bytes")
         self.header()
         if path.name.startswith("snapshot") and not self._is_whole_snapshot():
             self._damage(size, "the snapshot has no valid end")
 
-    def _walk(self, size: int, last: bool) -> None:
+    def _load(self, fd: int, size: int) -> mmap.mmap | bytes:
+        """The file; zeros for what the disk can't read, which is damage.
+
+        It is read first, since a mapping of what can't be read would end the process.
+        """
+        piece = bytearray(min(size, LOAD_BYTES))
+        try:
+            for offset in range(0, size, LOAD_BYTES):
+                os.preadv(fd, [piece], offset)
+            return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+        except OSError:
+            pass
+        data = bytearray(size)
+        for offset in range(0, size, BLOCK_BYTES):
+            try:
+                block = os.pread(fd, BLOCK_BYTES, offset)
+                data[offset : offset + len(block)] = block
+            except OSError as error:
+                self._damage(offset, f"can't be read: {error.strerror}")
+        return bytes(data)
+
+    def _walk(self, size: int) -> None:
         offset = 0
         while offset < size:
             length = self._length_at(offset, size)
             if length is None:
-                if size - offset < HEADER.size and last:
+                if size - offset < HEADER.size and self._may_end_at(offset):
                     self.torn_at = offset
                     return
                 self._damage(offset, "no valid record header")
@@ -176,7 +219,7 @@ class _Scan:
                 continue
             start, end = offset + HEADER.size, offset + HEADER.size + length
             if end > size:
-                if last:
+                if self._may_end_at(offset):
                     self.torn_at = offset
                 else:
                     self._damage(offset, "the file ends in the middle of a record")
@@ -188,6 +231,9 @@ class _Scan:
                 else:
                     self._damage(offset, "the record's checksum is wrong")
             offset = end
+
+    def _may_end_at(self, offset: int) -> bool:
+        return self._expected is not None and offset >= self._expected
 
     def _length_at(self, offset: int, size: int) -> int | None:
         """The payload's length by the header at *offset*; None if there is no valid header."""
@@ -233,31 +279,33 @@ class _Scan:
         return header
 
     @property
-    def length_before(self) -> int:
-        """How long the log before this one was when this one was begun; 0 where there was none, or it is unknown."""
+    def length_before(self) -> int | None:
+        """How long the log before this one was when this one was begun; None where that is unknown."""
         header = self.header()
-        return int(header[3]) if header else 0
-
-    def check_length(self, expected: int) -> None:
-        """Note the damage if the file is a log shorter than *expected*."""
-        size = len(self._data)
-        if self.path.name.startswith("log") and size < expected:
-            self._damage(size, f"the file has been cut off; it had {expected} bytes")
+        return int(header[3]) or None if header else None
 
     def last_group(self) -> tuple[int, int] | None:
         """The number and the offset of the last record, if that is a group's."""
         if not self.records or self.records[-1][0] != b"G":
             return None
-        _, start, _ = self.records[-1]
+        _, start, end = self.records[-1]
+        if end != (len(self._data) if self.torn_at is None else self.torn_at):
+            return None  # there was something behind it
         return _GROUP.unpack(self._body(start, start + _GROUP.size))[0], start - 1 - HEADER.size
 
 
 class _RecordFile:
-    """A file that records are appended to. A failed append leaves nothing behind."""
+    """A file that records are appended to. A failed append leaves nothing behind.
+
+    A file whose `sync` has failed is never synced again: the system may have given up what it could not write,
+    and a next sync would succeed all the same (known as fsyncgate). `failure` says why it failed.
+    """
 
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
         self.size = size
+        self.failure: str | None = None
+        self._closing = threading.Lock()  # so that nobody syncs what has the descriptor's number by then
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._dirty_tail = os.fstat(self._fd).st_size > size
 
@@ -266,40 +314,50 @@ class _RecordFile:
         record = _pack_record(self.size, kind, body)
         try:
             if self._dirty_tail:
-                os.ftruncate(self._fd, self.size)
+                self.cut_tail()
             self._dirty_tail = True
-            done = 0
-            with memoryview(record) as view:
-                while done < len(record):
-                    done += os.pwrite(self._fd, view[done:], self.size + done)
+            _write(self._fd, record, self.size)
             if sync:
-                os.fsync(self._fd)
-        except OSError as error:
+                self.sync()
+        except (OSError, StorageError) as error:
             try:
-                os.ftruncate(self._fd, self.size)
-                self._dirty_tail = False
+                self.cut_tail()
             except OSError:
                 pass  # the next append tries again first
+            if isinstance(error, StorageError):
+                raise
             raise StorageError(f"{self.path}: {error.strerror}") from error
         self._dirty_tail = False
         self.size += len(record)
 
+    def cut_tail(self) -> None:
+        """Cut off what may stand behind the last whole record. Raises OSError."""
+        if self._dirty_tail:
+            os.ftruncate(self._fd, self.size)
+            self._dirty_tail = False
+
     def sync(self) -> None:
-        os.fsync(self._fd)
+        """Bring the file to the disk itself, unless it is closed. Blocks. Raises StorageError, from then on always."""
+        with self._closing:
+            if self._fd >= 0 and self.failure is None:
+                try:
+                    os.fsync(self._fd)
+                except OSError as error:
+                    self.failure = f"{self.path}: {error.strerror}"
+        if self.failure is not None:
+            raise StorageError(self.failure)
 
     def close(self) -> None:
         """May be called more than once."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._closing:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def discard(self) -> None:
         """Close and remove the file, as far as that is possible."""
         self.close()
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError:
-            pass  # recovery passes over it
+        _remove(self.path)
 
 
 class _SnapshotInProgress:
@@ -341,6 +399,11 @@ class _SnapshotInProgress:
         if sync:
             _sync_folder(self.final_path.parent)
 
+    def discard(self) -> None:
+        """Remove what was written, under whatever name, as far as that is possible."""
+        _remove(self.final_path)
+        self.file.discard()
+
 
 class Storage:
     """One server's folder. Not safe to use from two threads at once, but for `sync`."""
@@ -355,15 +418,17 @@ class Storage:
         self._stamp = stamp
         self._fsync = fsync
         self._generation = 0
+        self._syncs = fsync != "never"
         self._damaged: list[Path] = []
         self._older: list[Path] = []
+        self._kept: list[Path] = []
         self._log: _RecordFile
         self._log_size_known = 0
         self._snapshot: _SnapshotInProgress | None = None
         self._resting_bytes = 0  # in files other than the open log and the snapshot in progress
         self._retry_at = 0
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(folder, self._syncs)
             self._lock = Lock(folder / "lock")
             if not self._lock.acquire(lock_wait):
                 raise StorageError(f"{folder}: in use by another process")
@@ -384,22 +449,23 @@ class Storage:
         base = max(snapshots, default=min(logs, default=0))
         newest = max(logs, default=base)
         self._generation = max(base, newest)
-        scans = []
-        damages = []
-        if snapshots:
-            scans.append(_Scan(snapshots[base], last=False))
-        for generation in range(base, newest + 1) if snapshots or logs else ():
+        scans: list[_Scan] = []
+        damages: list[str] = []
+        length: int | None = 0  # of the log at hand, as the one behind it has it; the last may end anywhere
+        for generation in range(newest, base - 1, -1) if snapshots or logs else ():
             if generation in logs:
-                scans.append(_Scan(logs[generation], last=generation == newest))
+                scans.insert(0, _Scan(logs[generation], length))
+                length = scans[0].length_before
             else:
-                damages.append(printable(f"{self._folder}: log.{generation} is missing"))
-        if not snapshots and base > 0:
+                damages.insert(0, printable(f"{self._folder}: log.{generation} is missing"))
+                length = None
+        if snapshots:
+            scans.insert(0, _Scan(snapshots[base]))
+        elif base > 0:
             damages.append(printable(f"{self._folder}: snapshot.{base} or log.{base - 1} is missing"))
-        for scan, following in itertools.pairwise(scans):
-            scan.check_length(following.length_before)
         damages += [damage for scan in scans for damage in scan.damages]
         if damages:  # then what an interrupted compaction left behind may still be of use
-            scans += [_Scan(path, last=False) for path in older]
+            scans += [_Scan(path) for path in older]
         self._damaged = [scan.path for scan in scans if scan.damages and not scan.path.name.endswith(".part")]
         self._older = [path for path in older if path not in self._damaged]
         if damages:
@@ -410,6 +476,7 @@ class Storage:
             size = scan.path.stat().st_size
             self._log_size_known = size if scan.torn_at is None else scan.torn_at
             self._resting_bytes = sum(other.path.stat().st_size for other in scans[:-1])
+            self._kept = [other.path for other in scans[:-1]]
         return Recovery((delta for scan in scans for delta in scan.deltas()), damages)
 
     def _files(self) -> tuple[dict[int, Path], dict[int, Path], list[Path]]:
@@ -437,27 +504,60 @@ class Storage:
             if self._log_size_known < 0:
                 self._start_anew(source)
             else:
-                self._log = _RecordFile(self._folder / f"log.{self._generation}", self._log_size_known)
-                if self._log.size == 0:
-                    self._log.append(b"H", _file_header("log", self._generation))
-                self._remove_older()
+                self._go_on()
         except OSError as error:
             raise StorageError(f"{error.filename or self._folder}: {error.strerror}") from error
 
     def _start_anew(self, source: Source) -> None:
         """Write all of *source* as a new generation, and set aside what was damaged."""
-        self._begin_log(self._generation + 1)
-        snapshot = _SnapshotInProgress(self._folder, self._generation, source)
-        snapshot.step(source.live_bytes + 1)
-        snapshot.finish(self._fsync != "never")
-        self._resting_bytes = snapshot.file.size
+        self._begin_generation(source)
         self._remove_older()
         for path in self._damaged:
             path.rename(path.with_name(f"{path.name}.damaged-{self._stamp}"))
 
+    def _go_on(self) -> None:
+        """Go on with the files that were read."""
+        self._log = _RecordFile(self._folder / f"log.{self._generation}", self._log_size_known)
+        if self._log.size == 0:
+            before = self._kept[-1].stat().st_size if self._kept and self._kept[-1].name.startswith("log") else 0
+            self._log.append(b"H", _file_header("log", self._generation, before))
+        if self._syncs:  # the last life may not have come to it, and what is older is removed now
+            self._log.sync()
+            for path in self._kept:
+                _sync_path(path)
+            _sync_folder(self._folder)
+        self._remove_older()
+
+    def _begin_generation(self, source: Source) -> None:
+        """Begin a new log, with all of *source* in a snapshot beside it. Raises StorageError, OSError.
+
+        Then nothing has changed. Nothing that stands in older files is needed any more, nor are they gone.
+        """
+        generation = self._generation + 1
+        before = self._log.size if hasattr(self, "_log") else 0
+        log: _RecordFile | None = None
+        snapshot = _SnapshotInProgress(self._folder, generation, source)
+        try:
+            snapshot.step(source.live_bytes + 1)
+            log = _begin_log(self._folder, generation, before, self._syncs)
+            snapshot.finish(self._syncs)
+        except (StorageError, OSError):
+            snapshot.discard()
+            if log is not None:
+                log.discard()
+            raise
+        self._switch_to(log)
+        self._resting_bytes = snapshot.file.size
+
+    def _switch_to(self, log: _RecordFile) -> None:
+        if hasattr(self, "_log"):
+            self._log.close()
+        self._log = log
+        self._generation += 1
+
     def _remove_older(self) -> None:
         for path in self._older:
-            if path.name.endswith(".part") or not _Scan(path, last=True).damages:
+            if path.name.endswith(".part") or not _Scan(path, 0).damages:
                 path.unlink(missing_ok=True)
             else:
                 path.rename(path.with_name(f"{path.name}.damaged-{self._stamp}"))
@@ -472,16 +572,40 @@ class Storage:
         the delta yet, feeds a compaction where one is due. With *group*, `cut_group` can take the delta back
         once this process is gone. Raises StorageError; then nothing was added.
         """
+        if self._log.failure is not None:
+            self.renew(source)
         try:
             # First, because the source doesn't have the delta yet: it must stand behind whatever snapshot this begins.
             self._compact(source, len(delta))
         except (StorageError, OSError):  # no room for a snapshot: go on with the log, try again later
-            snapshot, self._snapshot = self._snapshot, None
-            if snapshot is not None:
-                snapshot.file.discard()
+            self._give_snapshot_up()
             self._retry_at = self._total_bytes() + SLACK_BYTES
+            if self._log.failure is not None:
+                raise StorageError(self._log.failure) from None
         kind, body = (b"D", delta) if group is None else (b"G", _GROUP.pack(group) + delta)
         self._log.append(kind, body, self._fsync == "always")
+
+    def renew(self, source: Source) -> None:
+        """Where the log could not be synced: write all of *source* as a new generation. Raises StorageError.
+
+        Until that works, nothing can be appended: what the log's file holds on the disk itself, nobody knows.
+        """
+        if self._log.failure is None:
+            return
+        self._give_snapshot_up()
+        try:
+            self._begin_generation(source)
+            self._retry_at = 0
+            for path in self._outdated():
+                path.unlink(missing_ok=True)
+            _sync_folder(self._folder)  # what was refused may stand in the old log
+        except OSError as error:
+            raise StorageError(f"{error.filename or self._folder}: {error.strerror}") from error
+
+    def _give_snapshot_up(self) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.file.discard()
 
     def _total_bytes(self) -> int:
         return self._resting_bytes + self._log.size
@@ -491,34 +615,25 @@ class Storage:
             total = self._total_bytes()
             if total < max(source.live_bytes * 3 // 2 + SLACK_BYTES, self._retry_at):
                 return
-            self._begin_log(self._generation + 1)
+            if self._syncs:
+                self._log.sync()  # before the next log says how long this one is
+            self._log.cut_tail()
+            self._switch_to(_begin_log(self._folder, self._generation + 1, self._log.size, self._syncs))
             self._resting_bytes = total
             self._snapshot = _SnapshotInProgress(self._folder, self._generation, source)
         if self._snapshot.step(SNAPSHOT_PACE * appended + SNAPSHOT_STEP_BYTES):
-            self._snapshot.finish(self._fsync != "never")
+            self._snapshot.finish(self._syncs)
             self._resting_bytes, self._snapshot, self._retry_at = self._snapshot.file.size, None, 0
             for path in self._outdated():
                 path.unlink(missing_ok=True)
-
-    def _begin_log(self, generation: int) -> None:
-        before = self._log.size if hasattr(self, "_log") else 0
-        log = _begin_file(self._folder / f"log.{generation}", "log", generation, before, self._fsync != "never")
-        if hasattr(self, "_log"):
-            if self._fsync != "never":
-                self._log.sync()
-            self._log.close()
-        self._log, self._generation = log, generation
 
     def _outdated(self) -> list[Path]:
         _, _, older = self._files()
         return older
 
     def sync(self) -> None:
-        """Bring what was appended to the disk itself. Blocks. Raises StorageError."""
-        try:
-            self._log.sync()
-        except OSError as error:
-            raise StorageError(f"{self._log.path}: {error.strerror}") from error
+        """Bring what was appended to the disk itself. Blocks. Raises StorageError; then `renew` is due."""
+        self._log.sync()
 
     def close(self) -> None:
         """Close the files and let go of the folder."""
@@ -529,11 +644,11 @@ class Storage:
         self._lock.release()
 
 
-def cut_group(folder: Path, group: int) -> None:
+def cut_group(folder: Path, group: int, fsync: str = "never") -> None:
     """Take the delta of *group* back, if it is the last in the log of a server that is gone.
 
-    For a group that was never acknowledged. Compaction runs before an append, so no snapshot has it. Raises
-    StorageError.
+    For a group that was never acknowledged. Compaction runs before an append, so no snapshot has it. *fsync* is
+    the server's policy. Raises StorageError.
     """
     try:
         lock = Lock(folder / "lock")
@@ -542,9 +657,11 @@ def cut_group(folder: Path, group: int) -> None:
                 raise StorageError(f"{folder}: in use by another process")
             logs = [path for path in folder.iterdir() if re.fullmatch(r"log\.\d+", path.name)]
             newest = max(logs, key=lambda path: int(path.suffix[1:]), default=None)
-            last = _Scan(newest, last=True).last_group() if newest else None
+            last = _Scan(newest, 0).last_group() if newest else None
             if newest and last and last[0] == group:
                 os.truncate(newest, last[1])
+                if fsync != "never":
+                    _sync_path(newest)
         finally:
             lock.release()
     except OSError as error:
@@ -567,12 +684,60 @@ def _begin_file(path: Path, what: str, generation: int, before: int = 0, sync: b
     return file
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+def _begin_log(folder: Path, generation: int, before: int, sync: bool) -> _RecordFile:
+    """A new log, to be found after the loss of the machine too if *sync*. Raises StorageError, OSError."""
+    log = _begin_file(folder / f"log.{generation}", "log", generation, before, sync)
+    try:
+        if sync:
+            _sync_folder(folder)
+    except OSError:
+        log.discard()
+        raise
+    return log
+
+
+def _write(fd: int, data: bytes, offset: int) -> None:
+    """Write all of *data*. Raises OSError."""
+    done = 0
+    with memoryview(data) as view:
+        while done < len(data):
+            done += os.pwrite(fd, view[done:], offset + done)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass  # recovery passes over it
+
+
+def _make_folder(path: Path, sync: bool) -> None:
+    """Make a folder and those above it, to be found after the loss of the machine too if *sync*. Raises OSError."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+    if sync:
+        for folder in reversed(missing or [path]):
+            _sync_folder(folder.parent)
+
+
+def _sync_path(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk itself, where we may and the file system can. Raises OSError."""
+    try:
+        _sync_path(folder)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EBADF, errno.EINVAL):
+            raise
 
 
 class Lock:
@@ -613,6 +778,7 @@ class DataDirectory:
 
     DIR/lock          locked for as long as the master runs
     DIR/clock         a decimal number: all timestamps so far are below it (see clock.py)
+    DIR/clock.part    the first such number, while it is being written
     DIR/server-ID/    as described above
     """
 
@@ -620,7 +786,7 @@ class DataDirectory:
         """Make the folder if need be, and lock it. Raises StorageError."""
         self.path = path
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(path, sync=True)
             self._lock = Lock(path / "lock")
             if not self._lock.acquire():
                 raise StorageError(f"{path}: in use by another master")
@@ -645,15 +811,30 @@ class DataDirectory:
     def write_clock(self, bound: int) -> None:
         """Reserve all timestamps up to *bound*: on the disk itself when this returns. Raises StorageError.
 
-        The number is written over the old one, in one piece: that works on a full disk too.
+        The number is written over the old one, in one piece: that works on a full disk too. And where only the first
+        digits come to be written, the number is not below the old one. The first gets its name when it is complete.
         """
-        file = self.path / "clock"
+        file, part = self.path / "clock", self.path / "clock.part"
+        number = b"%020d\n" % bound
         try:
-            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.pwrite(fd, b"%020d\n" % bound, 0)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+                _write_number(file, os.O_WRONLY, number)
+            except FileNotFoundError:
+                try:
+                    _write_number(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, number)
+                    part.rename(file)
+                except OSError:
+                    _remove(part)
+                    raise
+                _sync_folder(self.path)
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
+
+
+def _write_number(file: Path, flags: int, number: bytes) -> None:
+    fd = os.open(file, flags | os.O_CLOEXEC, 0o600)
+    try:
+        _write(fd, number, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)

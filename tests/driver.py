@@ -45,12 +45,22 @@ def run(
     cwd: Path | None = None,
     timeout: float = LIMIT_SECONDS,
     environment: dict[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
 ) -> Result:
-    """Pipe a script into a master and wait for its end. *environment*: variables to set besides those there are."""
+    """Pipe a script into a master and wait for its end.
+
+    *environment*: variables to set besides those there are. *prefix*: a command that becomes the master.
+    """
     data = script.encode() if isinstance(script, str) else script
     variables = {**os.environ, **(environment or {})}
     done = subprocess.run(
-        command(*options), input=data, capture_output=True, cwd=cwd, timeout=timeout, check=False, env=variables
+        [*prefix, *command(*options)],
+        input=data,
+        capture_output=True,
+        cwd=cwd,
+        timeout=timeout,
+        check=False,
+        env=variables,
     )
     return Result(done.stdout, done.stderr.decode("utf-8", "surrogateescape"), done.returncode)
 

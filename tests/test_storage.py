@@ -6,6 +6,7 @@ A kill is a copy of the folder, taken while it is in use: a process that is gone
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -16,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -238,7 +240,7 @@ def some_puts(chance: random.Random) -> list[tuple[bytes, bytes]]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_kill_after_any_append_leaves_just_what_was_acknowledged(eager: None, folders: Folders, seed: int) -> None:
-    chance, peer = random.Random(seed), Model(Replica(5, 1))
+    chance, peer = Random(seed), Model(Replica(5, 1))
     life, generations = folders.live(), set()
     for stamp in range(2, 300):
         if chance.random() < 0.2:
@@ -380,6 +382,40 @@ def test_a_snapshot_does_not_speak_of_writes_that_only_the_log_behind_it_has(
         shutil.rmtree(killed)
 
 
+def test_a_torn_tail_is_no_damage_once_the_next_log_has_begun(unhurried: None, folders: Folders) -> None:
+    """The first append of the next life begins one."""
+    life = folders.live()
+    for number in range(8):
+        life.put((b"key%d" % number, b"v"))
+    while life.storage._total_bytes() < life.model.live_bytes * 3 // 2 + storage.SLACK_BYTES:
+        life.put((b"hot", b"v" * 50))
+    life.close()
+    torn = (life.folder / "log.0").read_bytes() + b"\x9bDkr\x05"
+    (life.folder / "log.0").write_bytes(torn)
+    again = folders.live(life.folder, 2)
+    again.put((b"cold", b"v"))
+    assert (life.folder / "log.1").exists()
+    for content in ((life.folder / "log.0").read_bytes(), torn):  # as an older version has left it
+        (life.folder / "log.0").write_bytes(content)
+        last = folders.recovered(life.folder, 3)
+        assert (last.damages, last.state()) == ([], again.state())
+
+
+def test_a_log_begun_again_still_tells_how_long_the_one_before_was(unhurried: None, folders: Folders) -> None:
+    life = folders.live()
+    made = between_generations(life)
+    os.truncate(life.folder / "log.1", 10)
+    life.close()
+    again = folders.live(life.folder, 2)
+    whole = folders.recovered(life.folder)
+    _, last_record, _ = storage._Scan(life.folder / "log.0").records[-1]
+    os.truncate(life.folder / "log.0", last_record - 1 - storage.HEADER.size)
+    again.close()
+    damaged = Life(life.folder, 3)
+    assert "log.0: offset " in damaged.damages[0]
+    assert_heals(damaged, whole, made)
+
+
 @pytest.mark.parametrize("cut", range(60))
 def test_a_log_cut_in_its_very_first_record_is_an_empty_one(folders: Folders, cut: int) -> None:
     life = folders.live()
@@ -414,7 +450,7 @@ def assert_reported(damaged: Life, name: str, content: bytes) -> None:
     assert not (damaged.folder / name).exists()
 
 
-@pytest.mark.parametrize("bits", [0x01, 0xFF])
+@pytest.mark.parametrize("bits", [0x01, 0x80, 0xFF])
 @pytest.mark.parametrize("compacted", [False, True])
 def test_a_flipped_byte_in_a_log_is_reported_and_costs_one_record(
     eager: None, folders: Folders, compacted: bool, bits: int
@@ -446,14 +482,15 @@ def test_a_flipped_byte_in_a_log_is_reported_and_costs_one_record(
         shutil.rmtree(folder)
 
 
-def test_a_flipped_byte_in_a_snapshot_is_reported_and_healed(eager: None, folders: Folders) -> None:
+@pytest.mark.parametrize("bits", [0x01, 0x80, 0xFF])
+def test_a_flipped_byte_in_a_snapshot_is_reported_and_healed(eager: None, folders: Folders, bits: int) -> None:
     life = folders.live()
     made, states = small_history(life, compacted=True)
     snapshot = data_file(life.folder, "snapshot").name
     whole = folders.recovered(life.folder)
     for offset in range((life.folder / snapshot).stat().st_size):
         folder = folders.copy(life.folder)
-        flip(folder / snapshot, offset)
+        flip(folder / snapshot, offset, bits)
         content = (folder / snapshot).read_bytes()
         damaged = Life(folder, 2)
         assert_reported(damaged, snapshot, content)
@@ -512,17 +549,147 @@ def test_a_log_missing_between_others_is_reported_and_healed(
     assert_heals(damaged, whole, made)
 
 
-def test_a_log_cut_short_before_the_last_one_is_damage(eager: None, folders: Folders) -> None:
-    life, made = folders.live(), []
-    for number in range(30):
-        made += life.put((b"key%d" % number, b"v" * 50))
+def between_generations(life: Life) -> list[Write]:
+    """Put until a compaction is under way: log.0, log.1, and a snapshot that isn't complete. All writes made."""
+    made: list[Write] = []
+    for number in range(4):
+        made += life.put((b"key%d" % number, b"v"))
     while not (life.folder / "log.1").exists():
         made += life.put((b"hot", b"v" * 100))
+    made += life.put((b"last", b"v"))
+    assert (life.folder / "snapshot.1.part").exists()
+    return made
+
+
+@pytest.fixture
+def unhurried(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compact early, and one key with each append."""
+    monkeypatch.setattr(storage, "SNAPSHOT_PACE", 0)
+    monkeypatch.setattr(storage, "SNAPSHOT_STEP_BYTES", 1)
+
+
+def test_a_log_cut_at_any_byte_before_the_last_one_is_damage(unhurried: None, folders: Folders) -> None:
+    life = folders.live()
+    made = between_generations(life)
+    whole = folders.recovered(life.folder)
+    for cut in range((life.folder / "log.0").stat().st_size):
+        folder = folders.copy(life.folder)
+        os.truncate(folder / "log.0", cut)
+        content = (folder / "log.0").read_bytes()
+        damaged = Life(folder, 2)
+        assert_reported(damaged, "log.0", content)
+        assert damaged.store()[b"last"] == b"v"
+        assert_heals(damaged, whole, made)
+        shutil.rmtree(folder)
+
+
+def test_a_flipped_byte_in_a_log_before_the_last_one_is_reported(unhurried: None, folders: Folders) -> None:
+    life = folders.live()
+    made = between_generations(life)
+    whole = folders.recovered(life.folder)
+    for offset in range((life.folder / "log.0").stat().st_size):
+        folder = folders.copy(life.folder)
+        flip(folder / "log.0", offset, (0x01, 0xFF, 0x80)[offset % 3])
+        content = (folder / "log.0").read_bytes()
+        damaged = Life(folder, 2)
+        assert_reported(damaged, "log.0", content)
+        assert_heals(damaged, whole, made)
+        shutil.rmtree(folder)
+
+
+def test_a_snapshot_and_a_log_that_are_both_damaged(eager: None, folders: Folders) -> None:
+    """Whatever is wrong with each: both are told and set aside."""
+    life = folders.live()
+    made, _ = small_history(life, compacted=True)
+    whole = folders.recovered(life.folder)
+    names = [data_file(life.folder, kind).name for kind in ("snapshot", "log")]
+    for seed in range(60):
+        chance, folder = Random(seed), folders.copy(life.folder)
+        for name in names:
+            flip(folder / name, chance.randrange((folder / name).stat().st_size), chance.randrange(1, 256))
+        damaged = Life(folder, 2)
+        for name in names:
+            assert any(f"/{name}: offset " in damage for damage in damaged.damages)
+            assert (folder / f"{name}.damaged-2").exists()
+        assert_heals(damaged, whole, made)
+        shutil.rmtree(folder)
+
+
+def test_a_snapshot_and_a_log_that_are_both_missing(eager: None, folders: Folders) -> None:
+    """Then nothing tells that there ever was something: the replica knows of nothing, and learns it again."""
+    life = folders.live()
+    made, _ = small_history(life, compacted=True)
     whole, folder = folders.recovered(life.folder), folders.copy(life.folder)
-    os.truncate(folder / "log.0", (folder / "log.0").stat().st_size - 1)
-    content = (folder / "log.0").read_bytes()
+    for kind in ("snapshot", "log"):
+        data_file(folder, kind).unlink()
     damaged = Life(folder, 2)
-    assert_reported(damaged, "log.0", content)
+    assert damaged.state() == ([], [[], []])
+    assert_heals(damaged, whole, made)
+
+
+def mess(path: Path, chance: Random) -> None:
+    """Do something to a file that a disk, or somebody, might."""
+    data = bytearray(path.read_bytes())
+    start, end = sorted(chance.randrange(len(data) + 1) for _ in range(2))
+    piece = data[start:end]
+    what = chance.randrange(6)
+    if what == 0:
+        data[start:end] = chance.randbytes(end - start)
+    elif what == 1:
+        data[start:end] = bytes(end - start)
+    elif what == 2:
+        del data[start:end]
+    elif what == 3:
+        data[start:start] = piece  # twice
+    elif what == 4:
+        target = chance.randrange(len(data) + 1)
+        data[target : target + len(piece)] = piece  # in the place of something else
+    else:
+        data = data[end:] + piece + data[:start]
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_is_done_to_the_files_nothing_false_is_served(unhurried: None, folders: Folders, seed: int) -> None:
+    chance, life = Random(seed), folders.live()
+    if seed % 3:
+        made, _ = small_history(life, compacted=seed % 3 == 1)
+    else:
+        made = between_generations(life)
+    whole, folder = folders.recovered(life.folder), folders.copy(life.folder)
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        mess(chance.choice([path for path in folder.iterdir() if path.name != "lock"]), chance)
+    assert_heals(Life(folder, 2), whole, made)
+
+
+def test_what_the_disk_cannot_read_is_damage_and_the_rest_is_kept(
+    eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SLACK_BYTES", 1 << 20)
+    life, made = folders.live(), []
+    for number in range(40):
+        made += life.put((b"key%02d" % number, b"v" * 500))
+    whole, folder = folders.recovered(life.folder), folders.copy(life.folder)
+    bad = range(8192, 12288)
+
+    def read(fd: int, length: int, offset: int) -> bytes:
+        if offset in bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_read(fd, length, offset)
+
+    def read_into(fd: int, pieces: list[bytearray], offset: int) -> int:
+        if os.fstat(fd).st_size > bad[0]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_read_into(fd, pieces, offset)
+
+    real_read, real_read_into = os.pread, os.preadv
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pread", read)
+        broken.setattr(os, "preadv", read_into)
+        damaged = Life(folder, 2)
+    assert damaged.damages[0] == f"{folder}/log.0: offset 8192: can't be read: Input/output error"
+    assert 25 < len(damaged.store()) < 35
+    assert (folder / "log.0.damaged-2").exists()
     assert_heals(damaged, whole, made)
 
 
@@ -670,6 +837,17 @@ def test_a_group_with_something_behind_it_stays(folders: Folders) -> None:
     assert folders.recovered(folder).state() == life.state()
 
 
+def test_a_group_with_something_damaged_behind_it_stays_and_so_does_the_damage(folders: Folders) -> None:
+    life = folders.live()
+    life.put((b"k", b"v"), group=7)
+    life.put((b"l", b"v"))
+    folder = folders.copy(life.folder)
+    flip(folder / "log.0", (folder / "log.0").stat().st_size - 1)
+    content = (folder / "log.0").read_bytes()
+    cut_group(folder, 7)
+    assert (folder / "log.0").read_bytes() == content
+
+
 def test_a_group_is_taken_back_from_before_a_torn_tail(folders: Folders) -> None:
     life = folders.live()
     before = life.state()
@@ -744,6 +922,50 @@ def run_python(script: str, *arguments: object) -> str:
 @pytest.mark.parametrize("room", [0, 5, 100])
 def test_a_write_that_fails_in_the_middle_is_refused_and_leaves_no_trace(folders: Folders, room: int) -> None:
     run_python(FULL_DISK, folders.new(), room)
+
+
+def test_a_full_disk_at_the_start_after_damage_leaves_everything_as_it_was(
+    eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = folders.live()
+    made, _ = small_history(life, compacted=True)
+    whole, folder = folders.recovered(life.folder), folders.copy(life.folder)
+    flip(data_file(folder, "log"), 70)
+    before = files(folder)
+    room = 0
+
+    def write(fd: int, data: memoryview, offset: int) -> int:
+        nonlocal room
+        if room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room -= 1
+        return real_write(fd, data, offset)
+
+    real_write = os.pwrite
+    full = 0
+    with monkeypatch.context() as small:
+        small.setattr(os, "pwrite", write)
+        for calls in range(50):
+            room = calls
+            attempt = Storage(folder, 2 + calls)
+            recovery = attempt.recover()
+            model = Model(Replica(0, 2 + calls))
+            for delta in recovery.deltas:
+                model.apply(*unpack_delta(delta)[:1])
+            try:
+                attempt.start(model)
+            except StorageError as error:
+                full += 1
+                assert str(error).endswith(": No space left on device")
+                assert files(folder) == before
+                attempt._lock.release()
+            else:
+                attempt.close()
+                break
+    assert full > 3
+    again = Life(folder, 99)
+    assert again.damages == []
+    assert_heals(again, whole, made)
 
 
 def test_a_full_disk_at_the_start_is_told(folders: Folders) -> None:
@@ -939,11 +1161,16 @@ def test_the_clock_is_written_in_place_and_needs_no_more_room(tmp_path: Path) ->
     assert (before.st_ino, before.st_size) == (after.st_ino, after.st_size)
 
 
-def test_a_disk_without_room_for_the_clock_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["clock", "clock.part"])
+def test_a_disk_without_room_for_the_clock_is_told_and_no_junk_is_left(tmp_path: Path, name: str) -> None:
     directory = DataDirectory(tmp_path)
-    (tmp_path / "clock").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="/clock: "):
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="/clock: No space left on device"):
         directory.write_clock(8)
+    (tmp_path / name).unlink(missing_ok=True)
+    assert directory.read_clock() == 0
+    directory.write_clock(8)
+    assert directory.read_clock() == 8
 
 
 def test_one_directory_serves_one_master_at_a_time(tmp_path: Path) -> None:
