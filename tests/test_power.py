@@ -72,7 +72,7 @@ def go_on(life: Watched, chance: Random, steps: int) -> None:
 def images(disk: Disk, chance: Random, folders: Folders, zeros: bool = False) -> Iterator[tuple[int, Path]]:
     """For each moment the least that a cut leaves, and something more: (the moment, the image's folder)."""
     for time in disk.cuts():
-        for luck in (None, chance, chance):
+        for luck in (None, chance):
             image = folders.new()
             disk.image(image, luck, zeros)
             yield time, image
