@@ -28,7 +28,7 @@ from oracle import Mismatch, Oracle
 SERVERS = tuple(range(10))
 CLIENTS = tuple(range(100, 150))
 KEYS = 2_000
-CHUNK_LINES = 5000
+CHUNK_LINES = 1000
 """How many commands are sent at a time; between them come the topology's."""
 
 
@@ -59,7 +59,9 @@ class Load:
         wrong = [number for number, line in enumerate(lines, 1) if self.oracle.step(line)]
         self.oracle.check_end()
         if self._conversation.numbers != wrong:
-            raise Mismatch(f"errors {output.errors}, where these are wrong: {[lines[number - 1] for number in wrong]}")
+            raise Mismatch(
+                f"errors {output.errors[:5]}, where these are wrong: {[lines[number - 1] for number in wrong[:5]]}"
+            )
 
     def operations(self, count: int) -> list[bytes]:
         """Random puts and gets."""

@@ -140,7 +140,7 @@ class Conversation:
             try:
                 line = self._errors.get(timeout=0.02 if self._printed else 0.2)
             except queue.Empty:
-                assert time.monotonic() < deadline, f"no answer to {data[:200]!r}; so far: {errors}"
+                assert time.monotonic() < deadline, f"no answer to {data[:200]!r}; the last errors: {errors[-5:]}"
                 continue
             assert line is not None, f"the master ended: {errors}"
             if line.endswith(f"unknown command: {mark}"):
