@@ -52,7 +52,9 @@ def test_those_nine_are_all() -> None:
     }
 
 
-@pytest.mark.parametrize("word", ["help", "status", "exit", "quit", "nonsense", "set", "é", ":", "x" * 50, "zzputzz" * 4])
+@pytest.mark.parametrize(
+    "word", ["help", "status", "exit", "quit", "nonsense", "set", "é", ":", "x" * 50, "zzputzz" * 4]
+)
 def test_other_words_are_unknown_in_a_script(word: str) -> None:
     assert error_of(word.encode()) == f"unknown command: {word}"
     assert error_of(word.encode() + b" 1 2") == f"unknown command: {word}"
