@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
@@ -29,8 +29,12 @@ import tracing
 import transport
 from clock import HybridClock
 from commands import Command, CommandError
+from context import Context
 from spawner import Spawner
 from storage import DataDirectory, StorageError, cut_group
+
+if TYPE_CHECKING:
+    from status import Overview
 
 __all__ = ["Cluster", "Group", "Settings"]
 
@@ -756,28 +760,43 @@ class Cluster:
             raise CommandError(f"client {ident} is not running")
         return client
 
-    def ids(self) -> list[int]:
-        """All ids of the run, sorted."""
-        return sorted({*self._servers, *self._clients})
+    def overview(self) -> Overview:
+        """What there is, as far as the master knows; asks nobody."""
+        import status  # not at the top: only the prompt needs it
 
-    def status(self) -> list[str]:
-        """What there is, a line each: servers with their links, partitions, clients with their connections."""
+        return status.Overview(
+            {ident: server.pid if server.running else None for ident, server in self._servers.items()},
+            {ident: frozenset(others) for ident, others in self._links.items()},
+            {
+                ident: status.Client(client.pid if client.running else None, tuple(client.connections))
+                for ident, client in self._clients.items()
+            },
+            {},
+        )
+
+    def status(self) -> Overview:
+        """What there is, with what each server knows of. A server that is silent is left in peace, and left out."""
         self.notice_deaths()
-        lines = []
-        for ident, server in sorted(self._servers.items()):
-            if server.running:
-                links = ", ".join(map(str, sorted(self._links[ident]))) or "none"
-                lines.append(f"server {ident}: running (process {server.pid}), links: {links}")
-            else:
-                lines.append(f"server {ident}: killed")
-        parts = router.components(self._links)
-        if len(parts) > 1:
-            lines.append("partitions: " + " | ".join(" ".join(map(str, sorted(part))) for part in parts))
-        for ident, client in sorted(self._clients.items()):
-            state = f"running (process {client.pid})" if client.running else "dead"
-            connections = ", ".join(map(str, client.connections)) or "none"
-            lines.append(f"client {ident}: {state}, connections: {connections}")
-        return lines or ["nothing has been started yet"]
+        pending: dict[int, transport.Pending] = {}
+        contexts: dict[int, Context] = {}
+        lost: dict[int, transport.Failure] = {}
+        deadline = time.monotonic() + PROBE_SECONDS
+        for ident, server in self._servers.items():
+            if server.remote is not None:
+                try:
+                    pending[ident] = server.remote.send("context")
+                except transport.Failure as failure:
+                    lost[ident] = failure
+        for ident, call in pending.items():
+            try:
+                packed = call.wait(max(0.0, deadline - time.monotonic()))
+                contexts[ident] = Context.from_flat(msgpack.unpackb(packed))
+            except transport.Silent:
+                pass
+            except transport.Failure as failure:
+                lost[ident] = failure
+        self._lose(lost)
+        return self.overview()._replace(contexts=contexts)
 
 
 def _value(command: Command) -> bytes | None:

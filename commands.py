@@ -8,9 +8,23 @@ A line is bytes, and so are keys and values; only names of commands and ids are 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["COMMANDS", "MAX_KEY", "MAX_LINE", "MAX_VALUE", "Command", "CommandError", "parse"]
+__all__ = [
+    "ALL_WORDS",
+    "COMMANDS",
+    "MAX_KEY",
+    "MAX_LINE",
+    "MAX_VALUE",
+    "PROMPT_WORDS",
+    "Command",
+    "CommandError",
+    "parse",
+    "unknown",
+    "usage",
+]
 
 MAX_KEY = 64 << 10
 MAX_VALUE = 64 << 20
@@ -61,6 +75,19 @@ COMMANDS: dict[str, Form] = {
     "get": Form(1, ("clientId", "key"), "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (server too old)"),
 }
 
+PROMPT_WORDS = {
+    "help": "list the commands; help COMMAND tells of one",
+    "status": "show servers, links, partitions and clients, and what has not reached whom yet",
+    "exit": "end everything, like quit or Ctrl-D",
+    "quit": "end everything, like exit or Ctrl-D",
+}
+"""What a person at the prompt can say besides; in a script these are unknown."""
+
+ALL_WORDS = (*COMMANDS, *PROMPT_WORDS)
+
+LONGEST_MISTAKE = 24
+"""Words longer than this are not compared with commands."""
+
 _NAMES = {name.encode(): name for name in COMMANDS}
 
 
@@ -83,7 +110,7 @@ def parse(line: bytes) -> Command | None:
     word, *words = _WORD_END.split(line, maxsplit=3)
     name = _NAMES.get(word)
     if name is None:
-        raise CommandError(f"unknown command: {_shown(word)}")
+        raise CommandError(unknown(word, COMMANDS))
     form = COMMANDS[name]
     if len(words) != len(form.words):
         raise CommandError(f"{name}: wrong number of words; usage: {usage(name)}")
@@ -94,6 +121,28 @@ def parse(line: bytes) -> Command | None:
     if len(value) > MAX_VALUE:
         raise CommandError(f"{name}: the value has {len(value)} bytes; at most {MAX_VALUE} are allowed")
     return Command(name, ids, key, value)
+
+
+def unknown(word: bytes, names: Iterable[str]) -> str:
+    """The text of the error about a command that is none of *names*, with those that may have been meant."""
+    text = f"unknown command: {_shown(word)}"
+    meant = _similar(word.decode("ascii", "replace"), tuple(names)) if len(word) <= LONGEST_MISTAKE else ()
+    return f"{text}; did you mean {' or '.join(meant)}?" if meant else text
+
+
+@lru_cache
+def _similar(word: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that *word* may stand for: a part of their letters, or nearly all of them; at most three."""
+    import difflib  # not at the top: few scripts have use for it
+
+    by_letters = {name.lower(): name for name in names}
+    word = word.lower()
+    if word in by_letters:
+        return (by_letters[word],)
+    containing = [name for letters, name in by_letters.items() if word in letters] if len(word) > 2 else []
+    if containing:
+        return tuple(containing) if len(containing) <= 3 else ()
+    return tuple(by_letters[letters] for letters in difflib.get_close_matches(word, by_letters, n=1, cutoff=0.7))
 
 
 def _id(name: str, word: bytes) -> int:

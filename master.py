@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The master: reads commands, has the cluster carry them out, prints what they answer.
 
-May live here: the command line, reading scripts, the prompt, what is written to stdout and stderr, signals.
-May not: what a command means (commands.py) or does (cluster.py).
+May live here: the command line, reading scripts, what is written to stdout and stderr, signals.
+May not: what a command means (commands.py) or does (cluster.py); the prompt (prompt.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import select
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ import tracing
 
 if TYPE_CHECKING:
     from cluster import Cluster, Group
+    from progress import Progress
 
 __version__ = "0.1.0"
 
@@ -38,17 +39,8 @@ GROUP_STEPS = 1000
 GROUP_BYTES = 1 << 20
 """How many commands, and about how many bytes of values, are under way at once at most."""
 
-PROMPT = "daadkvs> "
-WAKE_SECONDS = 0.25
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Those that end a run; at the prompt, SIGINT does not."""
-
-PROMPT_WORDS = {
-    "help": "this list; help COMMAND for one",
-    "status": "servers, links, partitions and clients",
-    "exit": "end everything, like quit or Ctrl-D",
-}
 
 
 class _Stop(BaseException):
@@ -65,9 +57,12 @@ class _OutputGone(Exception):
 class Master:
     """One run: commands in, answers out, errors counted."""
 
-    def __init__(self, pipeline: bool) -> None:
-        """*pipeline*: whether several puts and gets may be under way at once."""
+    def __init__(self, pipeline: bool, quiet: bool = False) -> None:
+        """*pipeline*: whether several puts and gets may be under way at once. *quiet*: never show progress."""
         self.pipeline = pipeline
+        self.quiet = quiet
+        self.say: Callable[[str], None] = _say
+        """Shows an error or a warning."""
         self.cluster: Cluster
         self.failed = False
         """Whether there was any error."""
@@ -81,7 +76,7 @@ class Master:
         self.failed = True
         if tracing.on:
             tracing.event("error", text=f"{self._where}{text}")
-        _say(f"error: {self._where}{text}")
+        self.say(f"error: {self._where}{text}")
 
     def error_of_command(self, text: str) -> None:
         """The same, for the command that is being carried out."""
@@ -89,25 +84,41 @@ class Master:
 
     def warning(self, text: str) -> None:
         """The same, for what is no error."""
-        _say(f"warning: {self._where}{self._command}: {text}")
+        self.say(f"warning: {self._where}{self._command}: {text}")
+
+    def carrying_out(self, name: str) -> None:
+        """Errors are about this command from now on."""
+        self._command = name
 
     # -- scripts -------------------------------------------------------------------------------------------
 
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
         script = _Script(fd, f"{name}: line" if name else "line")
+        progress = None
+        if not self.quiet and os.isatty(2):
+            from progress import progress_of
+
+            progress = progress_of(fd)
+        with _hidden_when_writing(progress):
+            self._run_to_end(script, progress)
+        self._where = ""
+        if script.failure:
+            self.error(f"{name or 'standard input'}: {script.failure}")
+
+    def _run_to_end(self, script: _Script, progress: Progress | None) -> None:
         steps: list[_Step] = []
         while True:
             if not steps:
                 step = script.next()
                 if step is None:
-                    self._where = ""
-                    if script.failure:
-                        self.error(f"{name or 'standard input'}: {script.failure}")
                     return
                 steps.append(step)
             self._gather(script, steps)
+            count = len(steps)
             steps = self._run_steps(steps, script)
+            if progress is not None:
+                progress.done(count, script.position)
 
     def _gather(self, script: _Script, steps: list[_Step]) -> None:
         """Add to *steps* what is waiting already and can be under way with them; never blocks.
@@ -215,48 +226,6 @@ class Master:
                     tracing.event("printed", text=printed)
                 _write_all(1, printed)
 
-    # -- the prompt ----------------------------------------------------------------------------------------
-
-    def run_prompt(self) -> None:
-        """Read commands from the terminal until exit, quit or Ctrl-D."""
-        import readline  # gives input() line editing and history
-
-        readline.set_completer(self._complete)
-        readline.parse_and_bind("tab: complete")
-        _say(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
-        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-        while True:
-            try:
-                with _line_being_typed():
-                    line = _ask()
-            except EOFError:
-                _say("")
-                return
-            except KeyboardInterrupt:
-                _say("")
-                continue
-            words = line.split()
-            if words in (["exit"], ["quit"]):
-                return
-            if words and words[0] == "help":
-                _say(_help(words[1:]))
-            elif words == ["status"]:
-                self._command = "status"
-                _say("\n".join(self.cluster.status()))
-            else:
-                self.run_line(line.encode("utf-8", "surrogateescape"))
-
-    def _complete(self, text: str, state: int) -> str | None:
-        """For readline: the *state*-th word that *text* may become; a command first, then ids."""
-        import readline
-
-        if readline.get_begidx() == 0:
-            words = [*commands.COMMANDS, *PROMPT_WORDS, "quit"]
-        else:
-            words = [str(ident) for ident in self.cluster.ids()]
-        fitting = [word + " " for word in words if word.startswith(text)]
-        return fitting[state] if state < len(fitting) else None
-
 
 class _Step(NamedTuple):
     """A line of a script that is a command, or an error."""
@@ -274,6 +243,8 @@ class _Script:
         self._name = name
         self._number = 0
         self._waiting: _Step | None = None
+        self.position = 0
+        """About how many bytes have been read as steps."""
 
     def next(self) -> _Step | None:
         """The next step; None at the end. Blocks while none is there."""
@@ -302,6 +273,7 @@ class _Script:
 
     def _parse(self, line: bytes | None) -> _Step | None:
         self._number += 1
+        self.position += 1 + (commands.MAX_LINE if line is None else len(line))
         where = f"{self._name} {self._number}"
         if line is None:
             return _Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes")
@@ -374,24 +346,6 @@ def _without_cr(line: bytes | None) -> bytes | None:
     return line and line.removesuffix(b"\r")
 
 
-def _ask() -> str:
-    if sys.stdout.isatty():
-        return input(PROMPT)
-    os.write(2, PROMPT.encode())
-    return input()
-
-
-def _help(words: list[str]) -> str:
-    if words:
-        form = commands.COMMANDS.get(words[0])
-        if form is None:
-            return f"no such command: {words[0]}"
-        return f"{commands.usage(words[0])}\n  {form.summary}"
-    known = {commands.usage(name): form.summary for name, form in commands.COMMANDS.items()} | PROMPT_WORDS
-    width = max(map(len, known))
-    return "\n".join(f"{usage:{width}}  {summary}" for usage, summary in known.items())
-
-
 def _is_interruption(error: Exception) -> bool:
     import transport
 
@@ -399,6 +353,23 @@ def _is_interruption(error: Exception) -> bool:
         transport.interrupt_taken()
         return True
     return False
+
+
+_progress: Progress | None = None
+"""The line that is to be taken away before anything else is written to the terminal."""
+
+
+@contextmanager
+def _hidden_when_writing(progress: Progress | None) -> Iterator[None]:
+    """Within this block, what is written takes the progress line's place; at its end the line is gone."""
+    global _progress
+    _progress = progress
+    try:
+        yield
+    finally:
+        _progress = None
+        if progress is not None:
+            progress.end()
 
 
 def _say(text: str) -> None:
@@ -410,6 +381,8 @@ def _say(text: str) -> None:
 
 
 def _write_all(fd: int, data: bytes) -> None:
+    if _progress is not None and data:
+        _progress.hide()
     with memoryview(data) as view:
         done = 0
         while done < len(view):
@@ -441,35 +414,6 @@ def _install_signals(interrupt: signal._HANDLER) -> None:
             signal.signal(signum, _stop)
 
 
-def _raise_keyboard_interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _line_being_typed() -> Iterator[None]:
-    """Within this block, SIGINT raises KeyboardInterrupt, and every signal is handled soon.
-
-    readline sleeps on if a signal comes just before it goes to sleep; so it is woken now and then.
-    """
-    interrupt = signal.signal(signal.SIGINT, _raise_keyboard_interrupt)
-    signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, WAKE_SECONDS, WAKE_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGINT, interrupt)
-
-
-def _interruptible() -> signal._HANDLER:
-    """Make waiting for other processes interruptible; returns the SIGINT handler that does it."""
-    import transport
-
-    reader, writer = os.pipe()
-    transport.interrupt_by(reader)
-    return lambda *_: os.write(writer, b"!") and None
-
-
 # -- the command line --------------------------------------------------------------------------------------
 
 
@@ -491,12 +435,14 @@ def _folder(text: str) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
+    words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
     parser = argparse.ArgumentParser(
         prog="master.py",
         description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"
         "Reads commands, one a line, from the given files or from standard input;\n"
         "at a terminal it shows a prompt. Answers go to stdout, errors to stderr.",
-        epilog=f"commands:\n{listed}\n\nThe exit status is 0, 1 if there was any error, 2 for wrong options,\n"
+        epilog=f"commands:\n{listed}\n\nat the prompt, which completes words with Tab, also:\n{words}\n\n"
+        "The exit status is 0, 1 if there was any error, 2 for wrong options,\n"
         "128 + n after signal n.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -538,6 +484,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=_folder,
         help="write what every process does into DIR; scripts/report.py makes a page of it",
+    )
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="never show how far a script has come; without it, a script from a file that takes more than a second "
+        "shows one line on stderr where that is a terminal, which is gone at the end",
     )
     parser.add_argument("--version", action="version", version=f"Daadkvs {__version__}")
     return parser
@@ -590,12 +542,15 @@ def main() -> int:
     except OSError as error:
         _say(f"error: {arguments.trace}: {error.strerror}")
         return 2
-    at_terminal = not arguments.scripts and os.isatty(0)
-    interrupt = _interruptible() if at_terminal else _stop
-    master = Master(pipeline=not arguments.no_pipeline)
+    master = Master(not arguments.no_pipeline, arguments.quiet)
+    prompt = None
+    if not arguments.scripts and os.isatty(0):
+        from prompt import Prompt
+
+        prompt = Prompt(master)
     # From here on there is something to clean up; a signal waits until it is known what.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    _install_signals(interrupt)
+    _install_signals(prompt.interrupt if prompt else _stop)
     try:
         master.cluster = Cluster(settings, master.error_of_command, master.warning)
     except (StorageError, OSError) as error:
@@ -606,8 +561,8 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if tracing.on:
             tracing.event("run", version=__version__, options=sys.argv[1:])
-        if at_terminal:
-            master.run_prompt()
+        if prompt is not None:
+            prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
         else:
             for fd, name in scripts:
                 master.run_script(fd, name)

@@ -52,10 +52,38 @@ def test_those_nine_are_all() -> None:
     }
 
 
-@pytest.mark.parametrize("word", ["help", "status", "exit", "quit", "PUT", "joinserver", "putx", "é", "get:"])
+@pytest.mark.parametrize(
+    "word", ["help", "status", "exit", "quit", "nonsense", "set", "é", ":", "x" * 50, "zzputzz" * 4]
+)
 def test_other_words_are_unknown_in_a_script(word: str) -> None:
     assert error_of(word.encode()) == f"unknown command: {word}"
     assert error_of(word.encode() + b" 1 2") == f"unknown command: {word}"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("stablize", "stabilize"),
+        ("stabilise", "stabilize"),
+        ("joinserver", "joinServer"),
+        ("PUT", "put"),
+        ("putx", "put"),
+        ("get:", "get"),
+        ("jionServer", "joinServer"),
+        ("joinServer0", "joinServer"),
+        ("print", "printStore"),
+        ("join", "joinServer or joinClient"),
+        ("connection", "breakConnection or createConnection"),
+    ],
+)
+def test_a_word_that_is_nearly_right_is_put_right(word: str, meant: str) -> None:
+    assert error_of(word.encode() + b" 1 2") == f"unknown command: {word}; did you mean {meant}?"
+    assert error_of(word.encode()) == error_of(word.encode() + b" 1 2")
+
+
+def test_the_words_of_the_prompt_are_suggested_only_there() -> None:
+    assert commands.unknown(b"statsu", commands.ALL_WORDS) == "unknown command: statsu; did you mean status?"
+    assert error_of(b"statsu") == "unknown command: statsu"
 
 
 @pytest.mark.parametrize(

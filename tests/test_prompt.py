@@ -1,128 +1,47 @@
-"""The prompt, through a pseudo-terminal."""
+"""The prompt, through a pseudo-terminal: in one that can be drawn on (pyte), and in one that can do nothing (dumb)."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import select
-import shutil
 import signal
-import subprocess
-import termios
-import time
+import stat
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
-from driver import LIMIT_SECONDS, command, processes, run_directory, state, wait_until
+from driver import LIMIT_SECONDS, processes, state, wait_until
+from terminal import PROMPT, Terminal
 
-PROMPT = "daadkvs> "
+CTRL_A, CTRL_B, CTRL_C, CTRL_D, CTRL_P, CTRL_R, CTRL_Z = (chr(ord(letter) - 64) for letter in "ABCDPRZ")
+CAPABLE, DUMB = "xterm-256color", "dumb"
 
-CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-
-
-class Terminal:
-    """A master at a terminal. What it shows is collected; nothing is left at the end of the `with`."""
-
-    def __init__(self, *options: str) -> None:
-        self.fd, inside = pty.openpty()
-        self.process = subprocess.Popen(
-            command(*options),
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            env={**os.environ, "TERM": "dumb", "INPUTRC": os.devnull},
-            preexec_fn=_take_terminal,
-        )
-        os.close(inside)
-        self.shown = ""
-        self.pids: dict[str, int] = {}
-        self.directory: Path | None = None
-
-    def __enter__(self) -> Terminal:
-        assert self.until_prompt() is not None
-        self.directory = run_directory(self.process.pid)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        try:
-            if kind is None:
-                if self.process.poll() is None:
-                    self.end("exit\n")
-                assert "Traceback" not in self.shown
-                assert "internal error" not in self.shown
-                assert self.directory is not None and not self.directory.exists()
-        finally:
-            self.process.kill()
-            self.process.wait()
-            os.close(self.fd)
-            if self.directory is not None:
-                wait_until(lambda: not processes(self.directory), "the end")
-                shutil.rmtree(self.directory, ignore_errors=True)
-
-    def type(self, text: str) -> None:
-        os.write(self.fd, text.encode())
-
-    def read_until(self, wanted: str) -> str:
-        """What is shown up to and with *wanted*."""
-        fresh = ""
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while not fresh.endswith(wanted):
-            assert select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))[0], f"so far: {fresh!r}"
-            try:
-                piece = os.read(self.fd, 1)
-            except OSError:  # the other end is closed
-                piece = b""
-            assert piece, f"it ended, after {fresh!r}"
-            fresh += piece.decode("latin-1")
-        self.shown += fresh
-        return CONTROL_SEQUENCE.sub("", fresh).replace("\r", "")
-
-    def until_prompt(self) -> str:
-        return self.read_until(PROMPT).removesuffix(PROMPT)
-
-    def do(self, line: str) -> list[str]:
-        """Type a line, and return what is shown below it, up to the next prompt."""
-        self.type(line + "\n")
-        echo, _, below = self.until_prompt().partition("\n")
-        assert echo == line
-        return below.splitlines()
-
-    def end(self, text: str) -> int:
-        """Type what ends it, and return the exit status."""
-        self.type(text)
-        while self.process.poll() is None:
-            if select.select([self.fd], [], [], 0.05)[0]:
-                try:
-                    self.shown += os.read(self.fd, 1000).decode("latin-1")
-                except OSError:
-                    break
-        return self.process.wait(LIMIT_SECONDS)
+both = pytest.mark.parametrize("term", [CAPABLE, DUMB])
 
 
-def _take_terminal() -> None:
-    """In the child: be the leader of a session, whose terminal is standard input."""
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+def paste(text: str) -> str:
+    """What a terminal sends when this is pasted."""
+    return f"\x1b[200~{text}\x1b[201~"
 
 
-def freeze(terminal: Terminal, name: str) -> None:
-    assert terminal.directory is not None
-    pid = processes(terminal.directory)[name]
+def start_cluster(terminal: Terminal) -> Path:
+    for line in ("joinServer 0", "joinServer 1", "joinClient 5 0", "put 5 k some value"):
+        assert terminal.do(line) == []
+    return terminal.find_run()
+
+
+def freeze(directory: Path, name: str) -> None:
+    pid = processes(directory)[name]
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: state(pid) == "T", f"{name} to stop")
 
 
-def start_cluster(terminal: Terminal) -> None:
-    for line in ("joinServer 0", "joinServer 1", "joinClient 5 0", "put 5 k some value"):
-        assert terminal.do(line) == []
+# -- commands ----------------------------------------------------------------------------------------------
 
 
-def test_commands_and_answers() -> None:
-    with Terminal() as terminal:
+@both
+def test_commands_and_answers(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
         start_cluster(terminal)
         assert terminal.do("get 5 k") == ["k:some value"]
         assert terminal.do("") == []
@@ -131,112 +50,416 @@ def test_commands_and_answers() -> None:
         assert terminal.do("printStore 1") == ["k:some value"]
 
 
-def test_errors_are_one_line_without_a_number() -> None:
-    with Terminal() as terminal:
+@both
+def test_errors_are_one_line_without_a_number(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
         for line, named in (
             ("nonsense", "nonsense"),
             ("killServer 3", "server 3 is not running"),
-            ("get 5", "usage"),
+            ("get 5", "usage: get clientId key"),
             ("put 5 k", "usage"),
             ("joinServer x", "x"),
+            ("exit now", "usage: exit"),
+            ("help put get", "usage: help COMMAND"),
         ):
             (error,) = terminal.do(line)
             assert error.startswith("error: ")
             assert named in error
             assert "line 1" not in error
-        assert terminal.end("exit\n") == 1
+        assert terminal.end("exit\r") == 1
 
 
-@pytest.mark.parametrize("ending", ["exit\n", "quit\n", "\x04", " exit \n"])
-def test_what_ends_it(ending: str) -> None:
-    with Terminal() as terminal:
+@both
+def test_what_was_meant_is_suggested(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
+        assert terminal.do("stablize") == ["error: unknown command: stablize; did you mean stabilize?"]
+        assert terminal.do("joinserver 1") == ["error: unknown command: joinserver; did you mean joinServer?"]
+        assert terminal.do("statsu") == ["error: unknown command: statsu; did you mean status?"]
+        assert terminal.do("help stablize") == ["error: help: unknown command: stablize; did you mean stabilize?"]
+
+
+@both
+@pytest.mark.parametrize("ending", ["exit\r", "quit\r", CTRL_D, " exit \r"])
+def test_what_ends_it(tmp_path: Path, ending: str, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
         start_cluster(terminal)
         assert terminal.end(ending) == 0
 
 
-def test_gossip_is_seen_at_the_prompt() -> None:
-    with Terminal("--gossip-interval", "0.01") as terminal:
+def test_gossip_is_seen_at_the_prompt(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "--gossip-interval", "0.01") as terminal:
         start_cluster(terminal)
         wait_until(lambda: terminal.do("printStore 1") == ["k:some value"], "gossip")
 
 
-def test_help() -> None:
-    with Terminal() as terminal:
+@both
+def test_help(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
         shown = "\n".join(terminal.do("help"))
         for word in ("joinServer", "killServer", "joinClient", "breakConnection", "createConnection", "stabilize"):
             assert word in shown
-        for word in ("printStore", "put", "get", "help", "status", "exit", "Ctrl-D"):
+        for word in ("printStore", "put", "get", "help", "status", "exit", "quit", "Ctrl-D"):
             assert word in shown
-        assert "put clientId key value" in "\n".join(terminal.do("help put"))
-        (line,) = terminal.do("help nonsense")
-        assert "nonsense" in line
+        assert terminal.do("help put")[0] == "put clientId key value"
+        assert terminal.do("help status")[0] == "status"
 
 
-def test_status() -> None:
-    with Terminal() as terminal:
-        assert terminal.do("status")
+# -- status ------------------------------------------------------------------------------------------------
+
+
+def rows(shown: list[str]) -> dict[str, str]:
+    """The rows of a table that `status` shows, by their ids."""
+    return {words[0]: " ".join(words[1:]) for words in map(str.split, shown) if words and words[0].isdigit()}
+
+
+@both
+def test_status_shows_what_has_not_reached_whom(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, "--gossip-interval", "0", term=term) as terminal:
+        assert terminal.do("status") == ["nothing has been started yet; joinServer 0 starts a server"]
         start_cluster(terminal)
-        assert terminal.do("breakConnection 0 1") == []
-        assert terminal.do("joinServer 2") == []
-        assert terminal.do("killServer 2") == []
-        shown = terminal.do("status")
-        for number, word in ((0, "running"), (1, "running"), (2, "killed")):
-            assert any(line.startswith(f"server {number}") and word in line for line in shown)
-        assert any(line.startswith("client 5") and "0" in line for line in shown)
-        assert any("partition" in line for line in shown)
+        for line in ("joinServer 2", "joinServer 3", "joinClient 6 2", "killServer 3", "createConnection 5 1"):
+            assert terminal.do(line) == []
+        shown = rows(terminal.do("status"))
+        assert re.fullmatch(r"up \d+ \\ x x up to date", shown["0"])
+        assert re.fullmatch(r"up \d+ x \\ x lacks 1 write", shown["1"])
+        assert shown["3"] == "killed"
+        assert re.fullmatch(r"up \d+ 0, 1", shown["5"])
+        for line in ("breakConnection 2 0", "breakConnection 2 1", "put 6 l x", "killServer 1", "joinServer 1"):
+            assert terminal.do(line) == []
+        assert terminal.do("breakConnection 2 1") == []
+        lines = terminal.do("status")
+        shown = rows(lines)
+        assert re.fullmatch(r"up \d+ \\ x \. lacks 1 write of other partitions", shown["0"])
+        assert re.fullmatch(r"up \d+ x \\ \. lacks 1 write of its partition, 1 of others", shown["1"])
+        assert re.fullmatch(r"up \d+ \. \. \\ lacks 1 write of other partitions", shown["2"])
+        assert "partitions: 0-1 | 2" in lines
+        assert terminal.do("stabilize") == []
+        assert rows(terminal.do("status"))["1"].endswith("lacks 1 write of other partitions")
+        assert terminal.do("createConnection 2 0") == []
+        assert terminal.do("stabilize") == []
+        shown = rows(terminal.do("status"))
+        assert [shown[ident].endswith("up to date") for ident in "012"] == [True] * 3
 
 
-def test_status_notices_a_server_that_has_died() -> None:
-    with Terminal() as terminal:
-        start_cluster(terminal)
-        assert terminal.directory is not None
-        pid = processes(terminal.directory)["server 0"]
+def test_status_notices_a_server_that_has_died(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        directory = start_cluster(terminal)
+        pid = processes(directory)["server 0"]
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), "its end")
         shown = terminal.do("status")
-        assert sum("server 0 died" in line for line in shown) == 1
-        assert any(re.fullmatch("server 0: (?!running).*", line) for line in shown)
+        assert shown[0] == "error: status: server 0 died"
+        assert rows(shown)["0"] == "killed"
+        assert rows(shown)["5"].endswith("0 (killed)")
         assert not any("died" in line for line in terminal.do("status"))
 
 
-def test_tab_completes_commands_and_ids() -> None:
-    with Terminal() as terminal:
-        for line in ("joinS\t12\n", "joinC\t345 1\t\n", "pu\t3\tkey value\n"):
+def test_status_leaves_a_frozen_server_in_peace(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        directory = start_cluster(terminal)
+        freeze(directory, "server 0")
+        assert rows(terminal.do("status"))["0"].endswith("does not answer")
+        os.kill(processes(directory)["server 0"], signal.SIGCONT)
+        wait_until(lambda: rows(terminal.do("status"))["0"].endswith("up to date"), "its answer")
+        assert terminal.do("get 5 k") == ["k:some value"]
+
+
+# -- typing ------------------------------------------------------------------------------------------------
+
+
+def test_tab_completes_commands_ids_and_keys(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        # Typed ahead, and all at once: a word is complete before the next letter counts.
+        for count, line in enumerate(("joinS\t12\r", "JOINC\t345 1\t\r", "pu\t3\tlong-key some value\r"), 2):
             terminal.type(line)
-            terminal.until_prompt()
-        terminal.type("get 345 key\n")
-        assert "key:value" in terminal.until_prompt()
+            terminal.until_prompt(count)
+        assert terminal.do("get 345 long-key") == ["long-key:some value"]
+        terminal.type("ge\t\tlo\t\r")
+        terminal.until_prompt(6)
+        assert terminal.lines[-3:-1] == [PROMPT + "get 345 long-key", "long-key:some value"]
 
 
-def test_ctrl_c_drops_the_line() -> None:
-    with Terminal() as terminal:
+def test_tab_shows_what_there_is_and_what_it_does(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        start_cluster(terminal)
+        terminal.do("killServer 1")
+        terminal.type("jo\t")
+        terminal.until_shown("start server ID")
+        assert any("joinClient" in line and "start client" in line for line in terminal.lines)
+        terminal.type("S\t")
+        terminal.until(lambda: "start server ID" not in "\n".join(terminal.lines), "the menu to go")
+        terminal.type("\t\r")  # only server 1 can be joined again
+        terminal.until_prompt()
+        assert rows(terminal.do("status"))["1"].startswith("up")
+
+
+def test_hints_show_the_words_to_come(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        for typed, line in (
+            ("pu", "pu"),
+            ("t", "put clientId key value"),
+            (" ", "put clientId key value"),
+            ("5", "put 5 key value"),
+            (" k", "put 5 k value"),
+            (" v", "put 5 k v"),
+            (CTRL_A + "#", "#put 5 k v"),
+        ):
+            terminal.type(typed)
+            terminal.until(lambda line=line: terminal.line == PROMPT + line, line)  # type: ignore[misc]
+        terminal.type(CTRL_C)
+        terminal.until_prompt()
+        terminal.type("put ")
+        terminal.until(lambda: "value" in terminal.line, "the hint")
+        cells = terminal.screen.buffer[terminal.screen.cursor.y]
+        at = len(PROMPT)
+        assert cells[at].fg == "default"
+        assert {cells[place].fg for place in range(at + 4, at + 20)} == {"brightblack"}
+        assert [cells[place].underscore for place in (at + 4, at + 11, at + 13)] == [True, True, False], "the next word"
+        terminal.type(CTRL_C + "stablize ")
+        terminal.until_shown("did you mean stabilize?")
+        terminal.type(CTRL_C + "get 5 a b")
+        terminal.until_shown("usage: get clientId key")
+        terminal.type("\r")
+        terminal.until_prompt()
+        assert terminal.lines[-3] == PROMPT + "get 5 a b", "no hint is left"
+        assert "usage" in terminal.lines[-2]
+
+
+def test_errors_are_coloured(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        assert terminal.do("nonsense") == ["error: unknown command: nonsense"]
+        row = terminal.screen.buffer[terminal.screen.cursor.y - 1]
+        assert row[0].fg == "red"
+        assert row[7].fg == "default"
+
+
+def test_no_color(tmp_path: Path) -> None:
+    """Then a hint is marked in another way."""
+    with Terminal(tmp_path, environment={"NO_COLOR": "1"}) as terminal:
+        assert terminal.do("nonsense") == ["error: unknown command: nonsense"]
+        terminal.type("get ")
+        terminal.until(lambda: terminal.line == PROMPT + "get <clientId> <key>", "the hint")
+        terminal.type(CTRL_C)
+        terminal.until_prompt()
+        assert not re.search(rb"\x1b\[[0-9;]*\b(3[0-9]|4[0-9]|9[0-7]|10[0-7])[;0-9]*m", terminal.raw)
+
+
+def test_a_dumb_terminal_gets_no_control_sequences(tmp_path: Path) -> None:
+    with Terminal(tmp_path, term=DUMB) as terminal:
+        start_cluster(terminal)
+        terminal.do("nonsense")
+        terminal.do("status")
+        assert b"\x1b" not in terminal.raw
+
+
+@both
+@pytest.mark.parametrize(
+    "line", [b"put 5 \xff\xfe\xc3 v\xe9", "put 5 ключ 値".encode(), b"put 5 a\xc2\xa0b \xe2\x80\xa8 c"]
+)
+def test_any_bytes_can_be_typed(tmp_path: Path, line: bytes, term: str) -> None:
+    out = tmp_path / "out"
+    with Terminal(tmp_path, term=term, stdout=out) as terminal:
+        start_cluster(terminal)
+        terminal.type(line + b"\r")
+        terminal.until_prompt(6)
+        assert terminal.do("breakConnection 0 1") == []
+        assert terminal.do("printStore 0") == []
+    _, _, key, value = re.split(rb"[ ]+", line, maxsplit=3)
+    assert key + b":" + value + b"\n" in out.read_bytes()
+    with Terminal(tmp_path, term=term) as terminal:  # the history holds such bytes as well
+        terminal.until_prompt()
+
+
+def test_control_characters_can_be_pasted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Terminal(tmp_path, stdout=out) as terminal:
+        start_cluster(terminal)
+        terminal.type(paste("put 5 \x01\x02 \x07bell\x00\x1b[31m\nget 5 \x01\x02\n"))
+        terminal.until_prompt(7)
+    assert out.read_bytes() == b"\x01\x02:\x07bell\x00\x1b[31m\n"
+
+
+def test_a_long_line_can_be_pasted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    value = "v" * 6_000
+    with Terminal(tmp_path, stdout=out) as terminal:
+        start_cluster(terminal)
+        terminal.type("put 5 long ")
+        for start in range(0, len(value), 1000):
+            terminal.type(value[start : start + 1000])
+            terminal.read(0.01)
+        terminal.type("\rget 5 long\r")
+        wait_until(lambda: terminal.read(0.01) or out.stat().st_size > len(value), "the answer")
+    assert out.read_text() == f"long:{value}\n"
+
+
+def test_a_resized_window_does_no_harm(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        start_cluster(terminal)
+        terminal.type("get 5")
+        terminal.until(lambda: terminal.line == PROMPT + "get 5 key", "the hint")
+        terminal.resize(200, 60)
+        terminal.send_signal(signal.SIGWINCH)
+        terminal.type(" k")
+        terminal.until(lambda: terminal.line == PROMPT + "get 5 k", "what was typed")
+        terminal.type("\r")
+        terminal.until_shown("k:some value")
+        terminal.until_prompt()
+
+
+def test_ctrl_z_and_fg(tmp_path: Path) -> None:
+    """The shell that has job control is this test."""
+    with Terminal(tmp_path) as terminal:
+        start_cluster(terminal)
+        terminal.type("get 5 " + CTRL_Z)
+        wait_until(lambda: terminal.read(0.01) or state(terminal.process.pid) == "T", "it to stop")
+        terminal.send_signal(signal.SIGCONT)
+        terminal.type("k\r")
+        terminal.until_shown("k:some value")
+        terminal.until_prompt()
+
+
+# -- history -----------------------------------------------------------------------------------------------
+
+
+def test_history_lasts(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.do("joinServer 70")
+        terminal.do("nonsense")
+    path = tmp_path / ".local/state/daadkvs/history"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text() == "joinServer 70\nnonsense\nexit\n"
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        terminal.type(CTRL_P * 3)
+        terminal.until(lambda: terminal.line == PROMPT + "joinServer 70", "the line of the earlier run")
+        terminal.type("1\r")
+        terminal.until_prompt(2)
+        terminal.type(CTRL_R + "Server 70")
+        terminal.until_shown("joinServer 701")
+        terminal.type(CTRL_C)
+        terminal.until_prompt()
+        assert rows(terminal.do("status")).keys() == {"701"}
+
+
+def test_history_is_kept_where_xdg_says(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with Terminal(tmp_path, environment={"XDG_STATE_HOME": str(folder)}) as terminal:
+        terminal.do("nonsense")
+    assert (folder / "daadkvs/history").read_text() == "nonsense\nexit\n"
+    assert not (tmp_path / ".local").exists()
+
+
+@pytest.mark.parametrize("obstacle", ["no folder", "a folder", "a pipe"])
+def test_a_history_that_cannot_be_kept_is_no_error(tmp_path: Path, obstacle: str) -> None:
+    folder = tmp_path / "state"
+    if obstacle == "no folder":
+        folder.write_text("a file")
+    else:
+        (folder / "daadkvs").mkdir(parents=True)
+        path = folder / "daadkvs" / "history"
+        path.mkdir() if obstacle == "a folder" else os.mkfifo(path)
+    with Terminal(tmp_path, environment={"XDG_STATE_HOME": str(folder)}) as terminal:
+        assert terminal.do("joinServer 0") == []
+        assert terminal.do("joinClient 5 0") == []
+        terminal.type(CTRL_P)
+        terminal.until(lambda: terminal.line == PROMPT + "joinClient 5 0", "the history of this run")
+        terminal.type(CTRL_C)
+        terminal.until_prompt()
+        assert terminal.end("exit\r") == 0
+
+
+# -- pasting -----------------------------------------------------------------------------------------------
+
+
+def test_several_pasted_lines_are_carried_out_in_order(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        terminal.type(
+            paste("joinServer 0\r\njoinServer 1\n# a comment\n\njoinClient 5 0\nput 5 k v\nnonsense\nget 5 k\nget 5 ")
+        )
+        terminal.until(lambda: terminal.line == PROMPT + "get 5 key", "the last line, to be edited")
+        shown = [line for line in terminal.lines if line]
+        at = shown.index(PROMPT + "put 5 k v")
+        assert shown[at + 1 : at + 5] == [
+            PROMPT + "nonsense",
+            "error: unknown command: nonsense",
+            PROMPT + "get 5 k",
+            "k:v",
+        ]
+        terminal.type("l\r")
+        terminal.until_shown("l:ERR_KEY")
+        terminal.until_prompt()
+        terminal.type(CTRL_P * 3)
+        terminal.until(lambda: terminal.line == PROMPT + "nonsense", "a pasted line in the history")
+        terminal.type(CTRL_C)
+        terminal.until_prompt()
+
+
+def test_what_is_pasted_into_a_line_is_part_of_it(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        start_cluster(terminal)
+        terminal.type("get  k" + CTRL_B * 2 + paste("5"))
+        terminal.until(lambda: terminal.line == PROMPT + "get 5 k", "what was pasted")
+        terminal.type("\r")
+        terminal.until_shown("k:some value")
+        terminal.until_prompt()
+
+
+def test_lines_pasted_into_a_terminal_that_does_not_say_so(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        terminal.type("joinServer 0\rjoinClient 5 0\rput 5 k v\rget 5 k\r")
+        terminal.until_shown("k:v")
+        terminal.until_prompt()
+
+
+def test_exit_among_pasted_lines(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        assert terminal.end(paste("joinServer 0\nexit\nnonsense\n")) == 0
+        assert not any("nonsense" in line for line in terminal.lines)
+
+
+# -- Ctrl-C and signals ------------------------------------------------------------------------------------
+
+
+@both
+def test_ctrl_c_drops_the_line(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
         start_cluster(terminal)
         terminal.type("put 5 k something el")
-        terminal.read_until("something el")
-        terminal.type("\x03")
+        terminal.until_shown("something el")
+        terminal.type(CTRL_C)
         terminal.until_prompt()
         assert terminal.do("get 5 k") == ["k:some value"]
         for _ in range(5):
-            terminal.type("\x03")
-            terminal.until_prompt()
+            count = terminal.prompts()
+            terminal.type(CTRL_C)
+            terminal.until_prompt(count + 1)
         assert terminal.do("get 5 k") == ["k:some value"]
 
 
+@both
 @pytest.mark.parametrize("line", ["get 5 k", "put 5 k w", "printStore 0", "stabilize", "breakConnection 0 1"])
-def test_ctrl_c_gives_up_waiting(line: str) -> None:
+def test_ctrl_c_gives_up_waiting(tmp_path: Path, line: str, term: str) -> None:
     """The time-out is a day, but for stabilize. The cluster lives on, and the frozen server can still be killed."""
-    with Terminal("--timeout", "86400") as terminal:
-        start_cluster(terminal)
+    with Terminal(tmp_path, "--timeout", "86400", term=term) as terminal:
+        directory = start_cluster(terminal)
         assert terminal.do("joinClient 6 1") == []
-        freeze(terminal, "server 0")
-        terminal.type(f"{line}\n")
-        terminal.read_until(f"{line}\r\n")
+        freeze(directory, "server 0")
+        count = terminal.prompts()
+        terminal.type(f"{line}\r")
+        terminal.until(lambda: terminal.screen.cursor.x == 0, "the line to be entered")
+        terminal.until_command_runs()
         if line != "stabilize":  # which may end by itself
-            assert not select.select([terminal.fd], [], [], 0.2)[0]
-        terminal.type("\x03")
-        told = terminal.until_prompt().replace("^C", "").strip().splitlines()
-        assert len(told) <= 1 or line == "stabilize", told
-        assert all(shown.startswith("error: ") for shown in told)
+            assert not terminal.read(0.2) or terminal.prompts() == count
+        terminal.type(CTRL_C)
+        terminal.until_prompt(count + 1)
+        told = [shown for shown in terminal.lines if shown.startswith(("error", "^Cerror"))]
+        assert len(told) == 1 or line == "stabilize", told
         assert terminal.do("put 6 l x") == []
         assert terminal.do("get 6 l") == ["l:x"]
         assert len(terminal.do("killServer 0")) <= (line == "stabilize")
@@ -247,20 +470,48 @@ def test_ctrl_c_gives_up_waiting(line: str) -> None:
         assert "l:x" in terminal.do("printStore 0")
 
 
+def test_ctrl_c_drops_the_rest_of_what_was_pasted(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "--timeout", "86400") as terminal:
+        directory = start_cluster(terminal)
+        freeze(directory, "server 0")
+        terminal.type(paste("get 5 k\nnonsense\nmore nonsense\nput 5 "))
+        terminal.until(lambda: PROMPT + "get 5 k" in terminal.lines and terminal.screen.cursor.x == 0, "it to run")
+        terminal.until_command_runs()
+        terminal.type(CTRL_C)
+        terminal.until_prompt(6)
+        assert "error: get: gave up waiting; it may still be carried out" in "\n".join(terminal.lines)
+        assert not any(line.startswith("error: unknown") for line in terminal.lines)
+        assert terminal.do("killServer 0") == []
+
+
+@both
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP], ids=str)
-def test_signals_end_it(how: signal.Signals) -> None:
-    with Terminal() as terminal:
+def test_signals_end_it(tmp_path: Path, how: signal.Signals, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
         start_cluster(terminal)
-        wait_until(lambda: state(terminal.process.pid) == "S", "the prompt to wait")
-        terminal.process.send_signal(how)
-        assert terminal.process.wait(LIMIT_SECONDS) == 128 + how
+        terminal.until_prompt()
+        terminal.type("get 5")
+        terminal.until_shown("get 5")
+        terminal.send_signal(how)
+        assert terminal.end() == 128 + how
 
 
-def test_everything_ends_with_the_terminal() -> None:
-    with Terminal() as terminal:
+@both
+def test_signals_that_come_at_once_end_it_too(tmp_path: Path, term: str) -> None:
+    """Also while a line has just been read, or its answer is being printed."""
+    with Terminal(tmp_path, term=term) as terminal:
         start_cluster(terminal)
-        assert terminal.directory is not None
-        pids = processes(terminal.directory)
+        terminal.type("get 5 k\r" * 3)
+        terminal.send_signal(signal.SIGTERM)
+        assert terminal.end() == 128 + signal.SIGTERM
+
+
+@both
+def test_everything_ends_with_the_terminal(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
+        pids = processes(start_cluster(terminal))
+        terminal.type("get 5")
+        terminal.until_shown("get 5")
         other = os.open(os.devnull, os.O_RDONLY)
         os.dup2(other, terminal.fd)  # closes the terminal
         os.close(other)
@@ -268,10 +519,46 @@ def test_everything_ends_with_the_terminal() -> None:
         wait_until(lambda: all(state(pid) in "Zx" for pid in pids.values()), "the end", 0.0)
 
 
-def test_history_and_completion() -> None:
-    with Terminal() as terminal:
+# -- where things are written ------------------------------------------------------------------------------
+
+
+@both
+def test_stdout_gets_only_answers(tmp_path: Path, term: str) -> None:
+    out = tmp_path / "out"
+    with Terminal(tmp_path, term=term, stdout=out) as terminal:
+        start_cluster(terminal)
+        terminal.do("status")
+        terminal.do("help")
+        terminal.do("nonsense")
+        assert terminal.do("get 5 k") == []
+        assert terminal.do("printStore 0") == []
+    assert out.read_bytes() == b"k:some value\n" * 2
+
+
+@both
+def test_errors_go_where_stderr_leads_and_the_rest_to_the_terminal(tmp_path: Path, term: str) -> None:
+    errors = tmp_path / "errors"
+    with Terminal(tmp_path, term=term, stderr=errors) as terminal:
         start_cluster(terminal)
         assert terminal.do("get 5 k") == ["k:some value"]
-        terminal.type("\x10\n")  # the line before
-        terminal.read_until("get 5 k\r\n")
-        assert terminal.until_prompt() == "k:some value\n"
+        assert terminal.do("nonsense") == []
+        assert terminal.do("help stabilize")[0] == "stabilize"
+        assert terminal.do("status")
+    assert errors.read_text() == "error: unknown command: nonsense\n"
+
+
+def test_ctrl_c_at_any_moment(tmp_path: Path) -> None:
+    """Also while a line has just been entered, or the next prompt is being drawn: no traceback, and it goes on."""
+    with Terminal(tmp_path) as terminal:
+        start_cluster(terminal)
+        for number in range(60):
+            terminal.type(("get 5 k\r", "stabilize\r", "status\r", "put 5 l")[number % 4])
+            for _ in range(number % 7):
+                terminal.read(0.001)
+            terminal.send_signal(signal.SIGINT)
+        for _ in range(100):  # what is typed too early may still be dropped by one of these
+            terminal.type("\rprobe\r")
+            terminal.read(0.2)
+            if "error: unknown command: probe" in terminal.lines:
+                break
+        terminal.until_shown("error: unknown command: probe")

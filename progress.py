@@ -1,0 +1,93 @@
+"""How far a long script has come: one line on stderr, drawn now and then and gone at the end.
+
+May live here: everything that knows tqdm, which is imported when the line is first drawn. May not: what is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["Progress", "progress_of"]
+
+SILENT_SECONDS = 1.0
+"""A script that takes less than this shows nothing."""
+
+DRAW_SECONDS = 0.1
+
+FORM = "{desc} {percentage:3.0f}% |{bar}| {remaining} left"
+
+
+def progress_of(fd: int) -> Progress | None:
+    """For a script whose size is known, where stderr is a terminal that can draw a line again; else None."""
+    if os.environ.get("TERM", "") in ("", "dumb", "unknown") or not os.isatty(2):
+        return None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    size = status.st_size - os.lseek(fd, 0, os.SEEK_CUR)
+    return Progress(size) if size > 0 else None
+
+
+class Progress:
+    """The line. A terminal that goes away makes no difference."""
+
+    def __init__(self, size: int) -> None:
+        """*size*: of the script, in bytes."""
+        self._size = size
+        self._commands = 0
+        self._started = time.monotonic()
+        self._due = self._started + SILENT_SECONDS
+        self._bar: tqdm[None] | None = None
+        self._drawn = False
+
+    def done(self, commands: int, position: int) -> None:
+        """So many more commands are done; the script is read up to *position*, in bytes."""
+        self._commands += commands
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + DRAW_SECONDS
+            self._draw(now - self._started, min(position, self._size))
+
+    def hide(self) -> None:
+        """Take the line away; `done` draws it again."""
+        if self._bar is not None and self._drawn:
+            self._drawn = False
+            try:
+                self._bar.clear()
+            except OSError:
+                pass
+
+    def end(self) -> None:
+        """Take the line away for good."""
+        self._due = float("inf")
+        self.hide()
+
+    def _draw(self, seconds: float, position: int) -> None:
+        try:
+            if self._bar is None:
+                self._bar = _bar(self._size)
+                self._bar.start_t -= seconds  # its time left follows from all of the run
+            self._bar.n = position
+            self._bar.set_description_str(
+                f"{self._commands:,} commands, {self._commands / seconds:,.0f}/s", refresh=False
+            )
+            self._drawn = True
+            self._bar.refresh()
+        except OSError:
+            pass  # the terminal has gone, and the run will end
+
+
+def _bar(size: int) -> tqdm[None]:
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its own would be shared between processes
+    tqdm.monitor_interval = 0  # no thread
+    return tqdm(total=size, file=sys.stderr, leave=False, dynamic_ncols=True, bar_format=FORM, delay=1e9)

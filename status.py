@@ -1,0 +1,160 @@
+"""What the prompt's `status` shows of a cluster: a table and a small picture, as text.
+
+May live here: what there is at one moment, as values, and how it is drawn. May not: sockets, processes, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import router
+from context import Context
+
+__all__ = ["Client", "Overview", "draw"]
+
+MATRIX_SERVERS = 10
+"""Up to how many running servers the links are a picture; above, and where it would be too wide, a list."""
+
+
+class Client(NamedTuple):
+    """A client: its process, None where it has died, and its connections in order."""
+
+    pid: int | None
+    connections: tuple[int, ...]
+
+
+class Overview(NamedTuple):
+    """A cluster at one moment."""
+
+    servers: Mapping[int, int | None]
+    """Each server id's process, None where it is killed."""
+    links: Mapping[int, frozenset[int]]
+    """Each running server's neighbours."""
+    clients: Mapping[int, Client]
+    contexts: Mapping[int, Context]
+    """What the running servers know of, those that have said so."""
+
+
+def draw(overview: Overview, width: int) -> list[str]:
+    """The lines that show it, for a terminal of *width* columns."""
+    if not overview.servers:
+        return ["nothing has been started yet; joinServer 0 starts a server"]
+    parts = sorted(sorted(part) for part in router.components(overview.links))
+    lines = _table(_servers(overview, parts, width))
+    if len(parts) > 1:
+        lines.append("partitions: " + " | ".join(_ranges(part) for part in parts))
+    if overview.clients:
+        lines += ["", *_table(_clients(overview))]
+    return lines
+
+
+# -- servers -----------------------------------------------------------------------------------------------
+
+
+def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tuple[str, ...]]:
+    """The servers as rows, those that can reach each other together; the killed ones last."""
+    running = [ident for part in parts for ident in part]
+    digits = max(len(str(ident)) for ident in overview.servers)
+    as_picture = len(running) <= MATRIX_SERVERS and len(running) * (digits + 1) <= width // 2
+    head = _picture("links", [str(ident) for ident in running], digits) if as_picture else "links"
+    rows: list[tuple[str, ...]] = [("server", "state", "process", head, "store")]
+    for part in parts:
+        for ident in part:
+            links = overview.links[ident]
+            if as_picture:
+                shown = _picture("", [_mark(ident, other, links) for other in running], digits)
+            else:
+                shown = _ranges(links) or "none"
+            rows.append((str(ident), "up", str(overview.servers[ident]), shown, _behind(ident, part, overview)))
+    killed = [ident for ident, pid in sorted(overview.servers.items()) if pid is None]
+    return rows + [(str(ident), "killed", "", "", "") for ident in killed]
+
+
+def _picture(head: str, cells: list[str], digits: int) -> str:
+    """A line of the links' picture: a row, or the ids above it."""
+    return f"{head:5}  " + " ".join(f"{cell:>{digits}}" for cell in cells)
+
+
+def _mark(ident: int, other: int, links: frozenset[int]) -> str:
+    if ident == other:
+        return "\\"
+    return "x" if other in links else "."
+
+
+def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
+    """What has not reached a server yet, in words.
+
+    Writes are counted, also those that others have overtaken, and only those that some running server knows of.
+    """
+    own = overview.contexts.get(ident)
+    if own is None:
+        return "does not answer"
+    reachable = _joined(overview.contexts[other] for other in part if other in overview.contexts)
+    here = _count(reachable) - _count(own)
+    elsewhere = _count(_joined(overview.contexts.values())) - _count(reachable)
+    if here and elsewhere:
+        return f"lacks {_writes(here)} of its partition, {elsewhere} of others"
+    if here:
+        return f"lacks {_writes(here)}"
+    return f"lacks {_writes(elsewhere)} of other partitions" if elsewhere else "up to date"
+
+
+def _joined(contexts: Iterable[Context]) -> Context:
+    joined = Context()
+    for context in contexts:
+        joined.join(context)
+    return joined
+
+
+def _count(context: Context) -> int:
+    """How many writes a context covers."""
+    return sum(context.vector.values()) + sum(map(len, context.cloud.values()))
+
+
+def _writes(count: int) -> str:
+    return "1 write" if count == 1 else f"{count} writes"
+
+
+# -- clients -----------------------------------------------------------------------------------------------
+
+
+def _clients(overview: Overview) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("client", "state", "process", "connections, in order")]
+    for ident, client in sorted(overview.clients.items()):
+        shown = [
+            str(server) if overview.servers[server] is not None else f"{server} (killed)"
+            for server in client.connections
+        ]
+        if client.pid is None:
+            rows.append((str(ident), "died", "", ""))
+        else:
+            rows.append((str(ident), "up", str(client.pid), ", ".join(shown) or "none"))
+    return rows
+
+
+# -- text --------------------------------------------------------------------------------------------------
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows with their columns below each other: numbers to the right, the rest to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            f"{cell:>{width}}" if place in (0, 2) else f"{cell:{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _ranges(idents: Iterable[int]) -> str:
+    """Ids in few characters: `0-3, 7`."""
+    spans: list[list[int]] = []
+    for ident in sorted(idents):
+        if spans and ident == spans[-1][1] + 1:
+            spans[-1][1] = ident
+        else:
+            spans.append([ident, ident])
+    return ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in spans)
