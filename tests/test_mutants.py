@@ -195,8 +195,15 @@ MUTANTS = [
     Mutant(
         "the old log is deleted before the snapshot is complete",
         "storage.py",
-        "            self._begin_log(self._generation + 1)\n            self._resting",
-        "            self._log.discard()\n            self._begin_log(self._generation + 1)\n            self._resting",
+        "            self._switch_to(_begin_log(self._folder,",
+        "            self._log.discard()\n            self._switch_to(_begin_log(self._folder,",
+    ),
+    Mutant(
+        "a log is trusted again after a sync of it has failed",
+        "storage.py",
+        "        if self._log.failure is not None:\n            self.renew(source)\n",
+        "        self._log.failure = None\n",
+        pytest_run("tests/test_power.py", "-k", "where_syncs_fail"),
     ),
     Mutant(
         "an exchange of gossip that has failed is not tried again",
