@@ -288,7 +288,7 @@ class Checker:
         if self._deaths and self._deaths[-1][0] > began:
             died = {ident for at, ident in self._deaths if at > began}
             for other in died & set(self._clients[client].connections):
-                key.log.may_put(other, 2 * line, version, self.timeline)
+                key.log.may_put(other, 2 * line, version, later=False, timeline=self.timeline)
         self._open[name] = key
         session = self._clients[client].session
         self._see(key, session, line, version, own=True)
@@ -316,8 +316,9 @@ class Checker:
             died_at, connections = line, self._clients[client].connections
         died = {ident for at, ident in self._deaths if at > began}
         for server in connections:
-            if died_at > began and (server in self.timeline.running or server in died):
-                key.log.may_put(server, 2 * line, said["timestamp"], self.timeline)
+            alive = server in self.timeline.running  # the put may still be on its way there
+            if died_at > began and (alive or server in died):
+                key.log.may_put(server, 2 * line, said["timestamp"], later=alive, timeline=self.timeline)
         self._open[name] = key
 
     def _get(self, line: int, client: int, said: dict[str, Any]) -> None:

@@ -215,8 +215,8 @@ class KeyLog:
         """Version -> the servers that showed it first by this time, and have not taken the put."""
         self.puts: dict[int, tuple[int, int]] = {}
         """Version -> the server and time."""
-        self.maybes: dict[int, list[tuple[int, int]]] = {}
-        """Version -> servers that may have taken the put, at this time or later."""
+        self.maybes: dict[int, list[tuple[int, int, bool]]] = {}
+        """Version -> servers that may have taken the put, at this time, or (where the last says so) later."""
         self.earlier: set[int] = set()
         """Versions from before this history: any server may have begun with them."""
         self.newest = 0
@@ -238,10 +238,10 @@ class KeyLog:
         self.puts[version] = server, time
         self.newest = version
 
-    def may_put(self, server: int, time: int, version: int, timeline: Timeline) -> None:
-        """A server may have taken a put, or take it later."""
+    def may_put(self, server: int, time: int, version: int, later: bool, timeline: Timeline) -> None:
+        """A server may have taken a put at this time, or *later*."""
         self.track(server, timeline)
-        self.maybes.setdefault(version, []).append((server, time))
+        self.maybes.setdefault(version, []).append((server, time, later))
 
     def saw(self, server: int, time: int, version: int, timeline: Timeline) -> None:
         """A server has shown that it holds exactly this. Raises Contradiction."""
@@ -377,16 +377,16 @@ class _Case:
                     return server, time, version
         return None
 
-    def sources(self, version: int) -> Iterator[tuple[int, int]]:
-        """Where a version comes from, and when."""
+    def sources(self, version: int) -> Iterator[tuple[int, int, bool]]:
+        """Where a version comes from, when, and whether that may also be later."""
         log, births = self.log, self.timeline.births
         if version in log.puts:
-            yield log.puts[version]
+            yield (*log.puts[version], False)
         if version == log.base:
-            yield from ((server, log.base_time) for server, birth in births.items() if birth < log.base_time)
+            yield from ((server, log.base_time, False) for server, birth in births.items() if birth < log.base_time)
         yield from log.maybes.get(version, ())
         if version in log.earlier:
-            yield from births.items()
+            yield from ((server, birth, False) for server, birth in births.items())
 
     def spread(self, version: int, needs: list[tuple[int, int]], ups: dict[int, Steps]) -> _Arrivals:
         """How a version comes to the servers that need it, as early as can be."""
@@ -400,7 +400,11 @@ class _Case:
         arrivals = _Arrivals(version)
         left = {server for server, _ in needs}
         latest = max(time for _, time in needs)
-        heap = [(max(time, begins[server]), 0, server, -1) for server, time in self.sources(version)]
+        heap = [
+            (max(time, begins[server]), 0, server, -1)
+            for server, time, later in self.sources(version)
+            if later or begins[server] <= time
+        ]
         heapq.heapify(heap)
         while heap and left:
             time, hops, server, parent = heapq.heappop(heap)
@@ -457,7 +461,7 @@ class _Arrivals:
 def _stabilizes(timeline: Timeline, log: KeyLog) -> list[Stabilize]:
     """Those that may have moved the key: not the second of two between which nothing happened."""
     begins = [track.low_times[0] for track in log.tracks.values() if track.low_times]
-    begins += [time for found in log.maybes.values() for _, time in found]
+    begins += [time for found in log.maybes.values() for _, time, _ in found]
     since = log.base_time if log.earlier else max(log.base_time, min(begins, default=FOREVER) - 1)
     place = bisect_right(timeline.stabilizes, since, key=lambda stabilize: stabilize.time)
     if place == len(timeline.stabilizes):
@@ -489,12 +493,12 @@ def explain(timeline: Timeline, log: KeyLog) -> None:
     for version in sorted(log.needs):
         needs = log.needs[version]
         arrivals = case.spread(version, needs, ups)
+        if arrivals.missing is not None and ups is not case.ups:
+            arrivals = case.spread(version, needs, case.ups)
+            if arrivals.missing is None:
+                _search(case)
+                return
         if arrivals.missing is not None:
-            if ups is not case.ups:
-                arrivals = case.spread(version, needs, case.ups)
-                if arrivals.missing is None:
-                    _search(case)
-                    return
             server, time = arrivals.missing
             raise _with_reasons(timeline, log, server, time, version)
         ups = _with_path(case, arrivals, needs, ups)
@@ -540,8 +544,8 @@ def _search(case: _Case) -> None:
         maybes = [
             (place[server], version)
             for version in case.log.needs
-            for server, time in (*case.log.maybes.get(version, ()), *_earlier(case, version))
-            if time <= now
+            for server, time, later in case.sources(version)
+            if time == now or (later and time <= now)
         ]
         border = list(states)
         while border:
@@ -562,10 +566,6 @@ def _search(case: _Case) -> None:
         worst = min(needed, key=lambda need: need[1], default=worst)
 
 
-def _earlier(case: _Case, version: int) -> Iterable[tuple[int, int]]:
-    return case.timeline.births.items() if version in case.log.earlier else ()
-
-
 def _moments(case: _Case) -> Iterator[int]:
     """When anything happened to the key, or to a link."""
     for steps in (*case.lows.values(), *case.ups.values()):
@@ -576,7 +576,7 @@ def _moments(case: _Case) -> Iterator[int]:
         for links in others.values():
             yield from links.starts
             yield from (end for end in links.ends if end < FOREVER)
-    yield from (time for found in case.log.maybes.values() for _, time in found)
+    yield from (time for found in case.log.maybes.values() for _, time, _ in found)
     yield case.log.base_time
 
 
