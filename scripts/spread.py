@@ -462,7 +462,7 @@ def _stabilizes(timeline: Timeline, log: KeyLog) -> list[Stabilize]:
     """Those that may have moved the key: not the second of two between which nothing happened."""
     begins = [track.low_times[0] for track in log.tracks.values() if track.low_times]
     begins += [time for found in log.maybes.values() for _, time, _ in found]
-    since = log.base_time if log.earlier else max(log.base_time, min(begins, default=FOREVER) - 1)
+    since = log.base_time if log.earlier or log.base else min(begins, default=FOREVER) - 1
     place = bisect_right(timeline.stabilizes, since, key=lambda stabilize: stabilize.time)
     if place == len(timeline.stabilizes):
         return []

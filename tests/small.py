@@ -98,9 +98,12 @@ class Run:
             self.end("killServer", [server])
 
     def revive(self) -> None:
+        """Start a server that was killed, or sometimes a new one."""
         dead = sorted(self.stores.keys() - self.running)
-        if dead:
+        if dead and self.random.random() < 0.7:
             self.join(self.random.choice(dead))
+        elif len(self.stores) < 5:
+            self.join(len(self.stores))
 
     def cut(self) -> None:
         ends = [sorted(link) for link in self.links]
