@@ -456,7 +456,10 @@ class Checker:
     def _invalid(self, name: str, key: Key, found: Contradiction) -> Impossible:
         line, server = found.time // 2, found.server
         write = key.writes.get(found.version)
-        because = sorted({time // 2 for time in found.because if 0 < time != found.time})
+        reasons = {time // 2 for time in found.because if 0 < time != found.time}
+        if key.log.base and key.log.base_time in found.because:
+            reasons.add(key.writes[key.log.base].line)
+        because = sorted(reasons)
         since = key.log.puts.get(found.version)
         if since is None:
             otherwise = f"but nothing has brought it to server {server}"

@@ -1,7 +1,8 @@
 """Small histories, as a run might have left them, and ways to tamper with them.
 
 A `Run` pretends to be a master with its servers: it holds versions, lets gossip run as chance has it, and writes the
-history. `tamper` changes one answer of it, so that it may or may not still be one that a run can have left.
+history. `tamper` changes one answer of it, so that it may or may not still be one that a run can have left. A `puzzle`
+is made the other way round: servers show any versions that don't contradict each other at first sight.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Run:
 
     def __init__(self, random: Random, gossips: bool) -> None:
         self.random = random
+        self.keys = KEYS[: random.randint(1, len(KEYS))]
         self.gossips = gossips
         self.lines: list[dict[str, Any]] = []
         self.stores: dict[int, dict[str, int]] = {}
@@ -37,6 +39,10 @@ class Run:
         """Do something, *length* times besides what is needed to begin; returns the run."""
         for server in range(self.random.randint(2, 4)):
             self.join(server)
+        apart = self.random.choice((0, 0, 0.5, 1))
+        for link in sorted(map(sorted, self.links)):
+            if self.random.random() < apart:
+                self.change("breakConnection", *link)
         for client in range(10, 10 + self.random.randint(1, 3)):
             self.change("joinClient", client, self.random.choice(sorted(self.running)))
         actions = [self.put] * 4 + [self.get] * 6 + [self.cut] * 2 + [self.connect, self.kill, self.revive]
@@ -146,7 +152,7 @@ class Run:
 
     def put(self, loses: bool = False) -> None:
         """With *loses*, the client's first server dies on the way."""
-        client, key = self.random.choice(sorted(self.clients)), self.random.choice(KEYS)
+        client, key = self.random.choice(sorted(self.clients)), self.random.choice(self.keys)
         version = len(self.values) + 1
         value = self.random.choice(("red", "blue", f"v{version}"))
         usable = self.usable(client)
@@ -171,7 +177,7 @@ class Run:
             self.put(loses=True)
 
     def get(self) -> None:
-        client, key = self.random.choice(sorted(self.clients)), self.random.choice(KEYS)
+        client, key = self.random.choice(sorted(self.clients)), self.random.choice(self.keys)
         seen = self.seen.get((client, key), 0)
         usable = self.usable(client)
         if not usable:
@@ -191,6 +197,39 @@ class Run:
         store = sorted(self.stores[server].items())
         value = [[key, self.values[version]] for key, version in store]
         self.end("printStore", value, server=server, timestamp=[version for _, version in store])
+
+
+def puzzle(random: Random) -> str:
+    """Few links, which come and go, and stores that show any version not older than what they showed before."""
+    run = Run(random, gossips=random.random() < 0.8)
+    run.keys = KEYS[:1]
+    servers = range(random.randint(3, 5))
+    for server in servers:
+        run.join(server)
+        run.change("joinClient", 10 + server, server)
+    for link in sorted(map(sorted, run.links)):
+        if random.random() < 0.8:
+            run.change("breakConnection", *link)
+    shown = dict.fromkeys(servers, 0)
+    for _ in range(random.randint(8, 24)):
+        one, other = random.sample(servers, 2)
+        action = random.choice(("put", "show", "show", "show", "link", "link", "cut", "stabilize"))
+        if action == "put":
+            version = shown[one] = len(run.values) + 1
+            run.values[version] = f"v{version}"
+            run.begin("put", [KEYS[0], f"v{version}"], 10 + one)
+            run.end("put", [KEYS[0], f"v{version}"], 10 + one, server=one, timestamp=version)
+        elif action == "show":
+            version = shown[one] = random.choice([shown[one], *[v for v in run.values if v >= shown[one]]])
+            store = {KEYS[0]: version} if version else {}
+            run.begin("printStore", [one])
+            run.end("printStore", [[k, f"v{v}"] for k, v in store.items()], server=one, timestamp=[*store.values()])
+        elif action == "stabilize":
+            run.begin("stabilize", [])
+            run.end("stabilize", [])
+        else:
+            run.change("createConnection" if action == "link" else "breakConnection", one, other)
+    return run.text
 
 
 def answered(server: int, version: int) -> dict[str, Any]:
