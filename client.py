@@ -96,7 +96,7 @@ class _Client(transport.Service):
             answers = remote.call("execute_group", group, self._ident, members, pack_operations(operations))
             if answers is not None:
                 answered = zip(operations, msgpack.unpackb(answers), strict=True)
-                outcomes = [self._session.conclude(operation, answer) for operation, answer in answered]
+                outcomes = [self._session.conclude(operation, server, answer) for operation, answer in answered]
         except transport.Silent:
             self._notice(server, "silent")
         except transport.Failure:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +29,7 @@ import router
 import tracing
 import transport
 from clock import HybridClock
-from commands import Command, CommandError
+from commands import Command, CommandError, Uncertain
 from context import Context
 from spawner import Spawner
 from storage import DataDirectory, StorageError, cut_group
@@ -56,6 +57,8 @@ class Settings(NamedTuple):
     gossip_interval: float = 1.0
     fsync: str = "never"
     timeout: float = 10.0
+    history: bool = False
+    """Whether printStore must tell which versions stand, not only their values."""
 
 
 class _Server:
@@ -107,8 +110,8 @@ class Group:
 class Cluster:
     """All processes of one run."""
 
-    def __init__(self, settings: Settings, report: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        """*report* is told of every death that is noticed, *warn* of damage that was survived.
+    def __init__(self, settings: Settings, report: Callable[[int, str], None], warn: Callable[[str], None]) -> None:
+        """*report* is told of every death that is noticed (whose, and how), *warn* of damage that was survived.
 
         Raises StorageError where the data directory can't be used. Forks: call it before starting threads.
         """
@@ -154,10 +157,14 @@ class Cluster:
 
     # -- commands ------------------------------------------------------------------------------------------
 
-    def execute(self, command: Command) -> list[bytes]:
-        """Carry out a command; returns what it prints. Raises CommandError."""
+    def execute(self, command: Command) -> list[Any]:
+        """Carry out a command; returns its outcome, which `printed` understands. Raises CommandError.
+
+        For puts and gets as in `Session.execute`; for printStore `["lines", piece, …]`, or with a history
+        `["store", server, [[key, value, timestamp], …]]`; else `["done"]`.
+        """
         self.notice_deaths()
-        handlers: dict[str, Callable[[Command], list[bytes] | None]] = {
+        handlers: dict[str, Callable[[Command], list[Any] | None]] = {
             "joinServer": self._join_server,
             "killServer": self._kill_server,
             "joinClient": self._join_client,
@@ -168,7 +175,7 @@ class Cluster:
             "put": self._put_or_get,
             "get": self._put_or_get,
         }
-        return handlers[command.name](command) or []
+        return handlers[command.name](command) or ["done"]
 
     def _join_server(self, command: Command) -> None:
         (ident,) = command.ids
@@ -305,22 +312,24 @@ class Cluster:
             raise CommandError(f"{_name(first)} and {_name(second)} are both clients; one end must be a server")
         return first, second
 
-    def _print_store(self, command: Command) -> list[bytes]:
+    def _print_store(self, command: Command) -> list[Any]:
         (ident,) = command.ids
         server = self._running_server(ident)
         assert server.remote is not None
         pieces = []
         try:
-            piece = server.remote.call("print_store")
+            piece = server.remote.call("print_versions" if self._settings.history else "print_store")
             while piece:
                 pieces.append(piece)
                 piece = server.remote.call("print_more")
         except transport.Failure as failure:
             self._lose({ident: failure})
             self._running_server(ident)
-        return pieces
+        if self._settings.history:
+            return ["store", ident, [version for piece in pieces for version in msgpack.unpackb(piece)]]
+        return ["lines", *pieces]
 
-    def _put_or_get(self, command: Command) -> list[bytes]:
+    def _put_or_get(self, command: Command) -> list[Any]:
         (ident,) = command.ids
         client = self._running_client(ident)
         assert client.remote is not None
@@ -333,10 +342,12 @@ class Cluster:
             outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
         except transport.Failure as failure:
             self._lose_client(client, failure)
-            uncertain = "; uncertain: the value may stand later" if command.name == "put" else ""
-            raise CommandError(f"client {ident} is not running{uncertain}") from failure
+            text = f"client {ident} is not running"
+            if command.name == "put":
+                raise Uncertain(f"{text}; uncertain: the value may stand later", timestamp) from failure
+            raise CommandError(text) from failure
         self._lose({server: transport.Silent() if how == "silent" else transport.Failure() for server, how in noticed})
-        return self.printed(command, outcomes[0])
+        return list(outcomes[0])
 
     def _timestamp(self) -> int:
         try:
@@ -345,16 +356,20 @@ class Cluster:
             raise CommandError(str(error)) from error
 
     def printed(self, command: Command, outcome: list[Any]) -> list[bytes]:
-        """What a put or get with this outcome prints. Raises CommandError where the outcome is an error."""
+        """What a command with this outcome prints. Raises CommandError where the outcome is an error."""
         what, *details = outcome
-        if what == "stored":
+        if what in ("stored", "done"):
             return []
         if what == "value":
             return [command.key, b":", details[0], b"\n"]
+        if what == "lines":
+            return details
+        if what == "store":
+            return [part for key, value, _ in details[1] for part in (key, b":", value, b"\n")]
         if what == "refused":
             raise CommandError(details[0])
         if what == "uncertain":
-            raise CommandError("uncertain: the server was lost before it answered; the value may stand later")
+            raise Uncertain("uncertain: the server was lost before it answered; the value may stand later", *details)
         if what == "unusable":
             raise CommandError(self._why_unusable(self._clients[command.ids[0]]))
         return [command.key, b":", what.encode(), b"\n"]
@@ -448,7 +463,8 @@ class Cluster:
             if server not in lost:
                 packed = self._ask_servers({server: ("group_answers", group.number, ident)}).get(server)
                 if packed is not None:
-                    answered[ident] = [_outcome(answer) for answer in msgpack.unpackb(packed)]
+                    issued = [group.timestamps[position] for position in group.positions[ident]]
+                    answered[ident] = list(map(_outcome, repeat(server), issued, msgpack.unpackb(packed)))
         for ident, outcomes in answered.items():
             for position, outcome in zip(group.positions[ident], outcomes, strict=True):
                 group.outcomes[position] = outcome
@@ -663,9 +679,9 @@ class Cluster:
         lost = [ident for ident in failures if self._servers[ident].running]
         for ident in lost:
             if isinstance(failures[ident], transport.Silent):
-                self._report(f"server {ident} made no progress for {self._limit:g} s, and was killed")
+                self._report(ident, f"server {ident} made no progress for {self._limit:g} s, and was killed")
             else:
-                self._report(f"server {ident} died")
+                self._report(ident, f"server {ident} died")
         self._take_down(lost)
 
     def _take_down(self, idents: Iterable[int]) -> None:
@@ -728,9 +744,11 @@ class Cluster:
         if client.remote is None:
             return
         if isinstance(failure, transport.Silent):
-            self._report(f"client {client.ident} made no progress for {self._settings.timeout:g} s, and was killed")
+            self._report(
+                client.ident, f"client {client.ident} made no progress for {self._settings.timeout:g} s, and was killed"
+            )
         else:
-            self._report(f"client {client.ident} died")
+            self._report(client.ident, f"client {client.ident} died")
         self._unwatch(client.remote)
         client.remote = None
         client.connections = []
@@ -804,11 +822,11 @@ def _value(command: Command) -> bytes | None:
     return command.value if command.name == "put" else None
 
 
-def _outcome(answer: Any) -> list[Any]:
+def _outcome(server: int, issued: int, answer: Any) -> list[Any]:
     """The outcome that a server's answer makes, as the client would have told it."""
     if isinstance(answer, str):
-        return [answer]
-    return ["stored"] if isinstance(answer[0], int) else ["value", answer[0]]
+        return [answer, server]
+    return ["stored", server, issued] if isinstance(answer[0], int) else ["value", answer[0], server, answer[1]]
 
 
 def _name(end: _Server | _Client) -> str:

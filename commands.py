@@ -21,6 +21,7 @@ __all__ = [
     "PROMPT_WORDS",
     "Command",
     "CommandError",
+    "Uncertain",
     "parse",
     "unknown",
     "usage",
@@ -38,6 +39,14 @@ _ID = re.compile(rb"0*[0-9]{1,18}")
 
 class CommandError(Exception):
     """A command that can't be carried out; the text says why, and the state is as it was."""
+
+
+class Uncertain(CommandError):
+    """A put that may have been carried out; its value may stand later, with this *timestamp*."""
+
+    def __init__(self, text: str, timestamp: int) -> None:
+        super().__init__(text)
+        self.timestamp = timestamp
 
 
 class Command(NamedTuple):

@@ -29,6 +29,7 @@ import tracing
 
 if TYPE_CHECKING:
     from cluster import Cluster, Group
+    from history import History
     from progress import Progress
 
 __version__ = "0.1.0"
@@ -54,6 +55,10 @@ class _OutputGone(Exception):
     """Nobody reads stdout any more."""
 
 
+class _HistoryError(Exception):
+    """The history can't be begun; the text says why."""
+
+
 class Master:
     """One run: commands in, answers out, errors counted."""
 
@@ -64,6 +69,7 @@ class Master:
         self.say: Callable[[str], None] = _say
         """Shows an error or a warning."""
         self.cluster: Cluster
+        self.history: History | None = None
         self.failed = False
         """Whether there was any error."""
         self._where = ""
@@ -82,8 +88,16 @@ class Master:
         """The same, for the command that is being carried out."""
         self.error(f"{self._command}: {text}")
 
+    def death(self, ident: int, text: str) -> None:
+        """A process has died: an error of the command that has noticed it."""
+        if self.history is not None:
+            self.history.notice("died", [ident], text)
+        self.error_of_command(text)
+
     def warning(self, text: str) -> None:
         """The same, for what is no error."""
+        if self.history is not None:
+            self.history.notice("warning", [], text)
         self.say(f"warning: {self._where}{self._command}: {text}")
 
     def carrying_out(self, name: str) -> None:
@@ -150,12 +164,7 @@ class Master:
             return []
         self._begin(steps[0])
         self.cluster.notice_deaths()
-        group = None
-        if all(map(self._can_group, steps)):
-            group = self.cluster.start_group([step.command for step in steps if step.command])
-            if tracing.on and group is not None:
-                listed = [[step.where, step.command.line] for step in steps if step.command]
-                tracing.event("group", commands=listed, timestamps=group.timestamps)
+        group = self._start_group(steps)
         if group is None:
             for step in steps:
                 self._run_step(step)
@@ -165,6 +174,19 @@ class Master:
         self._finish_group(group, steps)
         return following
 
+    def _start_group(self, steps: list[_Step]) -> Group | None:
+        """Start these steps at once, if that can still be done; deaths may have changed it."""
+        grouped = [step.command for step in steps if step.command and self._can_group(step)]
+        if len(grouped) < len(steps):
+            return None
+        if self.history is not None:
+            self.history.invoke(grouped)
+        group = self.cluster.start_group(grouped)
+        if tracing.on and group is not None:
+            listed = [[step.where, step.command.line] for step in steps if step.command]
+            tracing.event("group", commands=listed, timestamps=group.timestamps)
+        return group
+
     def _finish_group(self, group: Group, steps: list[_Step]) -> None:
         """Print what the commands of a group answer, in their order; carry out those that it left undone."""
         printed: list[bytes] = []
@@ -173,13 +195,15 @@ class Master:
                 if outcome is not None and outcome[0] in ("stored", "value", "ERR_KEY", "ERR_DEP"):
                     assert step.command is not None
                     printed += self.cluster.printed(step.command, outcome)
+                    if self.history is not None:
+                        self.history.complete(step.command, outcome)
                     continue
-                _write_all(1, b"".join(printed))
+                self._print(printed)
                 printed.clear()
                 self._run_step(step)
         finally:
             self.cluster.release_group(group)
-        _write_all(1, b"".join(printed))
+        self._print(printed)
 
     def _run_step(self, step: _Step) -> None:
         self._begin(step)
@@ -207,24 +231,39 @@ class Master:
         self._command = command.name
         if tracing.on:
             tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
+        if self.history is not None and not self.history.under_way:
+            self.history.invoke([command])
         try:
-            pieces = self.cluster.execute(command)
+            outcome = self.cluster.execute(command)
+            pieces = self.cluster.printed(command, outcome)
         except commands.CommandError as error:
+            if self.history is not None:
+                self.history.fail(command, error)
             self.error_of_command(str(error))
         except Exception as error:
             if _is_interruption(error):
-                self.error_of_command("gave up waiting; it may still be carried out")
+                why = "gave up waiting; it may still be carried out"
             else:
                 text = str(error).strip().partition("\n")[0]
-                self.error_of_command(f"internal error: {type(error).__name__}: {text}")
+                why = f"internal error: {type(error).__name__}: {text}"
                 if "DAADKVS_DEBUG" in os.environ:
                     traceback.print_exc()
+            if self.history is not None:
+                self.history.lose_sight(command, why)
+            self.error_of_command(why)
         else:
-            if pieces:
-                printed = b"".join(pieces)
-                if tracing.on:
-                    tracing.event("printed", text=printed)
-                _write_all(1, printed)
+            if tracing.on and pieces:
+                tracing.event("printed", text=b"".join(pieces))
+            if self.history is not None:
+                self.history.complete(command, outcome)
+            self._print(pieces)
+
+    def _print(self, pieces: list[bytes]) -> None:
+        """Write to stdout; what is printed stands in the history before."""
+        if self.history is not None:
+            self.history.flush()
+        if pieces:
+            _write_all(1, b"".join(pieces))
 
 
 class _Step(NamedTuple):
@@ -433,6 +472,12 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+def _file(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("no file is named")
+    return Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
     words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
@@ -491,6 +536,13 @@ def _parser() -> argparse.ArgumentParser:
         help="never show how far a script has come; without it, a script from a file that takes more than a second "
         "shows one line on stderr where that is a terminal, which is gone at the end",
     )
+    parser.add_argument(
+        "--history",
+        metavar="FILE",
+        type=_file,
+        help="write what is asked and answered into FILE, as JSON Lines, for scripts/check.py (a FILE that exists is "
+        "overwritten)",
+    )
     parser.add_argument("--version", action="version", version=f"Daadkvs {__version__}")
     return parser
 
@@ -535,6 +587,7 @@ def main() -> int:
         arguments.gossip_interval,
         arguments.fsync,
         arguments.timeout,
+        arguments.history is not None,
     )
     try:
         if arguments.trace:
@@ -552,12 +605,16 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _install_signals(prompt.interrupt if prompt else _stop)
     try:
-        master.cluster = Cluster(settings, master.error_of_command, master.warning)
+        master.cluster = Cluster(settings, master.death, master.warning)
     except (StorageError, OSError) as error:
         _say(f"error: {error}")
         return 2
     tracing.begin("master")
     try:
+        # Not before the cluster has forked, so that no other process holds the file, and that a run that can't
+        # begin leaves an older one as it is.
+        if arguments.history:
+            master.history = _begin_history(arguments, scripts, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if tracing.on:
             tracing.event("run", version=__version__, options=sys.argv[1:])
@@ -571,10 +628,34 @@ def main() -> int:
         status = 128 + stop.signum
     except _OutputGone:
         status = 128 + signal.SIGPIPE
+    except _HistoryError as error:
+        _say(f"error: {error}")
+        status = 2
     finally:
         _ignore_signals()
         master.cluster.close()
     return status
+
+
+def _begin_history(arguments: argparse.Namespace, scripts: list[tuple[int, str | None]], master: Master) -> History:
+    """Raises _HistoryError where the file can't be written, or is one of the scripts."""
+    from history import History
+
+    path = arguments.history
+    try:
+        if any(name and os.path.exists(path) and os.path.samefile(path, name) for _, name in scripts):
+            raise _HistoryError(f"{path}: this is a script to run; its history would overwrite it")
+        options = {
+            "version": __version__,
+            "gossip_interval": arguments.gossip_interval,
+            "fsync": arguments.fsync,
+            "timeout": arguments.timeout,
+            "pipeline": master.pipeline,
+            "kept_stores": arguments.data_dir is not None,
+        }
+        return History(path, options, lambda text: master.say(f"warning: {text}"))
+    except OSError as error:
+        raise _HistoryError(f"{path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -272,17 +272,28 @@ class Server:
 
     def lines(self) -> Iterator[bytes]:
         """The store as printStore shows it at this instant, in pieces of some MiB."""
+        for writes in self._standing():
+            yield b"".join([part for write in writes for part in (write.key, b":", write.value, b"\n")])
+
+    def versions(self) -> Iterator[bytes]:
+        """The same with timestamps, each piece packed: `[[key, value, timestamp], …]`."""
+        for writes in self._standing():
+            yield _pack([[write.key, write.value, write.version.timestamp] for write in writes])
+
+    def _standing(self) -> Iterator[list[Write]]:
+        """The writes that stand at this instant, sorted by key, some MiB at a time."""
         with self._lock:
             writes = self._peer.model.writes()
-        piece: list[bytes] = []
+        piece: list[Write] = []
         size = 0
         for write in writes:
-            piece += (write.key, b":", write.value, b"\n")
+            piece.append(write)
             size += write.size
             if size >= PRINT_BYTES:
-                yield b"".join(piece)
+                yield piece
                 piece, size = [], 0
-        yield b"".join(piece)
+        if piece:
+            yield piece
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -438,7 +449,7 @@ class _Service(transport.Service):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._lines: Iterator[bytes] = iter(())
+        self._pieces: Iterator[bytes] = iter(())
 
     # to the master
 
@@ -464,12 +475,17 @@ class _Service(transport.Service):
 
     def exposed_print_store(self) -> bytes:
         """The first piece of the store at this instant; `exposed_print_more` has the others."""
-        self._lines = self._server.lines()
+        self._pieces = self._server.lines()
+        return self.exposed_print_more()
+
+    def exposed_print_versions(self) -> bytes:
+        """The same with timestamps (`Server.versions`)."""
+        self._pieces = self._server.versions()
         return self.exposed_print_more()
 
     def exposed_print_more(self) -> bytes:
         """The next piece, empty behind the last."""
-        return next(self._lines, b"")
+        return next(self._pieces, b"")
 
     def exposed_group_answers(self, number: int, session: int) -> bytes | None:
         return self._server.group_answers(number, session)

@@ -117,8 +117,9 @@ class Session:
     def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> list[Any]:
         """Carry out a put or a get at the first server that can, and return what came of it.
 
-        `["stored"]`, `["value", value]`, `["ERR_KEY"]`, `["ERR_DEP"]`, `["refused", why]`, `["uncertain"]` or
-        `["unusable"]`. A put that is tried again elsewhere keeps its timestamp: it is the same write.
+        `["stored", server, timestamp]`, `["value", value, server, timestamp]`, `["ERR_KEY", server]`, `["ERR_DEP"]`,
+        `["refused", why]`, `["uncertain", timestamp]` or `["unusable"]`: the server that answered, and the timestamp
+        of the version that was written or read. A put that is tried again elsewhere keeps its: it is the same write.
         """
         operation = self.operation(key, value, timestamp)
         cut_short = unsatisfied = False
@@ -132,22 +133,22 @@ class Session:
                 cut_short = cut_short or loss.cut_short
             else:
                 if answer != Missing.DEPENDENCY.value:
-                    return self.conclude(operation, answer)
+                    return self.conclude(operation, server, answer)
                 unsatisfied = True
         if unsatisfied:
             return [Missing.DEPENDENCY.value]
-        return ["uncertain"] if cut_short and value is not None else ["unusable"]
+        return ["uncertain", timestamp] if cut_short and value is not None else ["unusable"]
 
-    def conclude(self, operation: Operation, answer: Any) -> list[Any]:
+    def conclude(self, operation: Operation, server: int, answer: Any) -> list[Any]:
         """What comes of a server's final answer; the session has seen it from now on."""
         if isinstance(answer, str):
-            return [answer]
+            return [answer, server]
         if operation.value is not None:
             dot = Dot.from_flat(answer)
             seen = self.seen(operation.key)
             clock = seen.clock if seen else EMPTY_CLOCK
             self.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
-            return ["stored"]
+            return ["stored", server, operation.timestamp]
         value, timestamp, dot, clock = answer
         self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
-        return ["value", value]
+        return ["value", value, server, timestamp]

@@ -594,7 +594,7 @@ class World:
     def _operate(self, client: Client, key: bytes, value: bytes | None) -> None:
         """A put, or a get where there is no value; checks what comes of it."""
         asked = [self._servers[ident] for ident in client.connections if self._servers[ident].running]
-        due = self._due_answer(client, key, [self._store(server).get(key) for server in asked])
+        due = self._due_answer(client, key, {server.ident: self._store(server).get(key) for server in asked})
         timestamp = self._next_timestamp()
         took: list[int] = []
 
@@ -615,7 +615,7 @@ class World:
         outcome = client.session.execute(key, value, timestamp, ask)
         if value is None:
             self._check_answer(client, key, outcome, due)
-        elif outcome == ["stored"]:
+        elif outcome[0] == "stored":
             self._acknowledged(client, took[-1], key, timestamp)
         else:
             self._check_failed_put(client, asked, outcome)
@@ -662,8 +662,8 @@ class World:
             self._truth.writes, self._truth.held[server.ident] = known
             return False
         for (client, key, value, timestamp), operation, answer in zip(commands, operations, answers, strict=True):
-            due = self._due_answer(client, key, [standing.get(key)])
-            outcome = client.session.conclude(operation, plain_answer(operation, answer))
+            due = self._due_answer(client, key, {server.ident: standing.get(key)})
+            outcome = client.session.conclude(operation, server.ident, plain_answer(operation, answer))
             if value is None:
                 self._check_answer(client, key, outcome, due)
             else:
@@ -783,18 +783,18 @@ class World:
                         raise Violation(f"server {ident} held {order} of {key!r}; now all have {first.get(key)}")
                 self._check_acknowledged(self._servers[ident])
 
-    def _due_answer(self, client: Client, key: bytes, standing: list[Write | None]) -> list[Any]:
-        """What a get must print, where the servers that it may ask hold these."""
+    def _due_answer(self, client: Client, key: bytes, standing: dict[int, Write | None]) -> list[Any]:
+        """What must come of a get, where the servers that it may ask, in this order, hold these."""
         seen = self._truth.seen.get((client.ident, key), 0)
-        for write in standing:
+        for server, write in standing.items():
             if write is None and not seen:
-                return ["ERR_KEY"]
+                return ["ERR_KEY", server]
             if write is not None and write.version.timestamp >= seen:
-                return ["value", write.value]
+                return ["value", write.value, server, write.version.timestamp]
         return ["ERR_DEP"] if standing else ["unusable"]
 
     def _check_answer(self, client: Client, key: bytes, outcome: list[Any], due: list[Any]) -> None:
-        if outcome != due:
+        if outcome[: len(due)] != due:
             raise Violation(f"get {client.ident} {key!r}: {outcome}, not {due}")
         if outcome[0] == "value":
             self._check_read(client, key, outcome[1])

@@ -27,6 +27,9 @@ def pytest_run(*arguments: str) -> tuple[str, ...]:
     return ("-m", "pytest", "-x", *arguments)
 
 
+JUDGED = pytest_run("tests/test_check.py", "-k", "puzzles or relay or longer")
+
+
 class Mutant(NamedTuple):
     """A mistake: *right* in *file* becomes *wrong*."""
 
@@ -269,6 +272,62 @@ MUTANTS = [
         "self._held = self._options.gossip_interval > 0",
         "pass",
         pytest_run("tests/test_pipeline.py", "-k", "no_later_put"),
+    ),
+    Mutant(
+        "the checker lets a version pass over a server that has a larger one",
+        "scripts/spread.py",
+        "if passed < ends[server]:",
+        "if passed < FOREVER:",
+        JUDGED,
+    ),
+    Mutant(
+        "the checker forgets what servers held before a stabilize",
+        "scripts/spread.py",
+        "self.ups = self._carry_ups(ups) if self.stabilizes else ups",
+        "self.ups = ups",
+        JUDGED,
+    ),
+    Mutant(
+        "the checker forgets what stabilize has brought",
+        "scripts/spread.py",
+        "self.lows = self._carry_lows(lows) if self.stabilizes else lows",
+        "self.lows = lows",
+        JUDGED,
+    ),
+    Mutant(
+        "the checker chooses paths without regard to each other",
+        "scripts/spread.py",
+        "            case.add_up(ups, parent, time, arrivals.version)\n",
+        "",
+        JUDGED,
+    ),
+    Mutant(
+        "the checker forgets all that was known when all servers held the same",
+        "scripts/spread.py",
+        "return self.base if timeline.births[server] < self.base_time else 0",
+        "return 0",
+        JUDGED,
+    ),
+    Mutant(
+        "the checker takes any session's ERR_DEP for due",
+        "scripts/check.py",
+        "dependency = seen[-1].version if seen else 0",
+        "dependency = key.log.newest",
+        JUDGED,
+    ),
+    Mutant(
+        "the invocation comes into the history when the command is done",
+        "history.py",
+        "            self.under_way += 1\n        self.flush()\n",
+        "            self.under_way += 1\n",
+        pytest_run("tests/test_history.py"),
+    ),
+    Mutant(
+        "a get's timestamp in the history is that of the get",
+        "session.py",
+        'return ["value", value, server, timestamp]',
+        'return ["value", value, server, operation.timestamp]',
+        pytest_run("tests/test_check.py", "-k", "random_scripts", "--seeds", "1"),
     ),
 ]
 

@@ -1,0 +1,195 @@
+"""A judge of small histories that tries everything: all ways in which gossip can have run.
+
+Written from docs/semantics.md and docs/history.md alone, to be compared with scripts/check.py. For each key by itself
+it keeps *all* states that the servers can be in together, a version each. Between two lines gossip may do any number of
+steps, of which each copies from one server to a neighbour. What isn't as the line says is struck out; where no state is
+left, the history is invalid. That takes exponential time, so it is only for a handful of servers and lines.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+State = tuple[tuple[int, int], ...]
+"""(server, version), sorted."""
+
+
+class _Wrong(Exception):
+    pass
+
+
+class Judge:
+    """Reads a history; `is_valid` says what it is."""
+
+    def __init__(self, text: str) -> None:
+        header, *self._lines = map(json.loads, text.splitlines())
+        self._gossip = header["gossip_interval"] > 0
+        self._running: set[int] = set()
+        self._ever: set[int] = set()
+        self._died: set[int] = set()
+        self._links: set[frozenset[int]] = set()
+        self._clients: dict[int, list[int]] = {}
+        self._seen: dict[tuple[int, str], int] = {}
+        self._writes: dict[str, dict[int, str]] = {}
+        self._states: dict[str, set[State]] = {}
+        for line in self._lines:
+            if line["f"] in ("put", "get"):
+                self._states[line["value"][0]] = {()}
+            elif line["f"] == "printStore" and line["type"] == "ok":
+                for key, _ in line["value"]:
+                    self._states[key] = {()}
+
+    def is_valid(self) -> bool:
+        """Whether any run can have left this history."""
+        try:
+            for line in self._lines:
+                if line["type"] == "invoke":
+                    self._died.clear()
+                else:
+                    if self._gossip:
+                        self._let_gossip()
+                    self._take(line)
+        except _Wrong:
+            return False
+        return True
+
+    def _take(self, line: dict[str, Any]) -> None:
+        f, value = line["f"], line["value"]
+        if f == "joinServer":
+            self._links |= {frozenset((value[0], other)) for other in self._running}
+            self._running.add(value[0])
+            if value[0] not in self._ever:
+                self._ever.add(value[0])
+                for key, states in self._states.items():
+                    self._states[key] = {tuple(sorted((*state, (value[0], 0)))) for state in states}
+        elif f in ("killServer", "died"):
+            self._running.discard(value[0])
+            self._died |= {value[0]} if f == "died" else set()
+            self._links = {link for link in self._links if value[0] not in link}
+        elif f == "joinClient":
+            self._clients.setdefault(value[0], [])
+            self._connect(*value)
+        elif f == "createConnection":
+            if not self._connect(*value) and not self._connect(*reversed(value)):
+                self._links.add(frozenset(value))
+        elif f == "breakConnection":
+            self._links.discard(frozenset(value))
+            for one, other in (value, reversed(value)):
+                if other in self._clients.get(one, ()):
+                    self._clients[one].remove(other)
+        elif f == "stabilize":
+            self._stabilize()
+        elif f == "put":
+            self._put(line)
+        elif f == "get":
+            self._get(line)
+        else:
+            self._print_store(line)
+
+    def _connect(self, client: int, server: int) -> bool:
+        if client not in self._clients:
+            return False
+        if server not in self._clients[client]:
+            self._clients[client].append(server)
+        return True
+
+    # -- what moves versions -------------------------------------------------------------------------------
+
+    def _let_gossip(self) -> None:
+        for states in self._states.values():
+            border = list(states)
+            while border:
+                state = dict(border.pop())
+                for link in self._links:
+                    one, other = link
+                    for source, target in ((one, other), (other, one)):
+                        if state[source] > state[target]:
+                            self._add(states, border, {**state, target: state[source]})
+
+    @staticmethod
+    def _add(states: set[State], border: list[State], raised: dict[int, int]) -> None:
+        state = tuple(sorted(raised.items()))
+        if state not in states:
+            states.add(state)
+            border.append(state)
+
+    def _stabilize(self) -> None:
+        for key, states in self._states.items():
+            after = set()
+            for state in map(dict, states):
+                for server in self._running:
+                    reached = {server}
+                    while True:
+                        more = {end for link in self._links if link & reached for end in link} - reached
+                        if not more:
+                            break
+                        reached |= more
+                    largest = max(state[other] for other in reached)
+                    for other in reached:
+                        state[other] = largest
+                after.add(tuple(sorted(state.items())))
+            self._states[key] = after
+
+    # -- puts and answers ----------------------------------------------------------------------------------
+
+    def _usable(self, client: int) -> list[int]:
+        return [server for server in self._clients.get(client, ()) if server in self._running]
+
+    def _put(self, line: dict[str, Any]) -> None:
+        key, value = line["value"]
+        version = line["timestamp"]
+        if any(version <= other for writes in self._writes.values() for other in writes):
+            raise _Wrong
+        self._writes.setdefault(key, {})[version] = value
+        if line["type"] == "ok":
+            if self._usable(line["process"])[:1] != [line["server"]]:
+                raise _Wrong
+            self._states[key] = self._with_write(key, line["server"], version)
+            self._seen[line["process"], key] = version
+        for server in self._died & set(self._clients[line["process"]]):  # it may have logged the put
+            self._states[key] |= self._with_write(key, server, version)
+
+    def _with_write(self, key: str, server: int, version: int) -> set[State]:
+        return {tuple(sorted({**dict(state), server: version}.items())) for state in self._states[key]}
+
+    def _get(self, line: dict[str, Any]) -> None:
+        client, (key, value) = line["process"], line["value"]
+        usable, seen = self._usable(client), self._seen.get((client, key), 0)
+        answer = line.get("answer")
+        if answer == "ERR_DEP":
+            if not usable:
+                raise _Wrong
+            self._strike(key, lambda state: all(state[server] < seen for server in usable))
+            return
+        server = line["server"]
+        if server not in usable:
+            raise _Wrong
+        before = usable[: usable.index(server)]
+        version = self._version(key, value, 0 if answer else line["timestamp"])
+        if version < seen:
+            raise _Wrong
+        self._strike(key, lambda state: state[server] == version and all(state[other] < seen for other in before))
+        self._seen[client, key] = version
+
+    def _print_store(self, line: dict[str, Any]) -> None:
+        server = line["server"]
+        if server not in self._running:
+            raise _Wrong
+        shown = {
+            key: self._version(key, value, version)
+            for (key, value), version in zip(line["value"], line["timestamp"], strict=True)
+        }
+        for key in self._states:
+            version = shown.get(key, 0)
+            self._strike(key, lambda state, version=version: state[server] == version)
+
+    def _version(self, key: str, value: str | None, version: int) -> int:
+        if version and self._writes.get(key, {}).get(version) != value:
+            raise _Wrong
+        return version
+
+    def _strike(self, key: str, fits: Any) -> None:
+        self._states[key] = {state for state in self._states[key] if fits(dict(state))}
+        if not self._states[key]:
+            raise _Wrong

@@ -1,0 +1,557 @@
+"""scripts/check.py: agrees with real runs, with a judge that tries everything, and catches every tampering."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import spread
+from check import Verdict, check
+from driver import ROOT, run
+from judge import Judge
+from oracle import random_script
+from small import Run, puzzle, spelled, tamper
+
+HEADER = {"history": 1, "gossip_interval": 0, "kept_stores": False}
+GOSSIP = HEADER | {"gossip_interval": 1}
+
+
+def verdict_of(text: str, folder: Path) -> Verdict:
+    path = folder / "history"
+    path.write_text(text)
+    return check(path)
+
+
+# -- real runs ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", ["0", "0.002", "0.01"])
+def test_random_scripts_leave_valid_histories(interval: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """--seeds says how many scripts for each interval: `-k random_scripts --seeds 334` runs a thousand."""
+
+    def judge(seed: int) -> tuple[int, Verdict]:
+        path = tmp_path / f"history-{seed}"
+        run(b"".join(random_script(Random(seed), 200)), "--gossip-interval", interval, "--history", str(path))
+        verdict = check(path)
+        path.unlink()
+        return seed, verdict
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(judge, range(pytestconfig.getoption("--seeds"))))
+    assert [(seed, verdict.why) for seed, verdict in found if verdict.verdict != "valid"] == []
+    assert all(verdict.operations > 100 for _, verdict in found)
+
+
+def test_kept_stores_are_known_from_what_is_read(tmp_path: Path) -> None:
+    options = ("--data-dir", str(tmp_path / "data"), "--gossip-interval", "0")
+    run("joinServer 0\njoinServer 1\njoinClient 5 0\nput 5 a old\nstabilize\nput 5 b old\n", *options)
+    path = tmp_path / "history"
+    script = "joinServer 0\njoinServer 1\njoinClient 5 1\nget 5 a\nget 5 b\nput 5 a new\nprintStore 0\nstabilize\n"
+    run(f"{script}printStore 1\nget 5 b\nget 5 a\n", *options, "--history", str(path))
+    assert check(path).verdict == "valid"
+    text = path.read_text()
+    assert verdict_of(text.replace('"kept_stores": true', '"kept_stores": false'), tmp_path).verdict == "invalid"
+    *lines, _, _, _, _ = text.splitlines(keepends=True)
+    shown = json.loads(lines[-1])
+    assert shown["value"] == [["a", "new"], ["b", "old"]]
+    shown["value"].pop()
+    shown["timestamp"].pop()
+    tampered = verdict_of("".join([*lines[:-1], json.dumps(shown) + "\n"]), tmp_path)
+    assert tampered.verdict == "invalid"
+    assert "shows no b" in tampered.why
+
+
+# -- against the judge that tries everything ---------------------------------------------------------------
+
+
+@given(random=st.randoms(use_true_random=False), gossips=st.booleans(), is_tampered=st.booleans())
+@settings(max_examples=1500)
+def test_agrees_with_the_judge(
+    tmp_path_factory: pytest.TempPathFactory, random: Random, gossips: bool, is_tampered: bool
+) -> None:
+    text = Run(random, gossips).write(random.randint(3, 16)).text
+    if is_tampered:
+        text = tamper(text, random)
+    verdict = verdict_of(text, tmp_path_factory.getbasetemp())
+    assert (verdict.verdict, verdict.why) == ("valid", "") if Judge(text).is_valid() else verdict.verdict == "invalid"
+
+
+@pytest.mark.parametrize("gossips", [False, True])
+def test_agrees_with_the_judge_on_longer_histories(gossips: bool, tmp_path: Path) -> None:
+    found: Counter[tuple[str, bool]] = Counter()
+    for seed in range(700):
+        random = Random(seed)
+        text = Run(random, gossips).write(random.randint(15, 50)).text
+        if seed % 3:
+            text = tamper(text, random)
+        verdict = verdict_of(text, tmp_path)
+        found[verdict.verdict, Judge(text).is_valid()] += 1
+        assert set(found) <= {("valid", True), ("invalid", False)}, f"seed {seed}: {verdict}"
+    assert min(found.values()) > 100
+
+
+def test_agrees_with_the_judge_on_puzzles(tmp_path: Path) -> None:
+    found: Counter[tuple[str, bool]] = Counter()
+    for seed in range(4000):
+        text = puzzle(Random(seed))
+        verdict = verdict_of(text, tmp_path)
+        found[verdict.verdict, Judge(text).is_valid()] += 1
+        assert set(found) <= {("valid", True), ("invalid", False)}, f"seed {seed}: {verdict}"
+    assert min(found.values()) > 400
+
+
+# -- tampering with a real run -----------------------------------------------------------------------------
+
+SCRIPT = """joinServer 0
+joinServer 1
+joinServer 2
+joinClient 10 0
+joinClient 11 1
+put 10 colour red
+stabilize
+get 11 colour
+breakConnection 0 2
+breakConnection 1 2
+put 10 colour blue
+put 10 shape round
+get 10 colour
+stabilize
+get 11 colour
+get 11 shape
+printStore 1
+printStore 2
+createConnection 10 2
+breakConnection 10 0
+get 10 colour
+get 10 size
+killServer 1
+joinServer 1
+printStore 1
+"""
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The history of SCRIPT without gossip, line by line."""
+    path = tmp_path_factory.mktemp("real") / "history"
+    result = run(SCRIPT, "--gossip-interval", "0", "--no-pipeline", "--history", str(path))
+    assert (result.stderr, result.status) == ("", 0)
+    assert check(path).verdict == "valid"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def line_of(command: int) -> int:
+    """The line of the history with what came of a command of SCRIPT, both counted from 1."""
+    return 2 * command + 1
+
+
+def answer(lines: list[dict[str, Any]], command: int) -> dict[str, Any]:
+    return lines[line_of(command) - 1]
+
+
+def read_what(lines: list[dict[str, Any]], reading: int, putting: int) -> None:
+    """Have a get read what a put wrote."""
+    line, put = answer(lines, reading), answer(lines, putting)
+    line.pop("answer", None)
+    line |= {"value": put["value"], "timestamp": put["timestamp"], "server": line.get("server", 2)}
+
+
+def say(lines: list[dict[str, Any]], command: int, text: str) -> None:
+    """Have a get print ERR_KEY or ERR_DEP."""
+    line = answer(lines, command)
+    line.pop("timestamp", None)
+    line |= {"value": [line["value"][0], None], "answer": text}
+
+
+def without(lines: list[dict[str, Any]], command: int, key: str) -> None:
+    """Have a printStore leave a key out."""
+    line = answer(lines, command)
+    place = [pair[0] for pair in line["value"]].index(key)
+    del line["value"][place], line["timestamp"][place]
+
+
+def store_shows(lines: list[dict[str, Any]], command: int, putting: int) -> None:
+    """Have a printStore show what a put wrote."""
+    line, put = answer(lines, command), answer(lines, putting)
+    store = {pair[0]: (pair, version) for pair, version in zip(line["value"], line["timestamp"], strict=True)}
+    store[put["value"][0]] = put["value"], put["timestamp"]
+    line["value"] = [store[key][0] for key in sorted(store)]
+    line["timestamp"] = [store[key][1] for key in sorted(store)]
+
+
+def swap(lines: list[dict[str, Any]], one: int, other: int) -> None:
+    """Have two gets answer each what the other did."""
+    first, second = answer(lines, one), answer(lines, other)
+    for name in ("value", "timestamp"):
+        first[name], second[name] = second[name], first[name]
+
+
+def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
+    answer(lines, command).update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "why", "commands"),
+    [
+        (
+            lambda lines: read_what(lines, 13, 6),
+            "line 27: client 10 read colour=red (written in line 13), but it had itself written blue in line 23 "
+            "(Read Your Writes)",
+            (6, 11, 13),
+        ),
+        (
+            lambda lines: read_what(lines, 15, 6),
+            "line 31: client 11 read colour=red from server 1 (put in line 13 at server 0), which can't be, because of "
+            "line 23: client 10 put colour=blue at server 0; line 29: stabilize",
+            (6, 11, 14, 15),
+        ),
+        (
+            lambda lines: say(lines, 15, "ERR_KEY"),
+            "client 11 got ERR_KEY for colour, but it had itself read red",
+            (8, 15),
+        ),
+        (
+            lambda lines: alter(lines, 15, value=["colour", "green"]),
+            "which nobody had put there|another value",
+            (11, 15),
+        ),
+        (
+            lambda lines: alter(lines, 15, value=["colour", "green"], timestamp=7),
+            "line 31: it shows colour=green, which nobody had put there",
+            (15,),
+        ),
+        (
+            lambda lines: alter(lines, 16, value=["shape", "blue"]),
+            "what was put there at that time is another",
+            (12, 16),
+        ),
+        (
+            lambda lines: store_shows(lines, 17, 6),
+            "line 35: server 1's store shows colour=red .* line 31: client 11 read",
+            (6, 15, 17),
+        ),
+        (
+            lambda lines: store_shows(lines, 18, 11),
+            "line 43: client 10 got ERR_DEP for colour, as if server 2 were behind, which can't be, because of line "
+            "37: server 2's store shows colour=blue",
+            (18, 21),
+        ),
+        (
+            lambda lines: without(lines, 17, "shape"),
+            "server 1's store shows no shape, .* line 33: client 11 read",
+            (16, 17),
+        ),
+        (
+            lambda lines: without(lines, 18, "colour"),
+            "server 2's store shows no colour, .* line 15: stabilize",
+            (6, 7, 18),
+        ),
+        (lambda lines: without(lines, 25, "shape"), "line 51: server 1's store shows no shape", (16, 25)),
+        (lambda lines: say(lines, 22, "ERR_DEP"), "client 10 got ERR_DEP for size, but it had neither written", (22,)),
+        (
+            lambda lines: say(lines, 15, "ERR_DEP"),
+            "client 11 got ERR_DEP for colour, as if server 1 were behind, which can't be, because of line 13: client "
+            "10 put colour=red at server 0; line 15: stabilize",
+            (6, 7, 15),
+        ),
+        (lambda lines: read_what(lines, 21, 11), "client 10 read colour=blue from server 2 .* gossip is off", (11, 21)),
+        (lambda lines: read_what(lines, 21, 6), r"it had itself written blue .*\(Read Your Writes\)", (6, 11, 21)),
+        (lambda lines: swap(lines, 8, 15), "line 17: it shows colour=blue, which nobody had put there", (8,)),
+        (lambda lines: alter(lines, 13, server=1), "server 1 answered, but it was server 0's turn", (13,)),
+        (lambda lines: alter(lines, 11, server=1), "server 1 took the put, but it was server 0's turn", (11,)),
+        (lambda lines: alter(lines, 11, timestamp=7), "timestamp 7 is not larger than", (6, 11)),
+    ],
+    ids=lambda part: part[:60] if isinstance(part, str) else "",
+)
+def test_tampering_is_found_and_explained(
+    real: list[dict[str, Any]],
+    change: Callable[[list[dict[str, Any]]], None],
+    why: str,
+    commands: tuple[int, ...],
+    tmp_path: Path,
+) -> None:
+    lines = json.loads(json.dumps(real))
+    change(lines)
+    verdict = verdict_of(spelled(lines[0], lines[1:]), tmp_path)
+    assert verdict.verdict == "invalid"
+    assert re_fits(why, verdict.why), verdict.why
+    assert verdict.lines == [line_of(command) for command in commands]
+
+
+def re_fits(pattern: str, text: str) -> bool:
+    """A plain sentence is compared as it is; one with .* or | in it as a regular expression."""
+    return pattern in text or re.search(pattern, text) is not None
+
+
+def test_a_monotonic_read_broken_elsewhere_names_all_three_lines(tmp_path: Path) -> None:
+    lines = history(
+        ("joinServer", [0]),
+        ("joinServer", [1]),
+        ("joinClient", [10, 0]),
+        ("joinClient", [11, 0]),
+        ("breakConnection", [0, 1]),
+        put(10, 0, "red", 1),
+        ("stabilize", []),
+        put(10, 0, "blue", 2),
+        get(11, 0, "blue", 2),
+        ("createConnection", [11, 1]),
+        ("breakConnection", [11, 0]),
+        get(11, 1, "red", 1),
+    )
+    verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
+    assert verdict.verdict == "invalid"
+    assert verdict.why == (
+        "line 25: client 11 read k=red (written in line 13), but it had itself read blue in line 19 (Monotonic Reads)"
+    )
+    assert verdict.lines == [13, 19, 25]
+
+
+# -- histories made by hand --------------------------------------------------------------------------------
+
+
+def put(client: int, server: int, value: str, version: int) -> tuple[str, list[Any], int, dict[str, Any]]:
+    return "put", ["k", value], client, {"server": server, "timestamp": version}
+
+
+def get(client: int, server: int, value: str | None, version: int = 0) -> tuple[str, list[Any], int, dict[str, Any]]:
+    more = {"server": server, "timestamp": version} if version else {"server": server, "answer": "ERR_KEY"}
+    return "get", ["k", value], client, more
+
+
+def history(*commands: Any) -> list[dict[str, Any]]:
+    """The lines of commands that all went well: `(f, value)` or `(f, value, process, fields)`."""
+    writer = Run(Random(0), gossips=True)
+    for f, value, *rest in commands:
+        process, more = rest or ("master", {})
+        writer.begin(f, [value[0], None] if f == "get" else value, process)
+        writer.end(f, value, process, **more)
+    return writer.lines
+
+
+def two_ways(relays: list[int], cut_first: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Version 2 must pass relay 2 early, version 1 one of the relays late: one that has passed 2 can't.
+
+    Server 0 puts 1, server 1 puts 2; server 3 shows 2 and server 4 shows 1.
+    """
+    servers = [0, 1, 3, 4, *relays]
+    commands: list[Any] = [("joinServer", [server]) for server in servers]
+    commands += [("joinClient", [10 + server, server]) for server in (0, 1, 3, 4)]
+    commands += [
+        ("breakConnection", [one, other]) for index, one in enumerate(servers) for other in servers[index + 1 :]
+    ]
+    commands += [put(10, 0, "one", 1), put(11, 1, "two", 2)]
+    commands += [("createConnection", [1, 2]), ("createConnection", [2, 3])]
+    commands += [("breakConnection", [1, 2]), ("breakConnection", [2, 3])]
+    for relay in relays:
+        commands += [("createConnection", [0, relay]), ("createConnection", [relay, 4])]
+    commands += [("breakConnection", [*link]) for link in cut_first]
+    commands += [get(13, 3, "two", 2), get(14, 4, "one", 1)]
+    return history(*commands)
+
+
+def test_two_versions_that_can_only_come_by_the_same_relay_in_the_wrong_order(tmp_path: Path) -> None:
+    """Each by itself has a path."""
+    text = spelled(GOSSIP, two_ways([2], []))
+    assert not Judge(text).is_valid()
+    assert verdict_of(text, tmp_path).verdict == "invalid"
+
+
+def test_the_other_relay_is_found_where_the_first_choice_spoils_it(tmp_path: Path) -> None:
+    text = spelled(GOSSIP, two_ways([2, 5], []))
+    assert Judge(text).is_valid()
+    assert verdict_of(text, tmp_path).verdict == "valid"
+
+
+def test_where_there_are_too_many_ways_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "MOST_STATES", 3)
+    verdict = verdict_of(spelled(GOSSIP, two_ways([2, 5], [])), tmp_path)
+    assert verdict.verdict == "unknown"
+    assert "too many ways" in verdict.why
+
+
+def test_a_link_does_not_bring_what_has_been_written_over_before(tmp_path: Path) -> None:
+    lines = history(
+        ("joinServer", [0]),
+        ("joinServer", [1]),
+        ("joinClient", [10, 0]),
+        ("joinClient", [11, 1]),
+        ("breakConnection", [0, 1]),
+        put(10, 0, "red", 1),
+        put(10, 0, "blue", 2),
+        ("createConnection", [0, 1]),
+        get(11, 1, "red", 1),
+    )
+    verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
+    assert verdict.verdict == "invalid"
+    assert verdict.lines == [13, 15, 19]
+
+
+def test_a_relay_must_have_kept_what_it_passed_on_and_shared_it_at_stabilize(tmp_path: Path) -> None:
+    """Server 3 can have it only from server 1, which would have given it to server 2 as well."""
+    commands: list[Any] = [("joinServer", [server]) for server in range(4)]
+    commands += [("breakConnection", [one, other]) for other in range(4) for one in range(other)]
+    commands += [("joinClient", [10 + server, server]) for server in range(4)]
+    commands += [put(10, 0, "red", 1), ("createConnection", [0, 1]), ("createConnection", [1, 3])]
+    commands += [("breakConnection", [0, 1]), ("breakConnection", [1, 3])]
+    commands += [("createConnection", [1, 2]), ("stabilize", [])]
+    both = spelled(GOSSIP, history(*commands, get(12, 2, None), get(13, 3, "red", 1)))
+    assert not Judge(both).is_valid()
+    assert verdict_of(both, tmp_path).verdict == "invalid"
+    for alone in (get(12, 2, None), get(13, 3, "red", 1)):
+        assert verdict_of(spelled(GOSSIP, history(*commands, alone)), tmp_path).verdict == "valid"
+
+
+def base() -> list[dict[str, Any]]:
+    return history(("joinServer", [0]), ("joinClient", [10, 0]), put(10, 0, "red", 1), get(10, 0, "red", 1))
+
+
+def torn(text: str) -> str:
+    return text[:-20]
+
+
+def dropped(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    return "".join(lines[:3] + lines[4:])
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (torn, "line 9 is torn"),
+        (lambda text: "", "there is no header"),
+        (lambda text: "nonsense\n" + text, "there is no header"),
+        (lambda text: "".join(text.splitlines(keepends=True)[1:]), "there is no header"),
+        (lambda text: text.replace('"history": 1', '"history": 2'), "the history's format is 2"),
+        (lambda text: text + "nonsense\n", "line 10 is not JSON"),
+        (lambda text: text + "{}\n", "line 10: not a line of a history"),
+        (lambda text: text + "[1, 2]\n", "line 10: not a line of a history"),
+        (dropped, "line 4: its index is 3, not 2"),
+        (
+            lambda text: text.replace('"invoke", "process": 10, "f": "get"', '"ok", "process": 10, "f": "get"'),
+            "line 8: what has begun it is missing",
+        ),
+        (lambda text: text.replace('"value": ["k", null]', '"value": ["l", null]'), "line 9: it doesn't fit line 8"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_what_is_no_whole_history_is_unknown(change: Callable[[str], str], why: str, tmp_path: Path) -> None:
+    text = spelled(HEADER, base())
+    assert verdict_of(text, tmp_path).verdict == "valid"
+    verdict = verdict_of(change(text), tmp_path)
+    assert verdict.verdict == "unknown"
+    assert why in verdict.why
+
+
+def test_what_is_wrong_before_a_torn_end_is_invalid(tmp_path: Path) -> None:
+    text = spelled(HEADER, [*base()[:-1], base()[-1] | {"value": ["k", "blue"]}])
+    assert verdict_of(text + '{"index"', tmp_path).verdict == "invalid"
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        {"type": "info", "process": "master", "f": "warning", "value": [], "error": "damage"},
+        {"type": "info", "process": "master", "f": "stabilize", "value": [], "error": "gave up waiting"},
+    ],
+    ids=["damage", "an interrupted command"],
+)
+def test_what_a_doubt_may_explain_is_unknown(doubt: dict[str, Any], tmp_path: Path) -> None:
+    writer = Run(Random(0), gossips=False)
+    writer.lines = base()
+    if doubt["f"] != "warning":
+        writer.begin(doubt["f"], [])
+    writer.lines.append(doubt | {"index": len(writer.lines), "time": 0})
+    good = spelled(HEADER, writer.lines)
+    writer.begin("printStore", [0])
+    writer.end("printStore", [], server=0, timestamp=[])
+    bad = spelled(HEADER, writer.lines)
+    assert verdict_of(good, tmp_path).verdict == "valid"
+    verdict = verdict_of(bad, tmp_path)
+    assert verdict.verdict == "unknown"
+    assert doubt["error"] in verdict.why or "is not known" in verdict.why
+
+
+def test_an_uncertain_put_may_stand_later_or_not_but_not_elsewhere(tmp_path: Path) -> None:
+    def text(shown_at: int, version: int) -> str:
+        writer = Run(Random(0), gossips=False)
+        writer.lines = history(("joinServer", [0]), ("joinServer", [1]), ("joinClient", [10, 0]), put(10, 0, "red", 1))
+        writer.begin("put", ["k", "blue"], 10)
+        writer.add("info", "died", [0], error="server 0 died")
+        writer.add("info", "put", ["k", "blue"], 10, timestamp=2, error="uncertain")
+        writer.join(0)
+        writer.begin("printStore", [shown_at])
+        writer.end("printStore", [["k", {1: "red", 2: "blue"}[version]]], server=shown_at, timestamp=[version])
+        return spelled(HEADER, writer.lines)
+
+    assert verdict_of(text(0, 1), tmp_path).verdict == "valid"
+    assert verdict_of(text(0, 2), tmp_path).verdict == "valid"
+    assert verdict_of(text(1, 2), tmp_path).verdict == "invalid"
+
+
+def test_what_is_not_promised_is_told_as_information(tmp_path: Path) -> None:
+    """Client 10 writes a and then b; server 1 gets b by gossip before it has a."""
+    lines = history(
+        ("joinServer", [0]),
+        ("joinServer", [1]),
+        ("joinClient", [10, 0]),
+        ("joinClient", [11, 1]),
+        ("put", ["a", "one"], 10, {"server": 0, "timestamp": 1}),
+        ("put", ["b", "two"], 10, {"server": 0, "timestamp": 2}),
+        ("get", ["b", "two"], 11, {"server": 1, "timestamp": 2}),
+        ("get", ["a", None], 11, {"server": 1, "answer": "ERR_KEY"}),
+    )
+    verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
+    assert verdict.verdict == "valid"
+    count, case = verdict.broken["Monotonic Writes"]
+    assert count == "1"
+    assert case.startswith("line 17: server 1 has what a client wrote in line 13, but of a not yet")
+    assert verdict.broken["Writes Follow Reads"] == ["0"]
+
+
+# -- the program -------------------------------------------------------------------------------------------
+
+
+def program(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "check.py"), *options], capture_output=True, text=True, check=False
+    )
+
+
+def test_status_and_output(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_text(spelled(HEADER, base()))
+    result = program(str(path))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "valid: 4 operations\n", "")
+
+    path.write_text(spelled(HEADER, [*base()[:-1], base()[-1] | {"value": ["k", "blue"]}]))
+    result = program(str(path))
+    assert result.returncode == 1
+    first, *shown = result.stdout.splitlines()
+    assert first.startswith("invalid: line 9: it shows k=blue, but what was put there at that time is another value")
+    assert [line.split()[0] for line in shown] == ["7:", "9:"]
+    told = json.loads(program("--json", str(path)).stdout)
+    assert (told["verdict"], told["lines"]) == ("invalid", [7, 9])
+
+    path.write_text("")
+    assert (program(str(path)).returncode, program(str(tmp_path / "none")).returncode) == (2, 2)
+    assert program("--help").returncode == 0
+
+
+def test_the_checker_uses_nothing_of_the_store() -> None:
+    modules = {path.stem for path in ROOT.glob("*.py")}
+    for name in ("check.py", "spread.py"):
+        for line in (ROOT / "scripts" / name).read_text().splitlines():
+            words = line.split()
+            assert not (words[:1] in (["import"], ["from"]) and words[1].partition(".")[0] in modules), line
