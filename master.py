@@ -528,7 +528,7 @@ def _parser() -> argparse.ArgumentParser:
         "--trace",
         metavar="DIR",
         type=_folder,
-        help="write what every process does into DIR; scripts/report.py makes a page of it",
+        help="write what every process does into DIR, with its vector clock; tracing.py describes the files",
     )
     parser.add_argument(
         "--quiet",
