@@ -77,15 +77,17 @@ class Load:
         return lines
 
     def topology(self) -> list[bytes]:
-        """Something changes: a link, a connection, or a server that is killed and comes back."""
+        """Something changes: a link, or for a while a client's connections, or a server is killed and comes back."""
         one, other = self._random.sample(SERVERS, 2)
         client = self._random.choice(CLIENTS)
+        home = SERVERS[client % len(SERVERS)]
+        away = SERVERS[(client + self._random.randrange(1, len(SERVERS))) % len(SERVERS)]
         return self._random.choice(
             [
                 [b"breakConnection %d %d" % (one, other)],
                 [b"createConnection %d %d" % (one, other)],
-                [b"joinClient %d %d" % (client, one)],
-                [b"breakConnection %d %d" % (client, one)],
+                [b"joinClient %d %d" % (client, away), *self.operations(50), b"breakConnection %d %d" % (client, away)],
+                [b"breakConnection %d %d" % (client, home), *self.operations(50), b"joinClient %d %d" % (client, home)],
                 [b"killServer %d" % one, *self.operations(50), b"joinServer %d" % one],
                 [b"stabilize"],
             ]
