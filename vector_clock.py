@@ -18,15 +18,25 @@ timestamp comes from the master's hybrid logical clock (Kulkarni et al., 2014), 
 everything that was issued before. So a version that happened after another always has the larger timestamp,
 and `Version.order` (timestamp, then dot) is one total order that extends happened-before. Every replica
 applies that order, whatever way a write took; that is why replicas converge.
+
+Each life of a server adds an entry to the clocks of what it writes, so clocks would grow for ever where servers are
+killed and revived for ever. A clock with more than `MAX_ENTRIES` forgets ended lives, the oldest first (Riak prunes
+its clocks likewise). Its own dot is never one of these. So a write may seem concurrent with one that it followed, very
+long ago; never the other way round, and the order of versions is the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 __all__ = ["EMPTY_CLOCK", "Causality", "Dot", "Replica", "Seen", "VectorClock", "Version", "VersionOrder"]
+
+
+MAX_ENTRIES = 50
+"""How many entries a clock has at most, but for one of each server."""
 
 
 class Replica(NamedTuple):
@@ -114,14 +124,14 @@ class VectorClock:
         return self.merge(VectorClock._of_sorted((dot,)))
 
     def merge(self, other: VectorClock) -> VectorClock:
-        """The least clock that is not before either of the two (their least upper bound)."""
+        """The least clock that is not before either of the two: their least upper bound. (Of ended lives, the latest.)"""
         if not other.entries or self.entries == other.entries:
             return self
         counters: dict[Replica, int] = dict(self.entries)
         for replica, counter in other.entries:
             if counters.get(replica, 0) < counter:
                 counters[replica] = counter
-        return VectorClock._of_sorted(tuple(sorted(Dot(r, c) for r, c in counters.items())))
+        return VectorClock._of_sorted(_pruned(tuple(sorted(Dot(r, c) for r, c in counters.items()))))
 
     def __le__(self, other: VectorClock) -> bool:
         counters: dict[Replica, int] = dict(other.entries)
@@ -143,6 +153,16 @@ class VectorClock:
     def __repr__(self) -> str:
         inner = ", ".join(f"{server}/{life}: {counter}" for (server, life), counter in self.entries)
         return f"VectorClock({{{inner}}})"
+
+
+def _pruned(entries: tuple[Dot, ...]) -> tuple[Dot, ...]:
+    """Without the oldest lives that have ended, as far as there are too many entries."""
+    surplus = len(entries) - MAX_ENTRIES
+    if surplus <= 0:
+        return entries
+    ended = [dot for dot, following in pairwise(entries) if dot.replica.server == following.replica.server]
+    forgotten = set(sorted(ended, key=lambda dot: dot.replica.incarnation)[:surplus])
+    return tuple(dot for dot in entries if dot not in forgotten)
 
 
 EMPTY_CLOCK = VectorClock()

@@ -5,13 +5,13 @@ Every clock is held against the plainest thing that it could be: a dict of count
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vector_clock import EMPTY_CLOCK, Causality, Dot, Replica, VectorClock, Version
+from vector_clock import EMPTY_CLOCK, MAX_ENTRIES, Causality, Dot, Replica, VectorClock, Version
 
 # Few replicas and small counters, so that clocks often are equal or one above the other.
 REPLICAS = st.builds(Replica, st.integers(0, 2), st.integers(1, 2))
@@ -227,3 +227,33 @@ def test_of_one_timestamp_the_larger_dot_is_kept() -> None:
     orders = [Version(5, dot, EMPTY_CLOCK).order for dot in dots]
     assert orders == sorted(orders)
     assert len(set(orders)) == len(dots)
+
+
+def test_a_clock_forgets_the_oldest_of_lives_that_have_ended() -> None:
+    """A server is revived a hundred times, beside one that was there all the time."""
+    steady = Dot(Replica(0, 1), 1)
+    clock = EMPTY_CLOCK.with_dot(steady)
+    for life in range(2, 102):
+        clock = clock.with_dot(Dot(Replica(1, life), 1))
+        assert clock.covers(steady)
+        assert clock.covers(Dot(Replica(1, life), 1))
+    assert len(clock.entries) == MAX_ENTRIES
+    assert clock.covers(Dot(Replica(1, 101 - MAX_ENTRIES + 2), 1))
+    assert not clock.covers(Dot(Replica(1, 2), 1))
+
+
+def test_a_clock_forgets_no_server() -> None:
+    clock = EMPTY_CLOCK
+    for server in range(3 * MAX_ENTRIES):
+        clock = clock.with_dot(Dot(Replica(server, 1), 1))
+    assert len(clock.entries) == 3 * MAX_ENTRIES
+
+
+def test_a_forgetful_clock_is_never_before_one_that_it_followed() -> None:
+    clocks = [EMPTY_CLOCK.with_dot(Dot(Replica(1, 1), 1))]
+    for life in range(2, 3 * MAX_ENTRIES):
+        clocks.append(clocks[-1].with_dot(Dot(Replica(1, life), 1)))
+    for earlier, later in pairwise(clocks):
+        assert earlier.compare(later) in (Causality.BEFORE, Causality.CONCURRENT)
+    assert clocks[0].compare(clocks[MAX_ENTRIES - 1]) is Causality.BEFORE
+    assert clocks[0].compare(clocks[-1]) is Causality.CONCURRENT
