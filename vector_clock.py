@@ -124,7 +124,7 @@ class VectorClock:
         return self.merge(VectorClock._of_sorted((dot,)))
 
     def merge(self, other: VectorClock) -> VectorClock:
-        """The least clock that is not before either of the two: their least upper bound. (Of ended lives, the latest.)"""
+        """The least clock that is not before either of the two: their least upper bound, but for old lives."""
         if not other.entries or self.entries == other.entries:
             return self
         counters: dict[Replica, int] = dict(self.entries)
