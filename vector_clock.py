@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 __all__ = ["EMPTY_CLOCK", "Causality", "Dot", "Replica", "Seen", "VectorClock", "Version", "VersionOrder"]
 
 
-MAX_ENTRIES = 50
+MAX_ENTRIES = 20
 """How many entries a clock has at most, but for one of each server."""
 
 
