@@ -335,7 +335,7 @@ class Cluster:
         assert client.remote is not None
         timestamp = self._timestamp()
         if tracing.on:
-            tracing.event("issued", timestamp=timestamp)
+            tracing.event("issued", timestamps=[timestamp])
         batch = msgpack.packb([[command.key, _value(command), timestamp]])
         limit = self._limit * (len(client.connections) + 1)
         try:
@@ -415,6 +415,8 @@ class Cluster:
             group.number = self._clock.next()
         except StorageError:
             return None
+        if tracing.on:
+            tracing.event("issued", timestamps=group.timestamps)
         for ident in parts:
             group.servers.setdefault(self._clients[ident].connections[0], []).append(ident)
         for clients in group.servers.values():

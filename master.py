@@ -181,11 +181,10 @@ class Master:
             return None
         if self.history is not None:
             self.history.invoke(grouped)
-        group = self.cluster.start_group(grouped)
-        if tracing.on and group is not None:
+        if tracing.on:
             listed = [[step.where, step.command.line] for step in steps if step.command]
-            tracing.event("group", commands=listed, timestamps=group.timestamps)
-        return group
+            tracing.event("group", commands=listed)
+        return self.cluster.start_group(grouped)
 
     def _finish_group(self, group: Group, steps: list[_Step]) -> None:
         """Print what the commands of a group answer, in their order; carry out those that it left undone."""
@@ -252,8 +251,6 @@ class Master:
                 self.history.lose_sight(command, why)
             self.error_of_command(why)
         else:
-            if tracing.on and pieces:
-                tracing.event("printed", text=b"".join(pieces))
             if self.history is not None:
                 self.history.complete(command, outcome)
             self._print(pieces)
@@ -263,7 +260,10 @@ class Master:
         if self.history is not None:
             self.history.flush()
         if pieces:
-            _write_all(1, b"".join(pieces))
+            printed = b"".join(pieces)
+            if tracing.on:
+                tracing.event("printed", text=printed)
+            _write_all(1, printed)
 
 
 class _Step(NamedTuple):

@@ -23,9 +23,9 @@ processes to numbers of events; the process's own entry numbers this event. Deta
 |----------|--------|--------------------------------------------------------------------------------------------|
 | run      | master | version, options: how the run was started                                                  |
 | command  | master | where: "line 12"; text: the command as a line                                              |
-| issued   | master | timestamp: of the put or get that is the command                                           |
-| group    | master | commands: [[where, text], …], which are under way together; timestamps: theirs             |
-| printed  | master | text: what the last command has printed                                                    |
+| group    | master | commands: [[where, text], …], puts and gets that are to be under way together              |
+| issued   | master | timestamps: of the puts and gets of the last command or group                              |
+| printed  | master | text: what commands have printed                                                           |
 | error    | master | text: the line on stderr                                                                   |
 | killed   | master | server: by killServer, or it was found dead                                                |
 | stable   | master | a stabilize is done                                                                        |
