@@ -1,0 +1,676 @@
+"""The story that a trace tells: who did what, what caused it, and where each write was at every moment.
+
+May live here: understanding the events of tracing.py. May not: files, and how anything looks; report.py has those.
+
+Theory of operation
+-------------------
+All processes run on one machine, and their traces have times of one clock, which is sound with the vector clocks: what
+caused an event is older. So the events of all processes in the order of their times are a history that can be told
+from its beginning to its end. On the way the story carries along what each server's store holds (what it was started
+with, what it was told by clients, what it has learnt), what links there are, and what each session has seen, so that it
+can say of each ERR_DEP what was missing, and of each write where it went.
+
+One thing that happened is an *event* here as well, but a batch of operations becomes one event for each operation, in
+the order of the script; they share their time and their clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import msgpack
+
+import router
+from model import Operation, Write, unpack_delta, unpack_operations
+from tracing import Event
+from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
+
+__all__ = ["MASTER", "Story", "tell"]
+
+MASTER = "master"
+
+SHOWN_BYTES = 200
+"""How much of a key or a value is told."""
+
+Name = tuple[str, int]
+"""What sorts the processes: the master, clients by their ids, servers by theirs."""
+
+
+@dataclass
+class Moment:
+    """An event of the story."""
+
+    process: int
+    time: float
+    """Microseconds since the run began."""
+    kind: str
+    """As in tracing.py."""
+    clock: dict[int, int]
+    """The entries of the process's vector clock, by process, that are new."""
+    text: str = ""
+    where: str = ""
+    operation: int | None = None
+    writes: list[int] = field(default_factory=list)
+    printed: str = ""
+    keys: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Message:
+    """A call or an answer that has arrived: from one event to another."""
+
+    sent: int
+    received: int
+    name: str
+    answer: bool
+    writes: list[int] = field(default_factory=list)
+    """What it brought that the receiver lacked."""
+    keys: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Arrival:
+    """A write has come to a server."""
+
+    server: int
+    event: int
+    source: int | None
+    """The server that it came from; None for the client that put it."""
+    message: int | None
+    stood: bool
+    """Whether it stood over what was there."""
+
+
+@dataclass
+class Told:
+    """A write, as the story tells it."""
+
+    key: str
+    value: str
+    timestamp: int
+    dot: str
+    clock: list[str]
+    """Its entries, spelled like dots."""
+    concurrent: list[int] = field(default_factory=list)
+    """The writes that it met on some server, and that knew nothing of it, nor it of them."""
+    operation: int | None = None
+    arrivals: list[Arrival] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+    """The operations that read it."""
+
+
+@dataclass
+class Asked:
+    """A server has carried out an operation."""
+
+    server: int
+    event: int
+    answer: str
+    standing: int | None
+    """The write that it had, and would have answered with."""
+
+
+@dataclass
+class Done:
+    """An operation: a put or a get of a client."""
+
+    client: int
+    put: bool
+    key: str
+    value: str
+    where: str
+    timestamp: int
+    began: float
+    command: int | None
+    ended: float = 0.0
+    event: int | None = None
+    """The client's, which knows the outcome; None where that never came."""
+    outcome: str = ""
+    asked: list[Asked] = field(default_factory=list)
+    write: int | None = None
+    """The write that it made or read."""
+    seen: int | None = None
+    """The largest write of the key that the session had seen before."""
+    seen_by: int | None = None
+    """The operation by which it had."""
+    why: list[str] = field(default_factory=list)
+
+
+class Life(NamedTuple):
+    """A server or client was there from one event to another, or to the end."""
+
+    process: int
+    began: int
+    ended: int | None
+
+
+@dataclass
+class Story:
+    """Everything, in the order of time. Processes, events, writes and the others are known by their position."""
+
+    version: str = ""
+    options: list[str] = field(default_factory=list)
+    length: float = 0.0
+    processes: list[str] = field(default_factory=list)
+    events: list[Moment] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    operations: list[Done] = field(default_factory=list)
+    writes: list[Told] = field(default_factory=list)
+    changes: list[tuple[int, int, str, int | None]] = field(default_factory=list)
+    """(event, server, key, the write that stands from then on)."""
+    lives: list[Life] = field(default_factory=list)
+    partitions: list[tuple[int, list[list[int]]]] = field(default_factory=list)
+    """(event, the components of the servers from then on)."""
+    staleness: list[tuple[float, int, int]] = field(default_factory=list)
+    """(time, keys that are not the same on all running servers, those that are not even within a partition)."""
+
+    def plain(self) -> dict[str, Any]:
+        """As values for JSON."""
+        return asdict(self)
+
+
+def tell(traces: Mapping[str, Iterable[Event]]) -> Story:
+    """The story of a run, from the events of each process."""
+    return _Teller(traces).story
+
+
+def shown(data: bytes) -> str:
+    """A key, a value or a line as text; what isn't UTF-8 is escaped, and what is long is cut."""
+    text = data[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    return text if len(data) <= SHOWN_BYTES else f"{text}… ({len(data)} bytes)"
+
+
+def _name_order(process: str) -> tuple[int, int]:
+    kind, _, ident = process.partition(" ")
+    return ("master", "client", "server").index(kind), int(ident or 0)
+
+
+class _Teller:
+    """Goes through all events once."""
+
+    def __init__(self, traces: Mapping[str, Iterable[Event]]) -> None:
+        names = sorted(traces, key=_name_order)
+        self.story = Story(processes=names)
+        self._process = {name: index for index, name in enumerate(names)}
+        self._clocks: list[dict[str, int]] = [{} for _ in names]
+        self._numbered: dict[tuple[int, int], int] = {}  # (process, its event) -> the story's event
+        self._begun: dict[int, int] = {}  # timestamp -> operation
+        self._commands: list[int] = []  # events, of the last command or group
+        self._answers_due: dict[int, list[Done]] = {}  # by client: whose answer isn't back at the master
+        self._dots: dict[tuple[int, ...], int] = {}
+        self._written: dict[int, int] = {}  # by timestamp; at a fail-over the last copy
+        self._versions: list[Write] = []
+        self._stores: dict[int, dict[bytes, int]] = {}
+        self._changes: dict[str, list[tuple[int, int, int | None]]] = {}  # key -> (event, server, write)
+        self._lives: dict[int, list[int]] = {}  # server -> its incarnations
+        self._running: dict[int, int] = {}  # server -> the event with which it began
+        self._linked: set[tuple[int, int]] = set()
+        self._sessions: dict[tuple[int, str], tuple[int, int]] = {}  # (client, key) -> (write, operation)
+        self._before: dict[int, dict[int, tuple[int, int] | None]] = {}  # client -> its last operations -> sessions
+        self._differing: dict[bytes, tuple[bool, bool]] = {}
+        self._counts = [0, 0]
+        self._components: list[list[int]] = []
+        self._last_answer: dict[tuple[int, int], int] = {}  # (server, neighbour) -> message
+        self._tell([(event.time, index, event) for index, name in enumerate(names) for event in traces[name]])
+
+    def _tell(self, events: list[tuple[int, int, Event]]) -> None:
+        events.sort(key=lambda entry: entry[0])  # stable: those of one process stay in their order
+        if not events:
+            return
+        start = events[0][0]
+        for time, process, event in events:
+            handler = getattr(self, f"_on_{event.name}", None)
+            moment = Moment(process, round((time - start) / 1000, 1), event.name, self._news(process, event.clock))
+            number = event.clock.get(self.story.processes[process], 0)
+            self._numbered[process, number] = len(self.story.events)
+            if handler is not None:
+                handler(moment, event.details)
+            else:
+                self._add(moment)
+        self.story.length = round((events[-1][0] - start) / 1000, 1)
+        for server, began in self._running.items():
+            self.story.lives.append(Life(server, began, None))
+        self.story.lives.sort(key=lambda life: life.began)
+        for done in self.story.operations:
+            if not done.outcome:
+                done.outcome = "lost"
+            done.why = list(self._explain(done))
+
+    def _news(self, process: int, clock: Mapping[str, int]) -> dict[int, int]:
+        known = self._clocks[process]
+        self._clocks[process] = dict(clock)
+        return {
+            self._process[name]: number
+            for name, number in clock.items()
+            if known.get(name) != number and name in self._process
+        }
+
+    def _add(self, moment: Moment) -> int:
+        self.story.events.append(moment)
+        return len(self.story.events) - 1
+
+    def _add_again(self, moment: Moment, **changes: Any) -> int:
+        """One more event of the same time, whose clock has no news any more."""
+        return self._add(Moment(moment.process, moment.time, moment.kind, {}, **changes))
+
+    # -- the master ----------------------------------------------------------------------------------------
+
+    def _on_run(self, moment: Moment, details: dict[str, Any]) -> None:
+        self.story.version = details["version"]
+        self.story.options = details["options"]
+        self._add(moment)
+
+    def _on_command(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text, moment.where = shown(details["text"]), details["where"]
+        self._commands = [self._add(moment)]
+
+    def _on_group(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.kind = "command"
+        self._commands = []
+        for where, text in details["commands"]:
+            self._commands.append(self._add_again(moment, text=shown(text), where=where))
+        self.story.events[self._commands[0]].clock = moment.clock
+
+    def _on_issued(self, moment: Moment, details: dict[str, Any]) -> None:
+        self._add(moment)
+        for command, timestamp in zip(self._commands, details["timestamps"], strict=False):
+            asked = self.story.events[command]
+            words = asked.text.split(None, 3)
+            client = self._process.get(f"client {int(words[1])}")
+            if client is None:
+                continue  # it has no trace
+            done = Done(
+                client, words[0] == "put", words[2], "", asked.where, timestamp, asked.time, command, asked.time
+            )
+            asked.operation = len(self.story.operations)
+            asked.keys = [words[2]]
+            self._begun[timestamp] = asked.operation
+            self.story.operations.append(done)
+            self._answers_due.setdefault(client, []).append(done)
+
+    def _on_printed(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text = shown(details["text"].rstrip(b"\n"))
+        self._add(moment)
+
+    def _on_error(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text = details["text"]
+        self._add(moment)
+
+    def _on_stable(self, moment: Moment, _: dict[str, Any]) -> None:
+        moment.text = "stable"
+        self._add(moment)
+
+    def _on_killed(self, moment: Moment, details: dict[str, Any]) -> None:
+        server = self._process.get(f"server {details['server']}")
+        moment.text = f"server {details['server']} is dead"
+        event = self._add(moment)
+        if server is not None and server in self._running:
+            self.story.lives.append(Life(server, self._running.pop(server), event))
+            self._unlink_all(server)
+            self._look_around(event)
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def _on_called(self, moment: Moment, details: dict[str, Any], answer: bool = False) -> None:
+        moment.text = details["name"]
+        received = self._add(moment)
+        sender = self._process.get(details["by"])
+        sent = self._numbered.get((sender, details["number"])) if sender is not None else None
+        if sender is None or sent is None:
+            return
+        self.story.messages.append(Message(sent, received, details["name"], answer))
+        if answer and details["name"] == "pull":
+            self._last_answer[moment.process, sender] = len(self.story.messages) - 1
+        if answer and details["name"] in ("execute", "execute_group") and moment.process == self._process.get(MASTER):
+            for done in self._answers_due.pop(sender, ()):
+                done.ended = moment.time
+
+    def _on_answered(self, moment: Moment, details: dict[str, Any]) -> None:
+        self._on_called(moment, details, answer=True)
+
+    def _on_call(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text = details["name"]
+        self._add(moment)
+
+    _on_answer = _on_call
+
+    # -- clients -------------------------------------------------------------------------------------------
+
+    def _on_operated(self, moment: Moment, details: dict[str, Any]) -> None:
+        operations = msgpack.unpackb(details["operations"])
+        outcomes = msgpack.unpackb(details["outcomes"])
+        self._before[moment.process] = {}
+        first = len(self.story.events)
+        for (key, value, timestamp), outcome in zip(operations, outcomes, strict=True):
+            number = self._begun.get(timestamp)
+            if number is None:
+                continue
+            done = self.story.operations[number]
+            done.key, done.outcome = shown(key), outcome[0]
+            done.event = self._add_again(moment, operation=number, keys=[done.key])
+            done.ended = moment.time
+            remembered = self._sessions.get((done.client, done.key))
+            self._before[done.client][number] = remembered
+            done.seen, done.seen_by = remembered or (None, None)
+            if outcome[0] == "value":
+                done.value, done.write = shown(outcome[1]), self._written.get(outcome[3])
+            elif value is not None:
+                done.value = shown(value)
+            text = self._asked_text(done)
+            self.story.events[done.event].text = f"{text} → {self._outcome_text(done)}"
+            if done.write is not None and outcome[0] in ("stored", "value"):
+                if not done.put:
+                    self.story.writes[done.write].reads.append(number)
+                if done.write != done.seen:
+                    self._sessions[done.client, done.key] = (done.write, number)
+        if len(self.story.events) > first:
+            self.story.events[first].clock = moment.clock
+        else:
+            self._add(moment)
+
+    def _on_undone(self, moment: Moment, _: dict[str, Any]) -> None:
+        for number, remembered in reversed(self._before.pop(moment.process, {}).items()):
+            done = self.story.operations[number]
+            done.outcome = "undone"
+            if remembered is None:
+                self._sessions.pop((done.client, done.key), None)
+            else:
+                self._sessions[done.client, done.key] = remembered
+        moment.text = "forgets the last answers: the server was lost before all had theirs"
+        self._add(moment)
+
+    @staticmethod
+    def _asked_text(done: Done) -> str:
+        return f"put {done.key} {done.value}" if done.put else f"get {done.key}"
+
+    def _outcome_text(self, done: Done) -> str:
+        return {"stored": "stored", "value": done.value}.get(done.outcome, done.outcome)
+
+    # -- servers -------------------------------------------------------------------------------------------
+
+    def _on_started(self, moment: Moment, details: dict[str, Any]) -> None:
+        writes, _ = unpack_delta(details["delta"], from_disk=True)
+        server = moment.process
+        had = "nothing" if not writes else f"{len(writes)} write{'s' * (len(writes) > 1)}"
+        moment.text = f"starts; its disk has {had}"
+        if details["damages"]:
+            moment.text += f"; {len(details['damages'])} damaged"
+        event = self._add(moment)
+        self._lives.setdefault(server, []).append(details["incarnation"])
+        self._unlink_all(server)
+        self._running[server] = event
+        found = {write.key: self._known(write) for write in writes}
+        store = self._stores.setdefault(server, {})
+        for key in [key for key in store if key not in found]:
+            del store[key]
+            self._change(event, server, key, None)
+        for key, write in found.items():
+            if store.get(key) != write:
+                store[key] = write
+                self._change(event, server, key, write)
+        self._look_around(event)
+
+    def _on_linked(self, moment: Moment, details: dict[str, Any]) -> None:
+        other = self._process.get(f"server {details['neighbour']}")
+        moment.text = f"linked to server {details['neighbour']}"
+        event = self._add(moment)
+        if other is not None:
+            self._linked.add((moment.process, other))
+            self._look_around(event)
+
+    def _on_unlinked(self, moment: Moment, details: dict[str, Any]) -> None:
+        other = self._process.get(f"server {details['neighbour']}")
+        moment.text = f"cut from server {details['neighbour']}"
+        event = self._add(moment)
+        if other is not None:
+            self._linked.discard((moment.process, other))
+            self._look_around(event)
+
+    def _on_executed(self, moment: Moment, details: dict[str, Any]) -> None:
+        operations: list[tuple[Operation, Any]] = []
+        for session, packed, answers in details["parts"]:
+            operations += zip(unpack_operations(packed, session or 0), msgpack.unpackb(answers), strict=True)
+        operations.sort(key=lambda entry: entry[0].timestamp)
+        first = len(self.story.events)
+        learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before (Model.execute)
+        for operation, answer in operations:
+            number = self._begun.get(operation.timestamp)
+            done = self.story.operations[number] if number is not None else None
+            key = shown(operation.key)
+            event = self._add_again(moment, operation=number, keys=[key])
+            standing = self._stores.setdefault(moment.process, {}).get(operation.key)
+            seen = learnt.get((operation.session, operation.key), operation.seen)
+            if operation.value is not None:
+                write = self._put(moment.process, event, operation, seen, answer)
+                learnt[operation.session, operation.key] = Seen.first(self._versions[write].version)
+                told = "stored"
+                self.story.events[event].text = f"{key} = {shown(operation.value)}"
+                self.story.events[event].writes = [write]
+                if done is not None:
+                    done.write, done.value = write, shown(operation.value)
+                    self.story.writes[write].operation = number
+            elif isinstance(answer, str):
+                told = answer
+                self.story.events[event].text = f"{key}: {told}"
+            else:
+                value, timestamp, dot, clock = answer
+                version = Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock))
+                learnt[operation.session, operation.key] = seen.then(version) if seen else Seen.first(version)
+                told = shown(value)
+                self.story.events[event].text = f"{key}: {told}"
+            if done is not None:
+                done.asked.append(Asked(moment.process, event, told, standing))
+        if len(self.story.events) > first:
+            self.story.events[first].clock = moment.clock
+
+    def _put(self, server: int, event: int, operation: Operation, seen: Seen | None, dot: list[int]) -> int:
+        assert operation.value is not None
+        named = Dot.from_flat(dot)
+        clock = (seen.clock if seen else EMPTY_CLOCK).with_dot(named)
+        version = Version(operation.timestamp, named, clock)
+        number = self._known(Write(operation.key, operation.value, version))
+        self._arrive(server, event, number, None, None)
+        return number
+
+    def _on_learnt(self, moment: Moment, details: dict[str, Any]) -> None:
+        source = self._process.get(f"server {details['neighbour']}")
+        writes, _ = unpack_delta(details["delta"], from_disk=True)
+        numbers = [self._known(write) for write in writes]
+        moment.writes = numbers
+        moment.keys = sorted({self.story.writes[number].key for number in numbers})
+        if len(numbers) == 1:
+            told = self.story.writes[numbers[0]]
+            moment.text = f"learns {told.key} = {told.value}"
+        else:
+            moment.text = f"learns {len(numbers)} writes"
+        event = self._add(moment)
+        message = self._last_answer.get((moment.process, -1 if source is None else source))
+        if message is not None:
+            self.story.messages[message].writes += numbers
+            self.story.messages[message].keys = moment.keys
+        for number in numbers:
+            self._arrive(moment.process, event, number, source, message)
+
+    def _known(self, write: Write) -> int:
+        """The number of a write, which is told now if it wasn't."""
+        (server, life), counter = write.version.dot
+        number = self._dots.get((server, life, counter))
+        if number is None:
+            number = self._dots[server, life, counter] = len(self.story.writes)
+            self._written[write.version.timestamp] = number
+            self._versions.append(write)
+            version = write.version
+            clock = [self._dot(dot) for dot in version.clock.entries]
+            told = Told(shown(write.key), shown(write.value), version.timestamp, self._dot(version.dot), clock)
+            self.story.writes.append(told)
+        return number
+
+    def _dot(self, dot: Dot) -> str:
+        """A dot as people read it: the server, its life if it isn't the first of this run, and the counter."""
+        (server, incarnation), counter = dot
+        lives = self._lives.get(self._process.get(f"server {server}", -1), [])
+        if incarnation not in lives:
+            return f"{server}, earlier run: {counter}"
+        life = lives.index(incarnation) + 1
+        return f"{server}: {counter}" if life == 1 else f"{server}, life {life}: {counter}"
+
+    def _arrive(self, server: int, event: int, number: int, source: int | None, message: int | None) -> None:
+        write = self._versions[number]
+        store = self._stores.setdefault(server, {})
+        standing = store.get(write.key)
+        stands = standing is None or self._versions[standing].version.order < write.version.order
+        self.story.writes[number].arrivals.append(Arrival(server, event, source, message, stands))
+        if standing is not None and standing != number:
+            self._compare(number, standing)
+        if stands:
+            store[write.key] = number
+            self._change(event, server, write.key, number)
+            self._look_at(write.key)
+            self._say_staleness(event)
+
+    def _change(self, event: int, server: int, key: bytes, write: int | None) -> None:
+        self.story.changes.append((event, server, shown(key), write))
+        self._changes.setdefault(shown(key), []).append((event, server, write))
+
+    def _compare(self, one: int, other: int) -> None:
+        first, second = self._versions[one].version, self._versions[other].version
+        if first.timestamp != second.timestamp and first.clock.compare(second.clock).value == "concurrent":
+            for number, rival in ((one, other), (other, one)):
+                if rival not in self.story.writes[number].concurrent:
+                    self.story.writes[number].concurrent.append(rival)
+
+    # -- links and staleness -------------------------------------------------------------------------------
+
+    def _unlink_all(self, server: int) -> None:
+        self._linked = {link for link in self._linked if server not in link}
+
+    def _look_around(self, event: int) -> None:
+        """Links or servers have changed: who is in one partition, and what differs now?"""
+        links = {
+            server: {
+                other for other in self._running if (server, other) in self._linked and (other, server) in self._linked
+            }
+            for server in self._running
+        }
+        components = sorted(sorted(component) for component in router.components(links))
+        if components != self._components:
+            self._components = components
+            self.story.partitions.append((event, components))
+            for key in {key for server in self._running for key in self._stores.get(server, ())} | {*self._differing}:
+                self._look_at(key)
+            self._say_staleness(event)
+
+    def _look_at(self, key: bytes) -> None:
+        """Does this key differ between servers, or even within a partition?"""
+        within = any(len({self._stores[server].get(key) for server in component}) > 1 for component in self._components)
+        across = within or len({self._stores[server].get(key) for server in self._running}) > 1
+        was = self._differing.pop(key, (False, False))
+        if across:
+            self._differing[key] = (across, within)
+        for position, (now, before) in enumerate(zip((across, within), was, strict=True)):
+            self._counts[position] += now - before
+
+    def _say_staleness(self, event: int) -> None:
+        time = self.story.events[event].time
+        across, within = self._counts
+        points = self.story.staleness
+        if points and points[-1][0] == time:
+            points.pop()
+        if not points or points[-1][1:] != (across, within):
+            points.append((time, across, within))
+
+    # -- why -----------------------------------------------------------------------------------------------
+
+    def _explain(self, done: Done) -> Iterator[str]:
+        """Why an operation was answered as it was, in sentences."""
+        processes, writes = self.story.processes, self.story.writes
+        if done.put:
+            yield from self._explain_put(done)
+            return
+        client = processes[done.client].capitalize()
+        seen = writes[done.seen] if done.seen is not None else None
+        if seen is not None and done.seen_by is not None:
+            by = self.story.operations[done.seen_by]
+            how = "put" if by.put else "read"
+            guarantee = "Read Your Writes" if by.put else "Monotonic Reads"
+            yield (
+                f"{client} had itself {how} {done.key} = {seen.value}{_place(by.where)}. "
+                f"It must not read anything older from now on ({guarantee})."
+            )
+        else:
+            yield f"{client} had neither read nor written {done.key} before, so that any value, or none, is right."
+        if not done.asked:
+            yield f"No server answered ({done.outcome})."
+        for asked in done.asked:
+            yield self._explain_answer(done, asked, seen)
+        if done.outcome == "ERR_DEP" and done.seen is not None and done.asked:
+            yield from self._explain_where(done, done.seen)
+
+    def _explain_put(self, done: Done) -> Iterator[str]:
+        write = self.story.writes[done.write] if done.write is not None else None
+        if write is None:
+            yield f"No server is known to have stored it ({done.outcome})."
+            return
+        took = [self.story.processes[asked.server] for asked in done.asked]
+        yield f"{' and then '.join(took).capitalize()} stored it."
+        reached = {arrival.server for arrival in write.arrivals}
+        servers = sum(name.startswith("server") for name in self.story.processes)
+        yield f"In this run it reached {len(reached)} of {servers} servers."
+        for rival in write.concurrent:
+            other = self.story.writes[rival]
+            stands = "the other one is later, and stands" if other.timestamp > write.timestamp else "this one stands"
+            yield f"It is concurrent with {other.value}: neither author had seen the other's write. By timestamp, {stands}."
+
+    def _explain_answer(self, done: Done, asked: Asked, seen: Told | None) -> str:
+        server = self.story.processes[asked.server].capitalize()
+        if asked.standing is None:
+            answer = f"{server} had no value for it"
+            return f"{answer}, which counts as older than any." if seen else f"{answer}: ERR_KEY."
+        write = self.story.writes[asked.standing]
+        author = self.story.operations[write.operation] if write.operation is not None else None
+        by = f", put by {self.story.processes[author.client]}{_place(author.where)}" if author else ""
+        answer = f"{server} had {write.value}{by}"
+        if seen is None or done.seen is None:
+            return f"{answer}."
+        if asked.standing == done.seen:
+            return f"{answer}: the same one."
+        if write.timestamp < seen.timestamp:
+            return f"{answer}: older, so it must not answer."
+        return f"{answer}: later, so it may answer."
+
+    def _explain_where(self, done: Done, seen: int) -> Iterator[str]:
+        """Where, at that moment, was what the session asks for?"""
+        event = done.asked[-1].event
+        version = self._versions[seen].version
+        held: dict[int, int | None] = {}
+        for changed, server, write in self._changes.get(done.key, ()):
+            if changed > event:
+                break
+            held[server] = write
+        running = {
+            life.process
+            for life in self.story.lives
+            if life.began <= event and (life.ended is None or life.ended > event)
+        }
+        able = [
+            self.story.processes[server]
+            for server, write in sorted(held.items())
+            if server in running and write is not None and self._versions[write].version.timestamp >= version.timestamp
+        ]
+        if not able:
+            yield "At that moment, no running server could have answered it."
+            return
+        yield f"At that moment, {' and '.join(able)} could have answered."
+        components = next((parts for at, parts in reversed(self.story.partitions) if at <= event), [])
+        home = next((part for part in components if done.asked[-1].server in part), [])
+        if not any(self._process[name] in home for name in able):
+            yield "There was no way from there to the servers that were asked: they were in different partitions."
+        else:
+            yield "It could have come over links, but nothing had moved it yet: neither stabilize nor gossip."
+
+
+def _place(where: str) -> str:
+    """A line of a script, in a sentence."""
+    return f" in {where.rpartition(': ')[2]}" if where else ""
