@@ -27,7 +27,7 @@ from tracing import Event
 PARTS = Path(__file__).resolve().parent / "report"
 """What the page is made of."""
 
-SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "diagram.js", "stores.js", "charts.js", "page.js")
+SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "diagram.js", "details.js", "charts.js", "page.js")
 """The page's scripts, in the order in which they are loaded. D3 (d3js.org) draws; it is under the ISC licence."""
 
 SHIVIZ_PARSER = r"(?<host>\S*) (?<clock>{.*})\n(?<event>.*)"
@@ -61,7 +61,8 @@ def page(story: Story, title: str) -> str:
     scripts = "\n".join(f"<script>\n{(PARTS / name).read_text('utf-8')}\n</script>" for name in SCRIPTS)
     pieces = {
         "{{title}}": html.escape(title),
-        "{{style}}": (PARTS / "page.css").read_text("utf-8"),
+        "{{diagram-style}}": (PARTS / "diagram.css").read_text("utf-8"),
+        "{{page-style}}": (PARTS / "page.css").read_text("utf-8"),
         "{{data}}": data.replace("<", "\\u003c"),  # or a value might end the element that it stands in
         "{{scripts}}": scripts,
     }

@@ -54,7 +54,7 @@ class Moment:
     operation: int | None = None
     writes: list[int] = field(default_factory=list)
     printed: str = ""
-    keys: list[str] = field(default_factory=list)
+    """By the command."""
 
 
 @dataclass
@@ -65,9 +65,10 @@ class Message:
     received: int
     name: str
     answer: bool
+    operations: list[int] = field(default_factory=list)
+    """Those that it is about."""
     writes: list[int] = field(default_factory=list)
     """What it brought that the receiver lacked."""
-    keys: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -209,6 +210,7 @@ class _Teller:
         self._linked: set[tuple[int, int]] = set()
         self._sessions: dict[tuple[int, str], tuple[int, int]] = {}  # (client, key) -> (write, operation)
         self._before: dict[int, dict[int, tuple[int, int] | None]] = {}  # client -> its last operations -> sessions
+        self._carrying: dict[int, list[int]] = {}  # client -> messages about the operations that it carries out
         self._differing: dict[bytes, tuple[bool, bool]] = {}
         self._counts = [0, 0]
         self._components: list[list[int]] = []
@@ -285,7 +287,6 @@ class _Teller:
                 client, words[0] == "put", words[2], "", asked.where, timestamp, asked.time, command, asked.time
             )
             asked.operation = len(self.story.operations)
-            asked.keys = [words[2]]
             self._begun[timestamp] = asked.operation
             self.story.operations.append(done)
             self._answers_due.setdefault(client, []).append(done)
@@ -293,6 +294,8 @@ class _Teller:
     def _on_printed(self, moment: Moment, details: dict[str, Any]) -> None:
         moment.text = shown(details["text"].rstrip(b"\n"))
         self._add(moment)
+        if len(self._commands) == 1:
+            self.story.events[self._commands[0]].printed = moment.text
 
     def _on_error(self, moment: Moment, details: dict[str, Any]) -> None:
         moment.text = details["text"]
@@ -323,9 +326,22 @@ class _Teller:
         self.story.messages.append(Message(sent, received, details["name"], answer))
         if answer and details["name"] == "pull":
             self._last_answer[moment.process, sender] = len(self.story.messages) - 1
-        if answer and details["name"] in ("execute", "execute_group") and moment.process == self._process.get(MASTER):
+        if details["name"] in ("execute", "execute_group"):
+            self._on_operation_message(len(self.story.messages) - 1, sender, moment)
+
+    def _on_operation_message(self, message: int, sender: int, moment: Moment) -> None:
+        """A call of operations has arrived, or its answer; which ones it carries is known when they are done."""
+        told = self.story.messages[message]
+        if told.answer and moment.process == self._process.get(MASTER):
+            told.operations = list(self._before.get(sender, ()))
             for done in self._answers_due.pop(sender, ()):
                 done.ended = moment.time
+            return
+        clients = [
+            process for process in (sender, moment.process) if self.story.processes[process].startswith("client")
+        ]
+        for client in clients:
+            self._carrying.setdefault(client, []).append(message)
 
     def _on_answered(self, moment: Moment, details: dict[str, Any]) -> None:
         self._on_called(moment, details, answer=True)
@@ -341,7 +357,7 @@ class _Teller:
     def _on_operated(self, moment: Moment, details: dict[str, Any]) -> None:
         operations = msgpack.unpackb(details["operations"])
         outcomes = msgpack.unpackb(details["outcomes"])
-        self._before[moment.process] = {}
+        before = self._before[moment.process] = {}
         first = len(self.story.events)
         for (key, value, timestamp), outcome in zip(operations, outcomes, strict=True):
             number = self._begun.get(timestamp)
@@ -349,10 +365,10 @@ class _Teller:
                 continue
             done = self.story.operations[number]
             done.key, done.outcome = shown(key), outcome[0]
-            done.event = self._add_again(moment, operation=number, keys=[done.key])
+            done.event = self._add_again(moment, operation=number)
             done.ended = moment.time
             remembered = self._sessions.get((done.client, done.key))
-            self._before[done.client][number] = remembered
+            before[number] = remembered
             done.seen, done.seen_by = remembered or (None, None)
             if outcome[0] == "value":
                 done.value, done.write = shown(outcome[1]), self._written.get(outcome[3])
@@ -365,6 +381,8 @@ class _Teller:
                     self.story.writes[done.write].reads.append(number)
                 if done.write != done.seen:
                     self._sessions[done.client, done.key] = (done.write, number)
+        for message in self._carrying.pop(moment.process, ()):
+            self.story.messages[message].operations = list(before)
         if len(self.story.events) > first:
             self.story.events[first].clock = moment.clock
         else:
@@ -439,7 +457,7 @@ class _Teller:
             number = self._begun.get(operation.timestamp)
             done = self.story.operations[number] if number is not None else None
             key = shown(operation.key)
-            event = self._add_again(moment, operation=number, keys=[key])
+            event = self._add_again(moment, operation=number)
             standing = self._stores.setdefault(moment.process, {}).get(operation.key)
             seen = learnt.get((operation.session, operation.key), operation.seen)
             if operation.value is not None:
@@ -479,7 +497,6 @@ class _Teller:
         writes, _ = unpack_delta(details["delta"], from_disk=True)
         numbers = [self._known(write) for write in writes]
         moment.writes = numbers
-        moment.keys = sorted({self.story.writes[number].key for number in numbers})
         if len(numbers) == 1:
             told = self.story.writes[numbers[0]]
             moment.text = f"learns {told.key} = {told.value}"
@@ -489,7 +506,6 @@ class _Teller:
         message = self._last_answer.get((moment.process, -1 if source is None else source))
         if message is not None:
             self.story.messages[message].writes += numbers
-            self.story.messages[message].keys = moment.keys
         for number in numbers:
             self._arrive(moment.process, event, number, source, message)
 
@@ -621,7 +637,7 @@ class _Teller:
         for rival in write.concurrent:
             other = self.story.writes[rival]
             stands = "the other one is later, and stands" if other.timestamp > write.timestamp else "this one stands"
-            yield f"It is concurrent with {other.value}: neither author had seen the other's write. By timestamp, {stands}."
+            yield f"It is concurrent with {other.value}: neither author had seen the other's write. By time, {stands}."
 
     def _explain_answer(self, done: Done, asked: Asked, seen: Told | None) -> str:
         server = self.story.processes[asked.server].capitalize()

@@ -1,0 +1,120 @@
+"use strict";
+// Three plots over the time of the run: staleness, latency, throughput. A click goes to that moment.
+
+const CHART_HEIGHT = 118;
+const MARGIN = {top: 6, right: 10, bottom: 20, left: 46};
+
+class Charts {
+  constructor(place, goTo, hover) {
+    this.place = place;
+    this.goTo = goTo;
+    this.hover = hover;
+    this.moment = 0;
+    new ResizeObserver(() => this.draw()).observe(place);
+  }
+
+  draw() {
+    this.place.replaceChildren();
+    this.lines = [];
+    this.staleness();
+    this.latency();
+    this.throughput();
+    this.mark(this.moment);
+  }
+
+  /** Show where in time the run is looked at. */
+  mark(time) {
+    this.moment = time;
+    for (const {line, x} of this.lines) line.attr("x1", x(time)).attr("x2", x(time));
+  }
+
+  /** A plot with its axes; *say* gives the lines of the tip at a time. */
+  chart(id, title, legend, y, say) {
+    const section = element("section", {id}, element("h2", {}, title,
+      legend.map(([name, colour]) => element("span", {}, element("i", {style: `background: ${colour}`}), name))));
+    this.place.append(section);
+    const width = section.clientWidth - 28;
+    const x = d3.scaleLinear([0, Math.max(1, run.length)], [MARGIN.left, width - MARGIN.right]);
+    y.range([CHART_HEIGHT - MARGIN.bottom, MARGIN.top]);
+    const svg = d3.select(section).append("svg").attr("viewBox", `0 0 ${width} ${CHART_HEIGHT}`).attr("class", "diagram chart");
+    const whole = (value) => (Number.isInteger(value) ? d3.format(",")(value) : "");
+    const axis = d3.axisLeft(y).ticks(4).tickFormat(id === "latency" ? run.duration : whole).tickSizeOuter(0);
+    if (id === "latency") axis.tickValues(logTicks(y.domain()));
+    svg.append("g").attr("transform", `translate(0,${CHART_HEIGHT - MARGIN.bottom})`).call(d3.axisBottom(x).ticks(5).tickFormat(run.duration).tickSizeOuter(0));
+    svg.append("g").attr("transform", `translate(${MARGIN.left},0)`).call(axis);
+    const plot = svg.append("g");
+    const line = svg.append("line").attr("class", "moment").attr("y1", MARGIN.top).attr("y2", CHART_HEIGHT - MARGIN.bottom);
+    this.lines.push({line, x});
+    const timeAt = (pointer) => Math.min(run.length, Math.max(0, x.invert(d3.pointer(pointer, svg.node())[0])));
+    svg.on("pointermove", (pointer) => this.hover(pointer, say(timeAt(pointer), pointer, x, y)))
+      .on("pointerleave", () => this.hover(null))
+      .on("click", (pointer) => this.goTo(eventAt(timeAt(pointer))));
+    return {plot, x, y};
+  }
+
+  staleness() {
+    const points = [[0, 0, 0], ...run.staleness, [run.length, ...(run.staleness.at(-1) ?? [0, 0, 0]).slice(1)]];
+    const most = d3.max(points, ([, across]) => across) || 1;
+    const legend = [["between all servers", "var(--dependency)"], ["within a partition", "var(--missing)"]];
+    const say = (time) => {
+      const [, across, within] = points[d3.bisectRight(points, time, ([at], value) => d3.ascending(at, value)) - 1] ?? [0, 0, 0];
+      return [run.duration(time), `${run.count(across, "key")} not the same on all running servers`, `${run.count(within, "key")} not even within a partition`];
+    };
+    const {plot, x, y} = this.chart("staleness", "Keys that differ", legend, d3.scaleLinear([0, most], [0, 1]).nice(4), say);
+    for (const [index, [, colour]] of legend.entries()) {
+      const area = d3.area().curve(d3.curveStepAfter).x(([time]) => x(time)).y0(y(0)).y1((point) => y(point[index + 1]));
+      plot.append("path").attr("d", area(points)).style("fill", colour).style("fill-opacity", 0.3).style("stroke", colour);
+    }
+  }
+
+  latency() {
+    const done = run.operations.filter(({began, ended}) => ended > began);
+    const [least, most] = d3.extent(done, ({began, ended}) => ended - began);
+    const groups = [
+      ["put", "var(--put)", ({put}) => put],
+      ["get", "var(--learnt)", ({put, outcome}) => !put && outcome !== "ERR_DEP"],
+      ["ERR_DEP", "var(--dependency)", ({outcome}) => outcome === "ERR_DEP"],
+    ];
+    const near = (time, pointer, x, y) => {
+      const [px, py] = d3.pointer(pointer, pointer.currentTarget);
+      const closest = d3.least(done, ({began, ended}) => Math.hypot(x(ended) - px, y(ended - began) - py));
+      if (!closest) return [run.duration(time)];
+      const {put, key, client, began, ended} = closest;
+      return [`${put ? "put" : "get"} ${key}: ${run.duration(ended - began)}`, `${run.processes[client]}, at ${run.duration(ended)}`];
+    };
+    const scale = d3.scaleLog([(least ?? 1) / 1.3, (most ?? 10) * 1.3], [0, 1]);
+    const {plot, x, y} = this.chart("latency", "Latency", groups.map(([name, colour]) => [name, colour]), scale, near);
+    for (const [, colour, belongs] of groups) {
+      const points = done.filter(belongs).map(({began, ended}) => `M${x(ended).toFixed(1)},${y(ended - began).toFixed(1)}h0`);
+      plot.append("path").attr("d", [...new Set(points)].join("")).style("stroke", colour).style("stroke-width", 4.5)
+        .style("stroke-linecap", "round").style("stroke-opacity", 0.75).style("fill", "none");
+    }
+  }
+
+  throughput() {
+    const buckets = 60;
+    const width = Math.max(1, run.length) / buckets;
+    const counts = new Array(buckets).fill(0);
+    for (const {ended} of run.operations) counts[Math.min(buckets - 1, Math.floor(ended / width))] += 1;
+    const rates = counts.map((count) => count / (width / 1e6));
+    const say = (time) => {
+      const bucket = Math.min(buckets - 1, Math.floor(time / width));
+      return [run.duration(time), `${run.count(counts[bucket], "operation")} in ${run.duration(width)}: ${d3.format(",.0f")(rates[bucket])}/s`];
+    };
+    const {plot, x, y} = this.chart("throughput", "Puts and gets a second", [], d3.scaleLinear([0, d3.max(rates) || 1], [0, 1]).nice(4), say);
+    plot.selectAll("rect").data(rates).join("rect").attr("x", (_, bucket) => x(bucket * width)).attr("width", Math.max(1, x(width) - x(0) - 1))
+      .attr("y", y).attr("height", (rate) => y(0) - y(rate)).style("fill", "var(--put)").style("fill-opacity", 0.55);
+  }
+}
+
+/** The last event at a time. */
+function eventAt(time) {
+  return Math.max(0, d3.bisectRight(run.events, time, (event, at) => d3.ascending(event.time, at)) - 1);
+}
+
+/** Some round durations between two. */
+function logTicks([least, most]) {
+  const ticks = d3.range(-1, 9).flatMap((power) => [1, 3].map((digit) => digit * 10 ** power)).filter((tick) => tick >= least && tick <= most);
+  const step = Math.ceil(ticks.length / 5);
+  return ticks.filter((_, index) => index % step === 0);
+}

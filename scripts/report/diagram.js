@@ -1,0 +1,405 @@
+"use strict";
+// The space-time diagram (Lamport, 1978): one line a process, time downwards, an arrow for each message.
+//
+// Only what is in sight is drawn, and what falls on the same pixels is drawn once, so that the work follows the size
+// of the window and not that of the run.
+
+const ROW = 24; // pixels between two events, in order
+const HEAD = 46;
+const LEFT = 92; // the master's lane
+const COLOURS = d3.schemeTableau10;
+
+/** What can be shown: its name, whether it is at first, and what it says. */
+const KINDS = {
+  operations: ["puts and gets", true, "what clients ask, and servers answer"],
+  exchanges: ["exchanges", true, "updates that moved between servers"],
+  links: ["links", true, "links made and cut"],
+  empty: ["empty exchanges", false, "servers that asked each other and learnt nothing"],
+  calls: ["other calls", false, "what the master tells servers and clients, and what it is answered"],
+};
+
+function kindOfMessage(message) {
+  if (message.name === "execute" || message.name === "execute_group") return "operations";
+  if (message.name === "pull") return message.moves ? "exchanges" : "empty";
+  return "calls";
+}
+
+/** Both ways of an exchange are shown if anything was moved by it. */
+function matchExchanges() {
+  const asked = new Map();
+  for (const message of run.messages) {
+    if (message.name !== "pull") continue;
+    message.moves = message.writes.length > 0;
+    const [from, to] = [run.events[message.sent].process, run.events[message.received].process];
+    if (!message.answer) asked.set(`${from} ${to}`, message);
+    else if (message.moves && asked.has(`${to} ${from}`)) asked.get(`${to} ${from}`).moves = true;
+  }
+}
+
+class Diagram {
+  constructor(scroller, heads, canvas) {
+    matchExchanges();
+    this.scroller = scroller;
+    this.heads = d3.select(heads);
+    this.canvas = d3.select(canvas);
+    this.svg = this.canvas.append("svg").attr("class", "diagram");
+    this.axis = "order";
+    this.zoom = 1;
+    this.shown = Object.fromEntries(Object.entries(KINDS).map(([kind, [, first]]) => [kind, first]));
+    this.key = "";
+    this.hidden = new Set();
+    this.selected = null; // an event
+    this.followed = new Set(); // writes
+    this.onselect = () => {};
+    this.onhover = () => {};
+    scroller.addEventListener("scroll", () => this.drawSoon(), {passive: true});
+    new ResizeObserver(() => this.layOut()).observe(scroller);
+  }
+
+  // -- what is shown, and where ---------------------------------------------------------------------------
+
+  /** Whether the event gets a mark, with the filters as they are. */
+  isShown(event) {
+    if (this.hidden.has(event.process)) return false;
+    if (this.key && !["killed", "started", "linked", "unlinked", "stable", "error"].includes(event.kind)) {
+      const keys = run.keysOf(event);
+      if (keys.length ? !keys.includes(this.key) : /^(put|get) /.test(event.text)) return false;
+    }
+    switch (event.kind) {
+      case "command": return true;
+      case "operated": case "executed": case "undone": return this.shown.operations;
+      case "learnt": return this.shown.exchanges;
+      case "linked": case "unlinked": return this.shown.links;
+      case "started": case "killed": case "stable": case "error": return true;
+      default: return false;
+    }
+  }
+
+  isMessageShown(message) {
+    if (!this.shown[kindOfMessage(message)]) return false;
+    if (this.hidden.has(run.events[message.sent].process) || this.hidden.has(run.events[message.received].process)) return false;
+    return !this.key || !["operations", "exchanges"].includes(kindOfMessage(message)) || run.keysOf(message).includes(this.key);
+  }
+
+  /** Give every event its place; to be called when the filters, the axis, the zoom or the window have changed. */
+  layOut() {
+    const lanes = d3.range(run.processes.length).filter((process) => !this.hidden.has(process));
+    const width = this.scroller.clientWidth;
+    const labels = 150; // to the right of the last lane
+    this.gap = Math.max(96, Math.min(260, (width - LEFT - labels - 110) / Math.max(1, lanes.length - 1)));
+    this.x = new Map();
+    let x = LEFT;
+    for (const lane of lanes) {
+      this.x.set(lane, x);
+      x += run.kindOf[lane] === "master" ? Math.max(210, this.gap) : this.gap;
+    }
+    this.width = Math.max(width, x - this.gap + labels);
+    this.marks = [];
+    this.arrows = run.messages.filter((message) => this.isMessageShown(message));
+    const weights = new Float64Array(run.events.length);
+    for (const {sent, received} of this.arrows) {
+      weights[sent] = 0.45;
+      weights[received] = 0.45;
+    }
+    run.events.forEach((event, number) => {
+      if (this.isShown(event)) {
+        this.marks.push(number);
+        weights[number] = 1;
+      }
+    });
+    this.y = new Float64Array(run.events.length);
+    const scale = this.axis === "time" ? this.pixelsPerMicrosecond() : ROW * this.zoom;
+    let y = ROW;
+    let before = 0;
+    run.events.forEach((event, number) => {
+      // An event stands in the middle of its room; one without mark or arrow takes none.
+      if (this.axis === "time") y = ROW + event.time * scale;
+      else {
+        y += ((weights[number] + before) / 2) * scale;
+        before = weights[number];
+      }
+      this.y[number] = y;
+    });
+    this.height = (this.y.length ? this.y[this.y.length - 1] : 0) + 2 * ROW;
+    this.canvas.style("height", `${this.height}px`).style("width", `${this.width}px`);
+    this.drawHeads(this.heads.selectAll("svg").data([0]).join("svg"));
+    this.draw();
+  }
+
+  pixelsPerMicrosecond() {
+    return Math.min(8e6, Math.max(1, this.scroller.clientHeight - HEAD - 3 * ROW) * this.zoom) / Math.max(1, run.length);
+  }
+
+  /** Zoom about a place of the window; *fit* shows all of it. */
+  zoomBy(factor, at = this.scroller.clientHeight / 2) {
+    const anchor = this.scroller.scrollTop + at - HEAD;
+    const share = anchor / this.height;
+    this.zoom = Math.min(2e4, Math.max(this.axis === "time" ? 1 : 1e-5, this.zoom * factor));
+    this.layOut();
+    this.scroller.scrollTop = share * this.height - at + HEAD;
+    this.draw();
+  }
+
+  fit() {
+    this.zoom = this.axis === "time" ? 1 : this.zoom * ((this.scroller.clientHeight - HEAD - 2) / this.height);
+    this.layOut();
+    this.scroller.scrollTop = 0;
+  }
+
+  show(axis) {
+    this.axis = axis;
+    this.zoom = 1;
+    this.layOut();
+    if (this.selected !== null) this.goTo(this.selected);
+  }
+
+  /** Scroll so that the event is in sight. */
+  goTo(number) {
+    const [y, top, height] = [this.y[number], this.scroller.scrollTop, this.scroller.clientHeight - HEAD];
+    if (y < top + 40 || y > top + height - 60) this.scroller.scrollTop = Math.max(0, y - height / 2);
+    const x = this.x.get(run.events[number].process);
+    if (x !== undefined && (x < this.scroller.scrollLeft || x > this.scroller.scrollLeft + this.scroller.clientWidth - 80)) {
+      this.scroller.scrollLeft = x - this.scroller.clientWidth / 2;
+    }
+    this.draw();
+  }
+
+  // -- drawing --------------------------------------------------------------------------------------------
+
+  drawSoon() {
+    this.due ??= requestAnimationFrame(() => {
+      this.due = undefined;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const top = Math.max(0, this.scroller.scrollTop - 100);
+    const bottom = Math.min(this.height, this.scroller.scrollTop + this.scroller.clientHeight + 100);
+    this.svg.attr("width", this.width).attr("height", Math.max(0, bottom - top)).style("top", `${top}px`)
+      .attr("viewBox", `0 ${top} ${this.width} ${Math.max(1, bottom - top)}`);
+    this.drawInto(this.svg, top, bottom);
+  }
+
+  drawHeads(svg) {
+    svg.attr("class", "diagram").attr("width", this.width).attr("height", HEAD);
+    svg.selectAll("text").data([...this.x]).join("text")
+      .attr("class", "head").attr("x", ([, x]) => x).attr("y", 28).text(([lane]) => run.processes[lane]);
+  }
+
+  /** Draw what lies between two heights. */
+  drawInto(svg, top, bottom) {
+    const from = Math.max(0, d3.bisectLeft(this.y, top) - 1);
+    const to = d3.bisectRight(this.y, bottom);
+    const layer = (name) => svg.selectAll(`g.${name}`).data([name]).join("g").attr("class", name);
+    svg.classed("following", this.followed.size > 0);
+    this.drawPartitions(layer("partitions"), top, bottom);
+    this.drawLanes(layer("lanes"), top, bottom);
+    this.drawTimes(layer("times"), from, to);
+    this.drawArrows(layer("arrows"), top, bottom);
+    this.drawFollowed(layer("paths"));
+    this.drawMarks(layer("marks"), from, to);
+  }
+
+  drawPartitions(layer, top, bottom) {
+    const shades = [];
+    const half = Math.min(this.gap / 2 - 3, 44);
+    run.partitions.forEach(([event, components], index) => {
+      const [begin, end] = [this.y[event], index + 1 < run.partitions.length ? this.y[run.partitions[index + 1][0]] : this.height];
+      if (components.length < 2 || end < top || begin > bottom) return;
+      components.forEach((component, number) => component.filter((server) => this.x.has(server)).forEach((server) => {
+        const together = `partition ${number + 1} of ${components.length}: ${component.map((one) => run.processes[one]).join(", ")}`;
+        shades.push({x: this.x.get(server) - half, begin, end, together, colour: COLOURS[number % COLOURS.length]});
+      }));
+    });
+    layer.selectAll("rect").data(shades).join("rect").attr("class", "partition")
+      .attr("x", ({x}) => x).attr("width", 2 * half).attr("y", ({begin}) => begin).attr("height", ({begin, end}) => Math.max(1, end - begin))
+      .attr("fill", ({colour}) => colour).on("pointermove", (pointer, {together}) => this.onhover(pointer, [together]))
+      .on("pointerleave", () => this.onhover(null));
+  }
+
+  drawLanes(layer, top, bottom) {
+    const pieces = [];
+    for (const [lane, x] of this.x) {
+      const lives = run.lives.filter(({process}) => process === lane);
+      if (!lives.length) pieces.push({x, begin: 0, end: this.height, dead: false});
+      let end = null;
+      for (const life of lives) {
+        if (end !== null) pieces.push({x, begin: end, end: this.y[life.began], dead: true});
+        end = life.ended === null ? this.height : this.y[life.ended];
+        pieces.push({x, begin: this.y[life.began], end, dead: false});
+      }
+    }
+    layer.selectAll("line").data(pieces.filter(({begin, end}) => begin <= bottom && end >= top)).join("line")
+      .attr("class", ({dead}) => (dead ? "lane dead" : "lane")).attr("x1", ({x}) => x).attr("x2", ({x}) => x)
+      .attr("y1", ({begin}) => Math.max(begin, top)).attr("y2", ({end}) => Math.min(end, bottom));
+  }
+
+  /** Times at the left edge, and a line across for each stabilize that is done. */
+  drawTimes(layer, from, to) {
+    const times = [];
+    let last = -Infinity;
+    for (let number = from; number < to; number++) {
+      if (this.y[number] - last < 44) continue;
+      last = this.y[number];
+      times.push(number);
+    }
+    layer.selectAll("text").data(times).join("text").attr("class", "axis").attr("x", 8)
+      .attr("y", (number) => this.y[number] + 4).text((number) => run.duration(run.events[number].time));
+    const stable = d3.range(from, to).filter((number) => run.events[number].kind === "stable" && this.isShown(run.events[number]));
+    const [left, right] = d3.extent([...this.x.values()]);
+    layer.selectAll("line").data(stable).join("line").attr("class", "stable").attr("x1", left).attr("x2", right)
+      .attr("y1", (number) => this.y[number]).attr("y2", (number) => this.y[number]);
+  }
+
+  place(number) {
+    return [this.x.get(run.events[number].process), this.y[number]];
+  }
+
+  drawArrows(layer, top, bottom) {
+    const drawn = new Set();
+    const inSight = this.arrows.filter((message) => {
+      const [begin, end] = [this.y[message.sent], this.y[message.received]];
+      if (end < top || begin > bottom) return false;
+      const pixels = [run.events[message.sent].process, run.events[message.received].process, begin >> 1, end >> 1].join();
+      if (drawn.has(pixels) && !this.isFollowed(message)) return false;
+      drawn.add(pixels);
+      return true;
+    });
+    const look = (message) => {
+      const kind = message.writes.length ? "moved" : kindOfMessage(message) === "operations" ? "operation" : "call";
+      return `${kind}${message.answer ? " answer" : ""}${this.isFollowed(message) ? " on" : ""}`;
+    };
+    const path = (message) => {
+      const [[x1, y1], [x2, y2]] = [this.place(message.sent), this.place(message.received)];
+      return `M${x1},${y1}L${x2},${y2}`;
+    };
+    layer.selectAll("path.message").data(inSight).join("path").attr("class", (message) => `message ${look(message)}`).attr("d", path);
+    layer.selectAll("path.tip").data(inSight).join("path").attr("class", (message) => `tip ${look(message)}`)
+      .attr("d", "M0,0L-8,-3.2L-8,3.2Z").attr("transform", (message) => {
+        const [[x1, y1], [x2, y2]] = [this.place(message.sent), this.place(message.received)];
+        return `translate(${x2},${y2}) rotate(${(Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI}) translate(-5,0)`;
+      });
+    layer.selectAll("path.reach").data(inSight).join("path").attr("class", "reach").attr("d", path)
+      .attr("data-message", (message) => run.messages.indexOf(message))
+      .on("pointermove", (pointer, message) => this.onhover(pointer, sayMessage(message)))
+      .on("pointerleave", () => this.onhover(null))
+      .on("click", (_, message) => this.onselect(this.nextMark(message.received)));
+  }
+
+  /** The mark that belongs to what a message brought: the next one of its receiver. */
+  nextMark(number) {
+    const {process} = run.events[number];
+    return this.marks.find((mark) => mark >= number && run.events[mark].process === process) ?? number;
+  }
+
+  isFollowed(message) {
+    return message.writes.some((write) => this.followed.has(write))
+      || message.operations.some((one) => this.followed.has(run.operations[one].write) && run.operations[one].put);
+  }
+
+  /** The ways that the followed writes took from server to server. */
+  drawFollowed(layer) {
+    const ways = [];
+    for (const write of this.followed) {
+      for (const {message} of run.writes[write].arrivals) if (message !== null) ways.push(run.messages[message]);
+    }
+    layer.selectAll("path").data(ways.filter(({sent, received}) => this.x.has(run.events[sent].process) && this.x.has(run.events[received].process)))
+      .join("path").attr("class", "followed").attr("d", ({sent, received}) => `M${this.place(sent)}L${this.place(received)}`);
+  }
+
+  isOn(number) {
+    const {operation, writes} = run.events[number];
+    if (number === this.selected) return true;
+    const {write} = run.operations[operation] ?? {};
+    return this.followed.has(write) || writes.some((one) => this.followed.has(one));
+  }
+
+  drawMarks(layer, from, to) {
+    const last = new Map(); // lane -> the height of its last mark, and of its last label
+    const marks = [];
+    for (let index = d3.bisectLeft(this.marks, from); index < this.marks.length && this.marks[index] < to; index++) {
+      const number = this.marks[index];
+      const event = run.events[number];
+      const look = run.lookOf(event);
+      const lane = last.get(event.process) ?? [-Infinity, -Infinity];
+      const y = this.y[number];
+      const matters = number === this.selected || ["dependency", "error", "killed"].includes(look);
+      if (y - lane[0] < 3 && !matters) continue;
+      const labelled = y - lane[1] > 11 || number === this.selected;
+      last.set(event.process, [y, labelled ? y : lane[1]]);
+      marks.push({number, event, look, labelled, on: this.isOn(number)});
+    }
+    const shape = {command: d3.symbolSquare, error: d3.symbolSquare, learnt: d3.symbolDiamond, started: d3.symbolTriangle, killed: d3.symbolTimes};
+    const size = {command: 42, learnt: 88, started: 70, killed: 110, other: 18};
+    const symbol = ({look}) => d3.symbol(shape[look] ?? d3.symbolCircle, size[look] ?? 78)();
+    const x = ({event}) => this.x.get(event.process);
+    const y = ({number}) => this.y[number];
+    layer.selectAll("path").data(marks, ({number}) => number).join("path")
+      .attr("class", ({look, on}) => `mark ${look}${on ? " on" : ""}`).attr("d", symbol)
+      .attr("transform", (mark) => `translate(${x(mark)},${y(mark)})`)
+      .attr("data-event", ({number}) => number)
+      .on("pointermove", (pointer, {number}) => this.onhover(pointer, sayEvent(number)))
+      .on("pointerleave", () => this.onhover(null))
+      .on("click", (_, {number}) => this.onselect(number));
+    const room = (event) => Math.floor(((run.kindOf[event.process] === "master" ? Math.max(210, this.gap) : this.gap) - 20) / 6.1);
+    layer.selectAll("text").data(marks.filter(({labelled}) => labelled), ({number}) => number).join("text")
+      .attr("class", ({look, on}) => `label ${look}${on ? " on" : ""}`)
+      .attr("x", (mark) => x(mark) + 10).attr("y", (mark) => y(mark) + 4)
+      .text(({event}) => shorten(event.text, room(event)));
+    const ring = this.selected === null || !this.x.has(run.events[this.selected].process) ? [] : [this.selected];
+    layer.selectAll("circle").data(ring).join("circle").attr("class", "ring").attr("r", 9.5)
+      .attr("cx", (number) => this.place(number)[0]).attr("cy", (number) => this.place(number)[1]);
+  }
+
+  // -- a picture to keep ----------------------------------------------------------------------------------
+
+  /** The whole diagram as the text of an SVG file; of a long run, what is in sight. */
+  picture(most = 12000) {
+    const whole = this.height <= most;
+    const top = whole ? 0 : this.scroller.scrollTop;
+    const bottom = whole ? this.height : Math.min(this.height, top + this.scroller.clientHeight);
+    const width = Math.min(this.width, Math.max(...this.x.values()) + 160);
+    const svg = d3.create("svg").attr("xmlns", "http://www.w3.org/2000/svg").attr("class", "diagram");
+    svg.append("style").text(document.getElementById("diagram-style").textContent);
+    svg.attr("viewBox", `0 0 ${width} ${bottom - top + HEAD}`).attr("width", width).attr("height", bottom - top + HEAD);
+    svg.append("rect").attr("width", width).attr("height", bottom - top + HEAD).attr("fill", "#fff");
+    this.drawHeads(svg.append("svg"));
+    this.drawInto(svg.append("svg").attr("class", "diagram").attr("y", HEAD).attr("width", this.width).attr("height", bottom - top)
+      .attr("viewBox", `0 ${top} ${this.width} ${bottom - top}`), top, bottom);
+    svg.selectAll(".reach").remove();
+    svg.selectAll("[data-event]").attr("data-event", null);
+    return svg.node().outerHTML;
+  }
+}
+
+function shorten(text, most) {
+  const line = text.replaceAll("\n", "⏎");
+  return line.length > most ? `${line.slice(0, Math.max(1, most - 1))}…` : line;
+}
+
+function sayClock(number) {
+  return Object.entries(run.clockAt(number)).map(([process, count]) => `${run.processes[process]}: ${count}`).join(", ");
+}
+
+/** An event in lines: the first is the heading. */
+function sayEvent(number) {
+  const event = run.events[number];
+  const lines = [event.text || event.kind, `${run.processes[event.process]}, at ${run.duration(event.time)}${event.where ? `, ${run.line(event.where)}` : ""}`];
+  if (event.printed) lines.push(`printed: ${shorten(event.printed, 120)}`);
+  return [...lines, `vector clock: ${sayClock(number)}`];
+}
+
+function sayMessage(message) {
+  const [sent, received] = [run.events[message.sent], run.events[message.received]];
+  const lines = [`${message.name}: ${message.answer ? "answer" : "call"} from ${run.processes[sent.process]} to ${run.processes[received.process]}`];
+  for (const one of message.writes.slice(0, 8)) lines.push(`brings ${run.writes[one].key} = ${shorten(run.writes[one].value, 60)}`);
+  if (message.writes.length > 8) lines.push(`and ${run.count(message.writes.length - 8, "write")} more`);
+  for (const one of message.operations.slice(0, 8)) {
+    const {put, key, value} = run.operations[one];
+    lines.push(put ? `put ${key} ${shorten(value, 60)}` : `get ${key}`);
+  }
+  if (message.operations.length > 8) lines.push(`and ${run.count(message.operations.length - 8, "operation")} more`);
+  lines.push(`sent at ${run.duration(sent.time)}, took ${run.duration(received.time - sent.time)}`);
+  return [...lines, `sender's clock: ${sayClock(message.sent)}`, `receiver's clock: ${sayClock(message.received)}`];
+}

@@ -1,0 +1,90 @@
+"use strict";
+// The run: what story.py has told, with what is looked up often. Nothing here draws.
+
+const run = JSON.parse(document.getElementById("run").textContent);
+
+run.kindOf = run.processes.map((name) => name.split(" ")[0]);
+run.servers = d3.range(run.processes.length).filter((process) => run.kindOf[process] === "server");
+run.byProcess = run.processes.map(() => []);
+run.events.forEach((event, number) => run.byProcess[event.process].push(number));
+run.sentBy = d3.group(run.messages, (message) => message.sent);
+run.receivedBy = d3.group(run.messages, (message) => message.received);
+run.keys = [...new Set(run.operations.map((operation) => operation.key).concat(run.writes.map((write) => write.key)))].sort();
+
+/** The whole vector clock of an event: process -> number. */
+run.clockAt = (number) => {
+  const clock = {};
+  for (const earlier of run.byProcess[run.events[number].process]) {
+    if (earlier > number) break;
+    Object.assign(clock, run.events[earlier].clock);
+  }
+  return clock;
+};
+
+/** The keys that an event or a message is about; none where it is about no key. */
+run.keysOf = ({operation, operations, writes}) => {
+  const about = operation == null ? operations ?? [] : [operation];
+  return about.map((one) => run.operations[one].key).concat((writes ?? []).map((one) => run.writes[one].key));
+};
+
+/** What all servers hold once this event has happened: server -> key -> write. */
+run.storesAt = (() => {
+  let position = 0;
+  let stores = new Map();
+  let last = -1;
+  return (number) => {
+    if (number < last || last < 0) {
+      position = 0;
+      stores = new Map(run.servers.map((server) => [server, new Map()]));
+    }
+    last = number;
+    for (; position < run.changes.length && run.changes[position][0] <= number; position++) {
+      const [, server, key, write] = run.changes[position];
+      if (write === null) stores.get(server).delete(key);
+      else stores.get(server).set(key, write);
+    }
+    return stores;
+  };
+})();
+
+/** The servers that run once this event has happened. */
+run.runningAt = (number) => new Set(
+  run.lives.filter(({began, ended}) => began <= number && (ended === null || ended > number)).map(({process}) => process),
+);
+
+/** The partitions once this event has happened: lists of servers. */
+run.partitionsAt = (number) => run.partitions[d3.bisectRight(run.partitions, number, (one, at) => d3.ascending(one[0], at)) - 1]?.[1] ?? [];
+
+/** What an event is, for its look: the class of its mark. */
+run.lookOf = (event) => {
+  const {kind, operation} = event;
+  if (kind === "operated" || kind === "executed") {
+    const {put, outcome} = run.operations[operation] ?? {put: event.writes.length > 0};
+    const answer = kind === "operated" ? outcome : event.text.slice(event.text.lastIndexOf(": ") + 2);
+    if (answer === "ERR_DEP") return "dependency";
+    if (answer === "ERR_KEY") return "missing";
+    if (["refused", "uncertain", "unusable", "undone"].includes(outcome) && kind === "operated") return "error";
+    return put ? "put" : "get";
+  }
+  return ["command", "error", "learnt", "started", "killed"].includes(kind) ? kind : "other";
+};
+
+/** A duration in microseconds, for people. */
+run.duration = (us) => (us >= 1e6 ? `${d3.format(",.3~f")(us / 1e6)} s` : us >= 1e3 ? `${d3.format(".4~g")(us / 1e3)} ms` : `${d3.format(".4~g")(us)} µs`);
+
+/** How often it happened, for people. */
+run.count = (number, what, many = `${what}s`) => `${number.toLocaleString("en")} ${number === 1 ? what : many}`;
+
+/** "line 12" of "file: line 12". */
+run.line = (where) => where.slice(where.lastIndexOf(": ") + 1 && where.lastIndexOf(": ") + 2);
+
+/** A new element with attributes, listeners ("onclick") and children: nodes, or texts. */
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [attribute, value] of Object.entries(attributes)) {
+    if (attribute.startsWith("on")) made.addEventListener(attribute.slice(2), value);
+    else if (value !== null && value !== false) made.setAttribute(attribute, value);
+  }
+  made.append(...children.flat().filter((child) => child !== null));
+  return made;
+}
