@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import html
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -66,11 +67,8 @@ def page(story: Story, title: str) -> str:
         "{{data}}": data.replace("<", "\\u003c"),  # or a value might end the element that it stands in
         "{{scripts}}": scripts,
     }
-    text = (PARTS / "page.html").read_text("utf-8")
-    for place, piece in pieces.items():
-        before, _, after = text.partition(place)
-        text = before + piece + after
-    return text
+    frame = (PARTS / "page.html").read_text("utf-8")
+    return re.sub(r"{{[a-z-]+}}", lambda place: pieces[place[0]], frame)
 
 
 def shiviz(traces: Mapping[str, Iterable[Event]]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
@@ -139,8 +139,9 @@ class Done:
     why: list[str] = field(default_factory=list)
 
 
-class Life(NamedTuple):
-    """A server or client was there from one event to another, or to the end."""
+@dataclass
+class Life:
+    """A server was there from one event to another, or to the end."""
 
     process: int
     began: int
@@ -207,6 +208,7 @@ class _Teller:
         self._changes: dict[str, list[tuple[int, int, int | None]]] = {}  # key -> (event, server, write)
         self._lives: dict[int, list[int]] = {}  # server -> its incarnations
         self._running: dict[int, int] = {}  # server -> the event with which it began
+        self._joining: set[int] = set()  # servers whose first links are under way: no partitions of their own yet
         self._linked: set[tuple[int, int]] = set()
         self._sessions: dict[tuple[int, str], tuple[int, int]] = {}  # (client, key) -> (write, operation)
         self._before: dict[int, dict[int, tuple[int, int] | None]] = {}  # client -> its last operations -> sessions
@@ -267,6 +269,9 @@ class _Teller:
     def _on_command(self, moment: Moment, details: dict[str, Any]) -> None:
         moment.text, moment.where = shown(details["text"]), details["where"]
         self._commands = [self._add(moment)]
+        if self._joining:
+            self._joining.clear()
+            self._look_around(self._commands[0])
 
     def _on_group(self, moment: Moment, details: dict[str, Any]) -> None:
         moment.kind = "command"
@@ -411,14 +416,15 @@ class _Teller:
     def _on_started(self, moment: Moment, details: dict[str, Any]) -> None:
         writes, _ = unpack_delta(details["delta"], from_disk=True)
         server = moment.process
-        had = "nothing" if not writes else f"{len(writes)} write{'s' * (len(writes) > 1)}"
-        moment.text = f"starts; its disk has {had}"
+        again = "revived" if server in self._lives else "starts"
+        moment.text = f"{again} with {len(writes)} write{'s' * (len(writes) > 1)}" if writes else f"{again} empty"
         if details["damages"]:
-            moment.text += f"; {len(details['damages'])} damaged"
+            moment.text += f", {len(details['damages'])} damaged"
         event = self._add(moment)
         self._lives.setdefault(server, []).append(details["incarnation"])
         self._unlink_all(server)
         self._running[server] = event
+        self._joining.add(server)
         found = {write.key: self._known(write) for write in writes}
         store = self._stores.setdefault(server, {})
         for key in [key for key in store if key not in found]:
@@ -428,11 +434,10 @@ class _Teller:
             if store.get(key) != write:
                 store[key] = write
                 self._change(event, server, key, write)
-        self._look_around(event)
 
     def _on_linked(self, moment: Moment, details: dict[str, Any]) -> None:
         other = self._process.get(f"server {details['neighbour']}")
-        moment.text = f"linked to server {details['neighbour']}"
+        moment.text = f"link to {details['neighbour']}"
         event = self._add(moment)
         if other is not None:
             self._linked.add((moment.process, other))
@@ -440,7 +445,7 @@ class _Teller:
 
     def _on_unlinked(self, moment: Moment, details: dict[str, Any]) -> None:
         other = self._process.get(f"server {details['neighbour']}")
-        moment.text = f"cut from server {details['neighbour']}"
+        moment.text = f"cut from {details['neighbour']}"
         event = self._add(moment)
         if other is not None:
             self._linked.discard((moment.process, other))
@@ -564,12 +569,13 @@ class _Teller:
 
     def _look_around(self, event: int) -> None:
         """Links or servers have changed: who is in one partition, and what differs now?"""
-        links = {
-            server: {
-                other for other in self._running if (server, other) in self._linked and (other, server) in self._linked
-            }
-            for server in self._running
-        }
+        links: dict[int, set[int]] = {server: set() for server in self._running}
+        for server, other in self._linked:
+            if (other, server) in self._linked and server in links and other in links:
+                links[server].add(other)
+        self._joining = {server for server in self._joining if not links.get(server)}
+        for server in self._joining:
+            links.pop(server, None)
         components = sorted(sorted(component) for component in router.components(links))
         if components != self._components:
             self._components = components

@@ -2,7 +2,7 @@
 // Three plots over the time of the run: staleness, latency, throughput. A click goes to that moment.
 
 const CHART_HEIGHT = 118;
-const MARGIN = {top: 6, right: 10, bottom: 20, left: 46};
+const MARGIN = {top: 6, right: 26, bottom: 20, left: 46};
 
 class Charts {
   constructor(place, goTo, hover) {
@@ -38,7 +38,7 @@ class Charts {
     y.range([CHART_HEIGHT - MARGIN.bottom, MARGIN.top]);
     const svg = d3.select(section).append("svg").attr("viewBox", `0 0 ${width} ${CHART_HEIGHT}`).attr("class", "diagram chart");
     const whole = (value) => (Number.isInteger(value) ? d3.format(",")(value) : "");
-    const axis = d3.axisLeft(y).ticks(4).tickFormat(id === "latency" ? run.duration : whole).tickSizeOuter(0);
+    const axis = d3.axisLeft(y).ticks(Math.min(4, y.domain()[1])).tickFormat(id === "latency" ? run.duration : whole).tickSizeOuter(0);
     if (id === "latency") axis.tickValues(logTicks(y.domain()));
     svg.append("g").attr("transform", `translate(0,${CHART_HEIGHT - MARGIN.bottom})`).call(d3.axisBottom(x).ticks(5).tickFormat(run.duration).tickSizeOuter(0));
     svg.append("g").attr("transform", `translate(${MARGIN.left},0)`).call(axis);

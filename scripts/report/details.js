@@ -16,13 +16,13 @@ class Details {
 
   welcome() {
     const missed = run.operations.filter(({outcome}) => outcome === "ERR_DEP");
-    this.place.replaceChildren(
+    this.place.replaceChildren(...[
       element("h2", {}, "What this shows"),
       element("p", {}, "Each line is a process, time runs downwards, and an arrow is a call or, dashed, its answer. Where servers are parted, each partition has a colour."),
       element("p", {}, "Click on a put, and follow it to every server that it reached. Click on an ERR_DEP, and see what the session had seen, and what the server had. The arrow keys go from event to event."),
       missed.length && missed[0].event !== null
-        ? element("p", {}, `${run.count(missed.length, "get")} ended in ERR_DEP; `, this.link(missed[0].event, "the first one"), ".") : null,
-    );
+        ? element("p", {}, `${run.count(missed.length, "get")} ended in ERR_DEP; `, this.link(missed[0].event, "the first one"), ".") : "",
+    ]);
   }
 
   /** Say all that is known of an event. */

@@ -310,7 +310,7 @@ class Diagram {
 
   isOn(number) {
     const {operation, writes} = run.events[number];
-    if (number === this.selected) return true;
+    if (number === this.selected || (operation !== null && operation === run.events[this.selected]?.operation)) return true;
     const {write} = run.operations[operation] ?? {};
     return this.followed.has(write) || writes.some((one) => this.followed.has(one));
   }
