@@ -379,8 +379,7 @@ class _Teller:
                 done.value, done.write = shown(outcome[1]), self._written.get(outcome[3])
             elif value is not None:
                 done.value = shown(value)
-            text = self._asked_text(done)
-            self.story.events[done.event].text = f"{text} → {self._outcome_text(done)}"
+            self.story.events[done.event].text = self._said(done)
             if done.write is not None and outcome[0] in ("stored", "value"):
                 if not done.put:
                     self.story.writes[done.write].reads.append(number)
@@ -405,11 +404,14 @@ class _Teller:
         self._add(moment)
 
     @staticmethod
-    def _asked_text(done: Done) -> str:
-        return f"put {done.key} {done.value}" if done.put else f"get {done.key}"
-
-    def _outcome_text(self, done: Done) -> str:
-        return {"stored": "stored", "value": done.value}.get(done.outcome, done.outcome)
+    def _said(done: Done) -> str:
+        """An operation with what came of it, unless that goes without saying."""
+        asked = f"put {done.key} {done.value}" if done.put else f"get {done.key}"
+        return (
+            asked
+            if done.outcome == "stored"
+            else f"{asked} → {done.value if done.outcome == 'value' else done.outcome}"
+        )
 
     # -- servers -------------------------------------------------------------------------------------------
 
@@ -684,7 +686,7 @@ class _Teller:
         if not able:
             yield "At that moment, no running server could have answered it."
             return
-        yield f"At that moment, {' and '.join(able)} could have answered."
+        yield f"At that moment, {_listed(able)} could have answered."
         components = next((parts for at, parts in reversed(self.story.partitions) if at <= event), [])
         home = next((part for part in components if done.asked[-1].server in part), [])
         if not any(self._process[name] in home for name in able):
@@ -696,3 +698,8 @@ class _Teller:
 def _place(where: str) -> str:
     """A line of a script, in a sentence."""
     return f" in {where.rpartition(': ')[2]}" if where else ""
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -114,7 +114,7 @@ function eventAt(time) {
 
 /** Some round durations between two. */
 function logTicks([least, most]) {
-  const ticks = d3.range(-1, 9).flatMap((power) => [1, 3].map((digit) => digit * 10 ** power)).filter((tick) => tick >= least && tick <= most);
+  const ticks = d3.range(-1, 9).flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)).filter((tick) => tick >= least && tick <= most);
   const step = Math.ceil(ticks.length / 5);
   return ticks.filter((_, index) => index % step === 0);
 }

@@ -48,7 +48,7 @@ class Details {
     for (const write of this.writesOf(event)) parts.push(...this.write(write));
     parts.push(this.clock("vector clock of the process", sayClock(number).split(", ")));
     this.place.replaceChildren(...parts.filter((part) => part !== null));
-    this.place.parentNode.scrollTop = 0;
+    this.place.scrollTop = 0;
   }
 
   /** The writes that an event is about, if they are few. */

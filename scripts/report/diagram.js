@@ -7,6 +7,7 @@
 const ROW = 24; // pixels between two events, in order
 const HEAD = 46;
 const LEFT = 92; // the master's lane
+const DENSE = 1000; // arrows in sight: from here on, only those that brought something are drawn, and few labels
 const COLOURS = d3.schemeTableau10;
 
 /** What can be shown: its name, whether it is at first, and what it says. */
@@ -86,7 +87,7 @@ class Diagram {
     const lanes = d3.range(run.processes.length).filter((process) => !this.hidden.has(process));
     const width = this.scroller.clientWidth;
     const labels = 150; // to the right of the last lane
-    this.gap = Math.max(96, Math.min(260, (width - LEFT - labels - 110) / Math.max(1, lanes.length - 1)));
+    this.gap = Math.max(120, Math.min(260, (width - LEFT - labels - 110) / Math.max(1, lanes.length - 1)));
     this.x = new Map();
     let x = LEFT;
     for (const lane of lanes) {
@@ -248,7 +249,7 @@ class Diagram {
       .attr("y", (number) => this.y[number] + 4).text((number) => run.duration(run.events[number].time));
     const stable = d3.range(from, to).filter((number) => run.events[number].kind === "stable" && this.isShown(run.events[number]));
     const [left, right] = d3.extent([...this.x.values()]);
-    layer.selectAll("line").data(stable).join("line").attr("class", "stable").attr("x1", left).attr("x2", right)
+    layer.selectAll("line").data(stable).join("line").attr("class", "stable").attr("x1", left + 60).attr("x2", right)
       .attr("y1", (number) => this.y[number]).attr("y2", (number) => this.y[number]);
   }
 
@@ -258,11 +259,14 @@ class Diagram {
 
   drawArrows(layer, top, bottom) {
     const drawn = new Set();
-    const inSight = this.arrows.filter((message) => {
+    const crossing = this.arrows.filter(({sent, received}) => this.y[received] >= top && this.y[sent] <= bottom);
+    this.dense = crossing.length > DENSE;
+    const inSight = crossing.filter((message) => {
+      if (this.isFollowed(message)) return true;
+      if (this.dense && !message.writes.length) return false;
       const [begin, end] = [this.y[message.sent], this.y[message.received]];
-      if (end < top || begin > bottom) return false;
       const pixels = [run.events[message.sent].process, run.events[message.received].process, begin >> 1, end >> 1].join();
-      if (drawn.has(pixels) && !this.isFollowed(message)) return false;
+      if (drawn.has(pixels)) return false;
       drawn.add(pixels);
       return true;
     });
@@ -275,12 +279,12 @@ class Diagram {
       return `M${x1},${y1}L${x2},${y2}`;
     };
     layer.selectAll("path.message").data(inSight).join("path").attr("class", (message) => `message ${look(message)}`).attr("d", path);
-    layer.selectAll("path.tip").data(inSight).join("path").attr("class", (message) => `tip ${look(message)}`)
+    layer.selectAll("path.tip").data(this.dense ? [] : inSight).join("path").attr("class", (message) => `tip ${look(message)}`)
       .attr("d", "M0,0L-8,-3.2L-8,3.2Z").attr("transform", (message) => {
         const [[x1, y1], [x2, y2]] = [this.place(message.sent), this.place(message.received)];
         return `translate(${x2},${y2}) rotate(${(Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI}) translate(-5,0)`;
       });
-    layer.selectAll("path.reach").data(inSight).join("path").attr("class", "reach").attr("d", path)
+    layer.selectAll("path.reach").data(this.dense ? [] : inSight).join("path").attr("class", "reach").attr("d", path)
       .attr("data-message", (message) => run.messages.indexOf(message))
       .on("pointermove", (pointer, message) => this.onhover(pointer, sayMessage(message)))
       .on("pointerleave", () => this.onhover(null))
@@ -326,7 +330,8 @@ class Diagram {
       const y = this.y[number];
       const matters = number === this.selected || ["dependency", "error", "killed"].includes(look);
       if (y - lane[0] < 3 && !matters) continue;
-      const labelled = y - lane[1] > 11 || number === this.selected;
+      const telling = !this.dense || matters || (event.kind === "command" && event.operation === null);
+      const labelled = (telling && y - lane[1] > 11) || number === this.selected;
       last.set(event.process, [y, labelled ? y : lane[1]]);
       marks.push({number, event, look, labelled, on: this.isOn(number)});
     }
