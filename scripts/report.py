@@ -31,6 +31,9 @@ PARTS = Path(__file__).resolve().parent / "report"
 SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "diagram.js", "details.js", "charts.js", "page.js")
 """The page's scripts, in the order in which they are loaded. D3 (d3js.org) draws; it is under the ISC licence."""
 
+PROCESS = re.compile(r"master|client-\d+|server-\d+")
+"""Who leaves a trace."""
+
 SHIVIZ_PARSER = r"(?<host>\S*) (?<clock>{.*})\n(?<event>.*)"
 """The regular expression by which ShiViz understands the log; it stands in its first line."""
 
@@ -45,6 +48,8 @@ def read(folder: Path) -> dict[str, list[Event]]:
         raise NoTrace(f"{folder}: no such folder")
     traces = {}
     for path in sorted(folder.glob("*.trace")):
+        if not PROCESS.fullmatch(path.stem):
+            raise NoTrace(f"{path}: not of a process")
         try:
             traces[path.stem.replace("-", " ")] = list(tracing.read(path))
         except OSError as error:
@@ -123,7 +128,10 @@ def main() -> int:
         if arguments.shiviz:
             _write(arguments.shiviz, "\n".join(shiviz(traces)) + "\n")
         if output:
-            story = tell(traces)
+            try:
+                story = tell(traces)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                raise NoTrace(f"{arguments.folder}: damaged, or no trace: {error!r}") from error
             _write(output, page(story, arguments.title or " ".join(["master.py", *story.options])))
     except NoTrace as error:
         print(f"error: {error}", file=sys.stderr)

@@ -34,6 +34,9 @@ MASTER = "master"
 SHOWN_BYTES = 200
 """How much of a key or a value is told."""
 
+PRINTED_BYTES = 20_000
+"""The same, of what a command has printed."""
+
 Name = tuple[str, int]
 """What sorts the processes: the master, clients by their ids, servers by theirs."""
 
@@ -178,10 +181,10 @@ def tell(traces: Mapping[str, Iterable[Event]]) -> Story:
     return _Teller(traces).story
 
 
-def shown(data: bytes) -> str:
+def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
     """A key, a value or a line as text; what isn't UTF-8 is escaped, and what is long is cut."""
-    text = data[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
-    return text if len(data) <= SHOWN_BYTES else f"{text}… ({len(data)} bytes)"
+    text = data[:most].decode("utf-8", "backslashreplace")
+    return text if len(data) <= most else f"{text}… ({len(data)} bytes)"
 
 
 def _name_order(process: str) -> tuple[int, int]:
@@ -297,7 +300,7 @@ class _Teller:
             self._answers_due.setdefault(client, []).append(done)
 
     def _on_printed(self, moment: Moment, details: dict[str, Any]) -> None:
-        moment.text = shown(details["text"].rstrip(b"\n"))
+        moment.text = shown(details["text"].rstrip(b"\n"), PRINTED_BYTES)
         self._add(moment)
         if len(self._commands) == 1:
             self.story.events[self._commands[0]].printed = moment.text

@@ -57,7 +57,7 @@ class Charts {
     const most = d3.max(points, ([, across]) => across) || 1;
     const legend = [["between all servers", "var(--dependency)"], ["within a partition", "var(--missing)"]];
     const say = (time) => {
-      const [, across, within] = points[d3.bisectRight(points, time, ([at], value) => d3.ascending(at, value)) - 1] ?? [0, 0, 0];
+      const [, across, within] = points[d3.bisector(([at]) => at).right(points, time) - 1] ?? [0, 0, 0];
       return [run.duration(time), `${run.count(across, "key")} not the same on all running servers`, `${run.count(within, "key")} not even within a partition`];
     };
     const {plot, x, y} = this.chart("staleness", "Keys that differ", legend, d3.scaleLinear([0, most], [0, 1]).nice(4), say);
@@ -109,7 +109,7 @@ class Charts {
 
 /** The last event at a time. */
 function eventAt(time) {
-  return Math.max(0, d3.bisectRight(run.events, time, (event, at) => d3.ascending(event.time, at)) - 1);
+  return Math.max(0, d3.bisector((event) => event.time).right(run.events, time) - 1);
 }
 
 /** Some round durations between two. */

@@ -7,8 +7,6 @@ run.kindOf = run.processes.map((name) => name.split(" ")[0]);
 run.servers = d3.range(run.processes.length).filter((process) => run.kindOf[process] === "server");
 run.byProcess = run.processes.map(() => []);
 run.events.forEach((event, number) => run.byProcess[event.process].push(number));
-run.sentBy = d3.group(run.messages, (message) => message.sent);
-run.receivedBy = d3.group(run.messages, (message) => message.received);
 run.keys = [...new Set(run.operations.map((operation) => operation.key).concat(run.writes.map((write) => write.key)))].sort();
 
 /** The whole vector clock of an event: process -> number. */
@@ -51,9 +49,6 @@ run.storesAt = (() => {
 run.runningAt = (number) => new Set(
   run.lives.filter(({began, ended}) => began <= number && (ended === null || ended > number)).map(({process}) => process),
 );
-
-/** The partitions once this event has happened: lists of servers. */
-run.partitionsAt = (number) => run.partitions[d3.bisectRight(run.partitions, number, (one, at) => d3.ascending(one[0], at)) - 1]?.[1] ?? [];
 
 /** What an event is, for its look: the class of its mark. */
 run.lookOf = (event) => {

@@ -1,0 +1,332 @@
+"""scripts/report.py: its errors, and its page in a real browser. What it tells is tested in test_story.py."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import chromium, opened
+from driver import ROOT, run
+from test_story import FAULTS, SESSIONS, generated
+
+__all__ = ["chromium"]
+
+MOST_ELEMENTS = 6_000
+"""More than this at once makes a browser slow."""
+
+
+def report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def reported(script: str, folder: Path, *options: str) -> Path:
+    """The page about a run."""
+    result = run(script, "--trace", str(folder / "trace"), *options)
+    assert result.status == 0, result.stderr
+    done = report(folder / "trace", "-o", folder / "report.html")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def lesson_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    script = SESSIONS + "createConnection 0 1\nstabilize\nget 10 password\nprintStore 1\n"
+    return reported(script, tmp_path_factory.mktemp("lesson"), "--gossip-interval", "0")
+
+
+@pytest.fixture
+def page(lesson_page: Path, chromium: Any) -> Iterator[Any]:
+    with opened(chromium, lesson_page) as page:
+        yield page
+
+
+def mark(page: Any, text: str, look: str = "") -> Any:
+    """The mark of the event that has this text."""
+    number = page.evaluate(
+        "([text, look]) => run.events.findIndex((event, number) =>"
+        " event.text === text && diagram.marks.includes(number) && (!look || run.lookOf(event) === look))",
+        [text, look],
+    )
+    assert number >= 0, f"no mark says {text}"
+    page.evaluate("number => diagram.goTo(number)", number)
+    return page.locator(f'.mark[data-event="{number}"]')
+
+
+def table(page: Any) -> list[list[str]]:
+    """The stores as they are shown."""
+    rows = page.locator("#table tr").all()
+    return [[cell.inner_text() for cell in row.locator("th, td").all()] for row in rows]
+
+
+# -- without a browser -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: None, "no such folder"),
+        (lambda folder: folder.mkdir(), "no traces there; they are written by ./master.py --trace {folder}"),
+        (lambda folder: folder.write_text(""), "no such folder"),
+    ],
+    ids=["missing", "empty", "a file"],
+)
+def test_nothing_to_report_on(make: Any, said: str, tmp_path: Path) -> None:
+    make(tmp_path / "trace")
+    done = report(tmp_path / "trace", "-o", tmp_path / "report.html")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path / 'trace'}: {said.format(folder=tmp_path / 'trace')}\n"
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("garbage", [b"nonsense", b"\xc1", b"\x94\x01\x02\x03\x04", b"\x94\x01\x80\xa3run\x80" * 2])
+@pytest.mark.parametrize("name", ["master.trace", "nobody.trace"])
+def test_garbage_is_an_error(garbage: bytes, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(garbage)
+    done = report(tmp_path, "-o", tmp_path / "report.html")
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: {tmp_path}(/{name})?: .*\n", done.stderr)
+
+
+def test_a_page_that_cannot_be_written(lesson_page: Path, tmp_path: Path) -> None:
+    done = report(lesson_page.parent / "trace", "-o", tmp_path / "missing" / "report.html")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: {tmp_path / 'missing' / 'report.html'}: No such file or directory\n",
+    )
+
+
+def test_shiviz_alone_writes_no_page(lesson_page: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/report.py"), str(lesson_page.parent / "trace"), "--shiviz", "out.log"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.log"]
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------
+
+
+def test_it_says_what_run_it_is_about(page: Any) -> None:
+    assert page.title().startswith("master.py --trace")
+    assert page.locator("#summary").inner_text().startswith("2 servers · 2 clients · 6 puts and gets · 1 × ERR_DEP")
+    assert page.locator("#heads text").all_text_contents() == [
+        "master",
+        "client 10",
+        "client 11",
+        "server 0",
+        "server 1",
+    ]
+
+
+def test_a_click_on_an_err_dep_explains_it(page: Any) -> None:
+    page.click("#next-dependency")
+    said = page.locator("#details").inner_text()
+    assert "Client 10 had itself put password = mellon in line 8" in said
+    assert "Server 1 had swordfish, put by client 10 in line 5: older, so it must not answer." in said
+    assert "different partitions" in said
+    assert "line 11" in said
+    # and leads to what the session had seen
+    page.click("text=what the session had seen")
+    assert "put password mellon" in page.locator("#details .big").inner_text()
+
+
+def test_the_same_by_its_mark(page: Any) -> None:
+    mark(page, "get password → ERR_DEP").click()
+    assert page.locator("#details .why.dependency").count() == 1
+    assert page.locator(".ring").count() == 1
+
+
+def test_a_write_is_followed_to_every_server(page: Any) -> None:
+    mark(page, "password = swordfish", "put").click()
+    way = page.locator("#details .way li").all_inner_texts()
+    assert [re.sub(r"at [\d.]+ (m?s|µs)", "at …", line) for line in way] == [
+        "server 0 at …, put there",
+        "server 1 at …, from server 0",
+    ]
+    assert page.locator("path.followed").count() == 1
+    assert page.locator(".mark.learnt.on").count() == 1
+    assert page.locator("svg.following").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("svg.following").count() == 0
+    assert "What this shows" in page.locator("#details").inner_text()
+
+
+def test_hovering_shows_a_message_and_the_clocks(page: Any) -> None:
+    mark(page, "learns password = swordfish")
+    number = page.evaluate("run.messages.findIndex((message) => message.writes.length)")
+    box = page.locator(f'.reach[data-message="{number}"]').bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tip = page.locator("#tip").inner_text()
+    assert tip.startswith("pull: answer from server 0 to server 1")
+    assert "brings password = swordfish" in tip
+    assert re.search(r"sender's clock: .*server 0: \d+", tip)
+    assert re.search(r"receiver's clock: .*server 1: \d+", tip)
+    page.mouse.move(5, 5)
+    assert not page.locator("#tip").is_visible()
+
+
+def test_hovering_shows_an_event_and_its_clock(page: Any) -> None:
+    mark(page, "put 10 password mellon").hover()
+    tip = page.locator("#tip").inner_text()
+    assert tip.startswith("put 10 password mellon")
+    assert "line 8" in tip
+    assert "vector clock: " in tip
+
+
+def test_partitions_are_shaded(page: Any) -> None:
+    mark(page, "get password → ERR_DEP")
+    assert page.locator("rect.partition").count() == 2
+    colours = {shade.get_attribute("fill") for shade in page.locator("rect.partition").all()}
+    assert len(colours) == 2
+    page.evaluate("diagram.scroller.scrollTop = 0; diagram.draw()")
+    assert page.evaluate("diagram.y[run.partitions[2][0]]") > 0
+
+
+def test_the_slider_shows_each_store_at_any_moment(page: Any) -> None:
+    assert table(page) == [["key", "server 0", "server 1"], ["password", "mellon", "mellon"]]
+    slide = "number => { slider.value = number; slider.dispatchEvent(new Event('input')); }"
+    put = page.evaluate("run.events.findIndex(({kind, text}) => kind === 'executed' && text === 'password = mellon')")
+    page.evaluate(slide, put)
+    assert table(page)[1] == ["password", "mellon", "swordfish"]
+    assert page.locator("#table td.behind").all_inner_texts() == ["swordfish"]
+    page.evaluate(slide, put - 1)
+    assert table(page)[1] == ["password", "swordfish", "swordfish"]
+    page.evaluate(slide, 0)
+    assert page.locator("#table").inner_text() == "Nothing has been written yet."
+
+
+def test_the_arrow_keys_go_from_event_to_event(page: Any) -> None:
+    mark(page, "put 10 password swordfish").click()
+    page.focus("#diagram")
+    seen = []
+    for _ in range(4):
+        page.keyboard.press("ArrowDown")
+        seen.append(page.locator("#details .big").inner_text())
+    assert seen == ["password = swordfish", "put password swordfish", "stabilize", "learns password = swordfish"]
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#details .big").inner_text() == "stabilize"
+
+
+def test_filters(page: Any) -> None:
+    page.click("#fit")
+    count = page.locator(".mark").count
+    everything = count()
+    page.fill("#key", "shoesize")
+    assert 0 < count() < everything
+    assert "get 10 shoesize" in page.locator(".label").all_text_contents()
+    assert "get 10 password" not in page.locator(".label").all_text_contents()
+    assert page.locator("#table").inner_text() == "Nothing has been written yet."
+    page.fill("#key", "")
+    assert count() == everything
+    page.click("#processes summary")
+    page.uncheck('[data-process="client 11"]')
+    page.uncheck('[data-process="server 1"]')
+    assert page.locator("#heads text").all_text_contents() == ["master", "client 10", "server 0"]
+    assert table(page)[0] == ["key", "server 0"]
+    page.click("#processes button >> text=all")
+    assert count() == everything
+    page.click("#processes summary")
+    page.click('[data-kind="operations"]')
+    assert page.locator(".mark.put, .mark.get").count() == 0
+    page.click('[data-kind="operations"]')
+    arrows = page.locator(".message").count()
+    page.click('[data-kind="calls"]')
+    assert page.locator(".message").count() > arrows
+
+
+def test_real_time_and_zoom(page: Any) -> None:
+    page.click("[data-axis=time]")
+    height = "diagram.height"
+    first = page.evaluate(height)
+    gaps = page.evaluate(
+        "[1, 2, 3].map((n) => (diagram.y[n] - diagram.y[n - 1]) / (run.events[n].time - run.events[n - 1].time))"
+    )
+    assert max(gaps) == pytest.approx(min(gaps))
+    page.click("#in")
+    assert page.evaluate(height) > first * 1.4
+    page.click("#out")
+    assert page.evaluate(height) == pytest.approx(first)
+    page.click("#in")
+    page.click("#in")
+    page.click("#fit")
+    assert page.evaluate(height) == pytest.approx(first)
+    page.click("[data-axis=order]")
+    page.click("#fit")
+    assert page.evaluate("diagram.height <= diagram.scroller.clientHeight")
+
+
+def test_plots(page: Any) -> None:
+    said = {}
+    for name in ("staleness", "latency", "throughput"):
+        box = page.locator(f"#{name} svg").bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2)
+        said[name] = page.locator("#tip").inner_text()
+    assert re.search(r"\d+ keys? not the same on all running servers", said["staleness"])
+    assert re.search(r"^(put|get) (password|shoesize): [\d.]+ (ms|µs)\nclient 1[01], at", said["latency"])
+    assert re.search(r"\d+ operations? in .*/s$", said["throughput"])
+    box = page.locator("#staleness svg").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    assert page.locator("#details .big").count() == 1
+    time = page.evaluate("run.events[slider.value].time / run.length")
+    assert 0.4 < time < 0.6
+
+
+def test_a_picture_can_be_saved(page: Any, tmp_path: Path, chromium: Any) -> None:
+    with page.expect_download() as download:
+        page.click("#save")
+    download.value.save_as(tmp_path / "diagram.svg")
+    picture = ElementTree.parse(tmp_path / "diagram.svg")
+    texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"server 0", "put 10 password swordfish", "get password → ERR_DEP"} <= {*texts}
+    with opened(chromium, tmp_path / "diagram.svg") as shown:
+        assert shown.locator(".mark").count() == page.evaluate("diagram.marks.length")
+
+
+def test_ten_thousand_events_stay_usable(chromium: Any, tmp_path: Path) -> None:
+    script = generated("--operations", "1200", "--servers", "6", "--clients", "8", *FAULTS)
+    with opened(chromium, reported(script, tmp_path)) as page:
+        assert page.evaluate("run.events.length") > 10_000
+        elements = "document.querySelectorAll('#diagram *').length"
+        assert page.evaluate(elements) < MOST_ELEMENTS
+        for control in ("#fit", "[data-kind=calls]", "[data-kind=empty]", "[data-axis=time]", "#in", "#in"):
+            page.click(control)
+            assert 20 < page.evaluate(elements) < MOST_ELEMENTS
+        missed = page.evaluate("run.operations.filter(({outcome}) => outcome === 'ERR_DEP').length")
+        assert missed > 0
+        page.click("#next-dependency")
+        assert page.locator("#details .why.dependency").count() == 1
+        page.fill("#key", "key7")
+        assert page.locator("#table tbody tr").count() == 1
+
+
+def test_keys_and_values_are_only_text(chromium: Any, tmp_path: Path) -> None:
+    nasty = "</script><script>console.log('caught')</script><img src=x onerror=alert(1)>"
+    script = b"joinServer 0\njoinClient 5 0\n" + b"put 5 " + nasty.replace(" ", "_").encode() + b" {{data}} "
+    script += nasty.encode() + b"\nput 5 bytes \xff\xfe\nput 5 \xe2\x82\xac " + "€".encode() * 300 + b"\n"
+    path = tmp_path / "report.html"
+    run(script, "--trace", str(tmp_path / "trace"))
+    assert report(tmp_path / "trace", "-o", path, "--title", "<b>{{scripts}}</b>").returncode == 0
+    assert html.escape("<b>{{scripts}}</b>") in path.read_text("utf-8")
+    with opened(chromium, path) as page:
+        assert page.title() == "<b>{{scripts}}</b>"
+        mark(page, "bytes = \\xff\\xfe").click()
+        assert nasty in "".join(page.locator("#table td").evaluate_all("cells => cells.map((cell) => cell.title)"))
+        assert page.locator("img").count() == 0
+
+
+def test_a_run_without_anything(chromium: Any, tmp_path: Path) -> None:
+    with opened(chromium, reported("", tmp_path)) as page:
+        assert "What this shows" in page.locator("#details").inner_text()
+        assert page.locator("#next-dependency").is_disabled()
