@@ -184,7 +184,9 @@ class Cluster:
         server = self._servers.get(ident) or _Server(ident)
         if server.running:
             raise CommandError(f"server {ident} runs already")
+        folder = self._folder(server)
         try:
+            lost = ident in self._servers and not (folder.is_dir() and any(folder.iterdir()))
             incarnation = self._clock.next()
             self._start_server(server, incarnation)
             self._clock.observe(self._await_recovery(server))
@@ -195,6 +197,8 @@ class Cluster:
             transport.interrupt_taken()
             self._discard(server)
             raise CommandError(f"gave up; server {ident} was not started") from None
+        if lost:
+            self._warn(f"{folder}: gone, or empty; what server {ident} had will be fetched from servers that have it")
         self._servers[ident] = server
         self._links[ident] = set()
         self._link(ident, [other for other in self._links if other != ident])

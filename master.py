@@ -98,7 +98,10 @@ class Master:
         """The same, for what is no error."""
         if self.history is not None:
             self.history.notice("warning", [], text)
-        self.say(f"warning: {self._where}{self._command}: {text}")
+        told = f"{self._where}{self._command}: {text}"
+        if tracing.on:
+            tracing.event("warning", text=told)
+        self.say(f"warning: {told}")
 
     def carrying_out(self, name: str) -> None:
         """Errors are about this command from now on."""

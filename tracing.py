@@ -26,7 +26,7 @@ processes to numbers of events; the process's own entry numbers this event. Deta
 | group    | master | commands: [[where, text], …], puts and gets that are to be under way together              |
 | issued   | master | timestamps: of the puts and gets of the last command or group                              |
 | printed  | master | text: what commands have printed                                                           |
-| error    | master | text: the line on stderr                                                                   |
+| error    | master | text: the line on stderr; so also "warning"                                                |
 | killed   | master | server: by killServer, or it was found dead                                                |
 | stable   | master | a stabilize is done                                                                        |
 | started  | server | incarnation; delta: what its disk had (model.pack_delta); damages                          |

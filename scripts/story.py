@@ -309,6 +309,8 @@ class _Teller:
         moment.text = details["text"]
         self._add(moment)
 
+    _on_warning = _on_error
+
     def _on_stable(self, moment: Moment, _: dict[str, Any]) -> None:
         moment.text = "stable"
         self._add(moment)

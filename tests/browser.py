@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven by Playwright; and pages that may do nothing wrong.
+"""A headless Chromium, driven by Playwright; and pages that may do nothing wrong.
 
 The browser is the system's: Playwright fetches none. Where there is no browser, or no Playwright, tests are skipped,
 and say so.
@@ -27,31 +27,51 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A running browser, for all tests of a session."""
-    sync = pytest.importorskip(
-        "playwright.sync_api", reason="needs Playwright: pip install -r tests/requirements-browser.txt"
-    )
+class NoBrowser(Exception):
+    """There is none; the text says what is missing."""
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """A running browser. Raises NoBrowser."""
+    try:
+        from playwright.sync_api import sync_playwright  # not at the top: it may be missing
+    except ImportError:
+        raise NoBrowser("needs Playwright: pip install -r tests/requirements-browser.txt") from None
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        pytest.skip(f"needs a browser: one of {', '.join(NAMES)}")
-    with sync.sync_playwright() as playwright:
+        raise NoBrowser(f"needs a browser: one of {', '.join(NAMES)}")
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser for all tests of a session."""
+    try:
+        with launched() as browser:
+            yield browser
+    except NoBrowser as reason:
+        pytest.skip(str(reason))
+
+
 @contextmanager
-def opened(chromium: Any, path: Path) -> Iterator[Any]:
+def opened(browser: Any, path: Path) -> Iterator[Any]:
     """A page of its own, offline. Whatever the console says, and every request but that for the page, is a failure."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 900}, offline=True, accept_downloads=True)
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(20_000)
     said: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("request", lambda request: request.url.startswith(("blob:", path.as_uri())) or said.append(request.url))
+
+    def on_request(request: Any) -> None:
+        if not request.url.startswith(("blob:", path.as_uri())):
+            said.append(request.url)
+
+    page.on("request", on_request)
     page.goto(path.as_uri())
     yield page
     assert not said

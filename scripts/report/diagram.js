@@ -62,7 +62,7 @@ class Diagram {
   /** Whether the event gets a mark, with the filters as they are. */
   isShown(event) {
     if (this.hidden.has(event.process)) return false;
-    if (this.key && !["killed", "started", "linked", "unlinked", "stable", "error"].includes(event.kind)) {
+    if (this.key && !["killed", "started", "linked", "unlinked", "stable", "error", "warning"].includes(event.kind)) {
       const keys = run.keysOf(event);
       if (keys.length ? !keys.includes(this.key) : /^(put|get) /.test(event.text)) return false;
     }
@@ -71,7 +71,7 @@ class Diagram {
       case "operated": case "executed": case "undone": return this.shown.operations;
       case "learnt": return this.shown.exchanges;
       case "linked": case "unlinked": return this.shown.links;
-      case "started": case "killed": case "stable": case "error": return true;
+      case "started": case "killed": case "stable": case "error": case "warning": return true;
       default: return false;
     }
   }
@@ -328,14 +328,14 @@ class Diagram {
       const look = run.lookOf(event);
       const lane = last.get(event.process) ?? [-Infinity, -Infinity];
       const y = this.y[number];
-      const matters = number === this.selected || ["dependency", "error", "killed"].includes(look);
+      const matters = number === this.selected || ["dependency", "error", "warning", "killed"].includes(look);
       if (y - lane[0] < 3 && !matters) continue;
       const telling = !this.dense || matters || (event.kind === "command" && event.operation === null);
       const labelled = (telling && y - lane[1] > 11) || number === this.selected;
       last.set(event.process, [y, labelled ? y : lane[1]]);
       marks.push({number, event, look, labelled, on: this.isOn(number)});
     }
-    const shape = {command: d3.symbolSquare, error: d3.symbolSquare, learnt: d3.symbolDiamond, started: d3.symbolTriangle, killed: d3.symbolTimes};
+    const shape = {command: d3.symbolSquare, error: d3.symbolSquare, warning: d3.symbolSquare, learnt: d3.symbolDiamond, started: d3.symbolTriangle, killed: d3.symbolTimes};
     const size = {command: 42, learnt: 88, started: 70, killed: 110, other: 18};
     const symbol = ({look}) => d3.symbol(shape[look] ?? d3.symbolCircle, size[look] ?? 78)();
     const x = ({event}) => this.x.get(event.process);

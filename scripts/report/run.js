@@ -61,7 +61,7 @@ run.lookOf = (event) => {
     if (["refused", "uncertain", "unusable", "undone"].includes(outcome) && kind === "operated") return "error";
     return put ? "put" : "get";
   }
-  return ["command", "error", "learnt", "started", "killed"].includes(kind) ? kind : "other";
+  return ["command", "error", "warning", "learnt", "started", "killed"].includes(kind) ? kind : "other";
 };
 
 /** A duration in microseconds, for people. */
