@@ -2,6 +2,9 @@
 # make run      the tour, or SCRIPT=path for another, or SCRIPT=- for one from standard input
 # make test     all tests, three at a time since many of them wait; ARGS="tests/test_model.py -k cursor" for some
 # make check    ruff and mypy
+# make lesson   writes a random script, runs it, checks its history, and makes lesson/report.html, to look at;
+#               ARGS="--operations 100 --kill-every 20" for the script, or SCRIPT=path for one of yours
+# make pages    the lessons' pages in docs/lessons/, from examples/ (needs chromium)
 # make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
 # Each sets up what it needs in .venv first, from requirements.txt. PYTHON=… chooses the interpreter.
@@ -10,6 +13,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 SCRIPT ?= examples/tour.txt
 BIN := .venv/bin
+LESSON := lesson
+WORKLOAD := --operations 200 --keys 10 --clients 4 --servers 4 \
+	--partition-every 30 --kill-every 60 --move-every 20 --stabilize-every 60
 
 master: .venv/ready
 	@cp scripts/master.sh $@
@@ -28,13 +34,29 @@ check: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+lesson: .venv/ready
+	@rm -rf $(LESSON) && mkdir -p $(LESSON)
+ifeq ($(origin SCRIPT),command line)
+	@cp $(SCRIPT) $(LESSON)/script
+else
+	@$(BIN)/python scripts/generate.py $(or $(ARGS),$(WORKLOAD)) > $(LESSON)/script
+endif
+	@$(BIN)/python master.py --history $(LESSON)/history --trace $(LESSON)/trace $(LESSON)/script > $(LESSON)/printed || true
+	@$(BIN)/python scripts/report.py $(LESSON)/trace -o $(LESSON)/report.html
+	@echo "$(LESSON)/report.html shows what happened, $(LESSON)/printed what was printed, and $(LESSON)/history is"
+	@$(BIN)/python scripts/check.py $(LESSON)/history
+
+pages: .venv/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-browser.txt >&2
+	@$(BIN)/python scripts/lessons.py
+
 plots: .venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r scripts/requirements-plots.txt >&2
 	@$(BIN)/python scripts/bench.py --plot docs/performance.svg
 	@$(BIN)/python scripts/simulate.py --plot docs/scaling.svg
 
 clean:
-	rm -rf .venv master .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv master lesson .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/ready: requirements.txt
@@ -44,4 +66,4 @@ clean:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt >&2
 	@touch $@
 
-.PHONY: run test check plots clean
+.PHONY: run test check lesson pages plots clean

@@ -115,6 +115,22 @@ def test_shiviz_alone_writes_no_page(lesson_page: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.log"]
 
 
+def test_make_lesson_does_all_of_it(tmp_path: Path) -> None:
+    for options in (["ARGS=--operations 60 --kill-every 20"], ["SCRIPT=examples/tour.txt"]):
+        done = subprocess.run(
+            ["make", "lesson", f"LESSON={tmp_path}/lesson", *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"/history is\nvalid: \d+ operations\n", done.stdout)
+        files = {path.name for path in (tmp_path / "lesson").iterdir()}
+        assert files == {"script", "printed", "history", "trace", "report.html"}
+    assert (tmp_path / "lesson" / "printed").read_text().startswith("colour:ERR_DEP\n")
+
+
 # -- in a browser ------------------------------------------------------------------------------------------------
 
 

@@ -234,6 +234,10 @@ class Diagram {
     layer.selectAll("line").data(pieces.filter(({begin, end}) => begin <= bottom && end >= top)).join("line")
       .attr("class", ({dead}) => (dead ? "lane dead" : "lane")).attr("x1", ({x}) => x).attr("x2", ({x}) => x)
       .attr("y1", ({begin}) => Math.max(begin, top)).attr("y2", ({end}) => Math.min(end, bottom));
+    const deaths = run.lives.filter(({process, ended}) => ended !== null && this.x.has(process) && this.y[ended] >= top && this.y[ended] <= bottom);
+    layer.selectAll("path").data(deaths).join("path").attr("class", "mark killed").attr("d", d3.symbol(d3.symbolTimes, 110)())
+      .attr("transform", ({process, ended}) => `translate(${this.x.get(process)},${this.y[ended]})`)
+      .on("click", (_, {ended}) => this.onselect(ended));
   }
 
   /** Times at the left edge, and a line across for each stabilize that is done. */
