@@ -24,6 +24,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+import environment
+
+environment.enter()
+
 import commands
 import tracing
 
@@ -531,7 +535,7 @@ def _parser() -> argparse.ArgumentParser:
         "--trace",
         metavar="DIR",
         type=_folder,
-        help="write what every process does into DIR, with its vector clock; tracing.py describes the files",
+        help="write what every process does into DIR, with its vector clock; scripts/report.py makes a page of it",
     )
     parser.add_argument(
         "--quiet",

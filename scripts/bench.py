@@ -33,9 +33,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import environment
+
+environment.enter()
+
 import msgpack
 
-ROOT = Path(__file__).resolve().parent.parent
+from model import Model, Operation, pack_delta
+from storage import Storage
+from vector_clock import Replica
+
 LENGTH = struct.Struct("<I")
 
 
@@ -465,11 +475,6 @@ def recovery() -> list[Row]:
 
 def disk() -> list[Row]:
     """A million overwrites of 1,000 keys, straight into storage: the files against the live data, and pauses."""
-    sys.path.insert(0, str(ROOT))
-    from model import Model, Operation, pack_delta
-    from storage import Storage
-    from vector_clock import Replica
-
     folder = Path(tempfile.mkdtemp(prefix="daadkvs-bench-"))
     try:
         model = Model(Replica(0, 1))
@@ -512,6 +517,25 @@ def idle() -> list[Row]:
         time.sleep(10)
         seconds = _cpu_seconds(pids) - before
     return [Row("CPU of 5 + 5 idle for 10 s", f"{seconds:.2f} s", "", seconds, "s", 0.1, False)]
+
+
+def records() -> list[Row]:
+    """What --trace and --history take of the throughput, with many commands under way and with one at a time."""
+    rows = []
+    many = cluster(5, 5) + puts(20000, 1000, 16, 5) + "stabilize\n" + prints(5)
+    alone = cluster(5, 5) + puts(3000, 1000, 16, 5) + "stabilize\n" + prints(5)
+    for option in ("--trace", "--history"):
+        for how, script, options in (("pipelined", many, ()), ("one by one", alone, ("--no-pipeline",))):
+            shares, seconds = [], []
+            for _ in range(5):
+                with tempfile.TemporaryDirectory() as folder:
+                    plain = run_script(script, *options)
+                    seconds.append(run_script(script, *options, option, os.path.join(folder, "records")))
+                    shares.append(plain / seconds[-1])
+            took = f"{statistics.median(seconds):.2f} s"
+            share = statistics.median(shares)
+            rows.append(Row(f"puts with {option}, {how}", took, "the same without", share, "×", 0.7, True))
+    return rows
 
 
 # -- the picture -------------------------------------------------------------------------------------------
@@ -579,6 +603,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "recovery": recovery,
     "disk": disk,
     "idle": idle,
+    "records": records,
 }
 
 

@@ -31,7 +31,11 @@ from random import Random
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import environment
+
+environment.enter()
 
 from driver import Conversation, Output, processes, run_directory, states, wait_until
 

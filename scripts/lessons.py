@@ -23,6 +23,10 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import environment
+
+environment.enter("msgpack", "pytest")
+
 from browser import NoBrowser, launched, opened
 from report import page, read
 from story import Story, tell

@@ -20,7 +20,11 @@ from random import Random
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import environment
+
+environment.enter()
 
 from driver import Conversation
 from oracle import Mismatch, Oracle

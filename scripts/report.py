@@ -21,6 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import environment
+
+environment.enter()
+
 import tracing
 from story import Story, tell
 from tracing import Event

@@ -32,6 +32,10 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import environment
+
+environment.enter("msgpack", "hypothesis")
+
 import hypothesis
 import msgpack
 from hypothesis import strategies as st

@@ -6,6 +6,7 @@ import os
 import re
 import select
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -268,6 +269,27 @@ def test_help_mentions_every_option_and_command() -> None:
     commands = ("joinServer", "killServer", "joinClient", "breakConnection", "createConnection", "stabilize")
     for word in (*options, *commands, "printStore", "put clientId key value", "get clientId key", "FILE", "--help"):
         assert word in shown
+
+
+def bare_python(*options: str) -> subprocess.CompletedProcess[bytes]:
+    """master.py, started with the Python that the tests' environment was made with."""
+    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    script = b"joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 k\n"
+    return subprocess.run(
+        [str(python), *options, str(ROOT / "master.py")], input=script, capture_output=True, check=False
+    )
+
+
+@pytest.mark.skipif(not (ROOT / ".venv" / "ready").exists(), reason="needs .venv: make")
+def test_any_python_finds_the_environment() -> None:
+    done = bare_python()
+    assert (done.stdout, done.stderr, done.returncode) == (b"k:v\n", b"", 0)
+
+
+def test_missing_packages_are_an_error() -> None:
+    done = bare_python("-S")  # no packages at all, there or in .venv
+    assert (done.stdout, done.returncode) == (b"", 2)
+    assert re.fullmatch(rb"error: this needs the packages in requirements.txt; .*\n", done.stderr)
 
 
 def test_version() -> None:
