@@ -28,7 +28,8 @@ function kindOfMessage(message) {
 /** Both ways of an exchange are shown if anything was moved by it. */
 function matchExchanges() {
   const asked = new Map();
-  for (const message of run.messages) {
+  for (const [number, message] of run.messages.entries()) {
+    message.number = number;
     if (message.name !== "pull") continue;
     message.moves = message.writes.length > 0;
     const [from, to] = [run.events[message.sent].process, run.events[message.received].process];
@@ -289,7 +290,7 @@ class Diagram {
         return `translate(${x2},${y2}) rotate(${(Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI}) translate(-5,0)`;
       });
     layer.selectAll("path.reach").data(this.dense ? [] : inSight).join("path").attr("class", "reach").attr("d", path)
-      .attr("data-message", (message) => run.messages.indexOf(message))
+      .attr("data-message", (message) => message.number)
       .on("pointermove", (pointer, message) => this.onhover(pointer, sayMessage(message)))
       .on("pointerleave", () => this.onhover(null))
       .on("click", (_, message) => this.onselect(this.nextMark(message.received)));
@@ -302,7 +303,8 @@ class Diagram {
   }
 
   isFollowed(message) {
-    return message.writes.some((write) => this.followed.has(write))
+    const {operation = null} = run.events[this.selected] ?? {};
+    return message.writes.some((write) => this.followed.has(write)) || (operation !== null && message.operations.includes(operation))
       || message.operations.some((one) => this.followed.has(run.operations[one].write) && run.operations[one].put);
   }
 
