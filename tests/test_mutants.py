@@ -209,6 +209,13 @@ MUTANTS = [
         pytest_run("tests/test_power.py", "-k", "where_syncs_fail"),
     ),
     Mutant(
+        "links are taken note of though what came along was refused",
+        "peer.py",
+        "        news = self.model.is_news(answer.writes, answer.context)\n",
+        "        self.router.merge(answer.records)\n        news = self.model.is_news(answer.writes, answer.context)\n",
+        pytest_run("tests/test_peer.py"),
+    ),
+    Mutant(
         "an exchange of gossip that has failed is not tried again",
         "peer.py",
         "            self._retries.add(neighbour)\n",
@@ -320,7 +327,7 @@ MUTANTS = [
         "history.py",
         "            self.under_way += 1\n        self.flush()\n",
         "            self.under_way += 1\n",
-        pytest_run("tests/test_history.py"),
+        pytest_run("tests/test_history.py", "-k", "an_invocation_is_there"),
     ),
     Mutant(
         "a get's timestamp in the history is that of the get",
