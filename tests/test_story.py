@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -195,6 +196,19 @@ def test_a_lost_disk_and_a_revival_are_told(tmp_path: Path) -> None:
     assert [(life.ended is None) for life in story.lives] == [False, True]
     assert [write.dot for write in story.writes] == ["0: 1", "0, life 2: 1"]
     assert story.writes[1].clock == ["0: 1", "0, life 2: 1"]
+
+
+def test_a_server_that_is_killed_from_outside_is_told(tmp_path: Path) -> None:
+    with Conversation("--gossip-interval", "0", "--trace", str(tmp_path)) as conversation:
+        conversation.do("joinServer 0\njoinServer 1\njoinClient 5 0\nput 5 k v")
+        os.kill(conversation.pids()["server 0"], signal.SIGKILL)
+        conversation.do("get 5 k\ncreateConnection 5 1\nget 5 k")
+    story = tell(read(tmp_path))
+    assert [done.outcome for done in story.operations] == ["stored", "unusable", "ERR_DEP"]
+    assert [life.ended is None for life in story.lives] == [False, True]
+    assert story.partitions[-1][1] == [[place(story, "server 1")]]
+    assert story.operations[1].why[-1] == "No server answered (unusable)."
+    assert story.operations[2].why[-1] == "At that moment, no running server could have answered it."
 
 
 def test_what_an_earlier_run_left_is_told(tmp_path: Path) -> None:
