@@ -278,7 +278,7 @@ MUTANTS = [
         "server.py",
         "self._held = self._options.gossip_interval > 0",
         "pass",
-        pytest_run("tests/test_pipeline.py", "-k", "no_later_put"),
+        pytest_run("tests/test_pipeline.py", "-k", "gossip_waits"),
     ),
     Mutant(
         "the checker lets a version pass over a server that has a larger one",

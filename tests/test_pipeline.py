@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -106,6 +108,24 @@ def test_no_later_put_reaches_an_earlier_get_by_gossip() -> None:
             assert newest <= int(value) < number
             newest = int(value)
     assert newest > 0, "gossip never ran in between"
+
+
+def test_gossip_waits_for_the_whole_group(tmp_path: Path) -> None:
+    """Client 11 is asked to get what client 12 puts after it, and is frozen until client 12's server has done so.
+
+    Server 1 could gossip the put to server 0 meanwhile, as it does every 2 ms; server 0's log would show it.
+    """
+    with Conversation("--gossip-interval", "0.002", "--data-dir", str(tmp_path)) as conversation:
+        conversation.do("joinServer 0\njoinServer 1\njoinClient 11 0\njoinClient 12 1")
+        conversation.signal("client 11", signal.SIGSTOP)
+        conversation.send("get 11 key\nput 12 key value")
+        logs = [tmp_path / f"server-{ident}" / "log.0" for ident in (0, 1)]
+        wait_until(lambda: b"value" in logs[1].read_bytes(), "the put at server 1")
+        deadline = time.monotonic() + 1
+        while b"value" not in logs[0].read_bytes() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        conversation.signal("client 11", signal.SIGCONT)
+        assert conversation.do("stabilize\nget 11 key") == (b"key:ERR_KEY\nkey:value\n", [])
 
 
 @contextmanager
