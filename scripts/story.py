@@ -37,9 +37,6 @@ SHOWN_BYTES = 200
 PRINTED_BYTES = 20_000
 """The same, of what a command has printed."""
 
-Name = tuple[str, int]
-"""What sorts the processes: the master, clients by their ids, servers by theirs."""
-
 
 @dataclass
 class Moment:
@@ -204,7 +201,7 @@ class _Teller:
         self._begun: dict[int, int] = {}  # timestamp -> operation
         self._commands: list[int] = []  # events, of the last command or group
         self._answers_due: dict[int, list[Done]] = {}  # by client: whose answer isn't back at the master
-        self._dots: dict[tuple[int, ...], int] = {}
+        self._dots: dict[tuple[int, int, int], int] = {}
         self._written: dict[int, int] = {}  # by timestamp; at a fail-over the last copy
         self._versions: list[Write] = []
         self._stores: dict[int, dict[bytes, int]] = {}
