@@ -2,7 +2,9 @@
 
 Each mutant is one small change to one file, as somebody might make it. It is applied to a copy of the project, and
 what should catch it is run there: the simulator with a few thousand schedules, or a test. The simulator must name a
-promise that was broken; that the code falls over is not enough.
+promise that was broken; that the code falls over is not enough. For each that the simulator catches, the smallest
+schedule that shows it stands in tests/schedules/, as it was shrunk: a story of a few steps in which the mistake
+breaks a promise. It must still do so.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import pytest
 from driver import ROOT
 
 SIMULATOR = ("scripts/simulate.py", "--schedules", "4000", "--no-shrink")
+SCHEDULES = ROOT / "tests" / "schedules"
 PARTS = ("*.py", "scripts", "tests", "pyproject.toml")
 
 
@@ -363,6 +366,19 @@ def test_a_deliberate_mistake_is_caught(mutant: Mutant, tmp_path: Path) -> None:
     done = run(tmp_path, mutant.catcher)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search("^(seed .*: Violation: |FAILED tests/)", done.stdout, re.MULTILINE), done.stdout
+    if mutant.catcher is SIMULATOR:
+        done = run(tmp_path, ("scripts/simulate.py", "--replay", str(schedule_of(mutant))))
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert re.search("^Violation: ", done.stdout, re.MULTILINE), done.stdout
+
+
+def schedule_of(mutant: Mutant) -> Path:
+    """The smallest schedule that shows a mistake."""
+    return SCHEDULES / (re.sub("[^a-z0-9]+", "-", mutant.name) + ".txt")
+
+
+def test_each_schedule_is_that_of_a_mistake() -> None:
+    assert sorted(SCHEDULES.iterdir()) == sorted(schedule_of(m) for m in MUTANTS if m.catcher is SIMULATOR)
 
 
 def test_a_copy_without_a_mistake_passes(tmp_path: Path) -> None:

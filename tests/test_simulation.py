@@ -1,4 +1,4 @@
-"""Thousands of simulated clusters, under random schedules; and the schedules that once found a mistake, again."""
+"""Thousands of simulated clusters, under random schedules; and the small ones that have shown a mistake, again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def test_random_schedules_break_no_promise(request: pytest.FixtureRequest) -> No
 
 
 @pytest.mark.parametrize("path", SCHEDULES, ids=lambda path: path.stem)
-def test_schedules_that_once_found_a_mistake(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_schedules_that_show_a_mistake_show_none_here(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """(tests/test_mutants.py sees that each of them shows the mistake that it is called after.)"""
     assert simulate.replay(path) == 0, capsys.readouterr().out
 
 
