@@ -219,6 +219,7 @@ class Cluster:
             "gossip_interval": self._settings.gossip_interval,
             "fsync": self._settings.fsync,
             "timeout": self._settings.timeout,
+            "kept": self._settings.data_directory is not None,
         }
         server.pid = server.watchdog.call(
             "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")

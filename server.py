@@ -65,6 +65,8 @@ class Options(NamedTuple):
     gossip_interval: float
     fsync: str
     timeout: float
+    kept: bool
+    """Whether the folder outlives the run."""
 
 
 class _Neighbours:
@@ -147,8 +149,9 @@ class Server:
     def recover(self) -> None:
         """Bring the replica back from its disk, and start its own threads."""
         try:
+            options = self._options
             storage = Storage(
-                Path(self._options.folder), self._options.incarnation, self._options.fsync, self._options.timeout
+                Path(options.folder), options.incarnation, options.fsync, lock_wait=options.timeout, kept=options.kept
             )
             recovery = storage.recover()
             self._damages = recovery.damages

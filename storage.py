@@ -43,7 +43,9 @@ The loss of the machine
 -----------------------
 With fsync "always" or "interval", nothing is relied on before it is on the disk itself, in this order: a log's last
 byte, then the next log and its name; a snapshot, its name, and only then the removal of what is older; folders in
-the folders above them; and at a start, all that was read.
+the folders above them; and at a start, all that was read. With "never", of a store that is to outlive its run, only the
+snapshot and its name, before what is older is removed: a compaction must not put at risk what the system has long
+brought to the disk (as with Redis's appendfsync no, whose rewrites are synced all the same).
 
 When a sync fails, the system may have given up what it could not write, and the next sync succeeds all the same. So
 that log is never trusted again: nothing is acknowledged until a new log, and a snapshot of all that is in memory, are
@@ -408,17 +410,21 @@ class _SnapshotInProgress:
 class Storage:
     """One server's folder. Not safe to use from two threads at once, but for `sync`."""
 
-    def __init__(self, folder: Path, stamp: int, fsync: str = "never", lock_wait: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, stamp: int, fsync: str = "never", lock_wait: float = 0.0, kept: bool = False
+    ) -> None:
         """Make the folder if need be, and lock it.
 
         *stamp* is the incarnation, which goes into the names of files that are set aside. Waits up to
-        *lock_wait* seconds for a process that still holds the folder. Raises StorageError.
+        *lock_wait* seconds for a process that still holds the folder. *kept*: whether it outlives the run. Raises
+        StorageError.
         """
         self._folder = folder
         self._stamp = stamp
         self._fsync = fsync
         self._generation = 0
         self._syncs = fsync != "never"
+        self._syncs_snapshots = self._syncs or kept
         self._damaged: list[Path] = []
         self._older: list[Path] = []
         self._kept: list[Path] = []
@@ -521,8 +527,9 @@ class Storage:
         if self._log.size == 0:
             before = self._kept[-1].stat().st_size if self._kept and self._kept[-1].name.startswith("log") else 0
             self._log.append(b"H", _file_header("log", self._generation, before))
-        if self._syncs:  # the last life may not have come to it, and what is older is removed now
+        if self._syncs:
             self._log.sync()
+        if self._syncs or (self._syncs_snapshots and self._older):  # the last life may not have come to it
             for path in self._kept:
                 _sync_path(path)
             _sync_folder(self._folder)
@@ -540,7 +547,7 @@ class Storage:
         try:
             snapshot.step(source.live_bytes + 1)
             log = _begin_log(self._folder, generation, before, self._syncs)
-            snapshot.finish(self._syncs)
+            snapshot.finish(self._syncs_snapshots)
         except (StorageError, OSError):
             snapshot.discard()
             if log is not None:
@@ -622,7 +629,7 @@ class Storage:
             self._resting_bytes = total
             self._snapshot = _SnapshotInProgress(self._folder, self._generation, source)
         if self._snapshot.step(SNAPSHOT_PACE * appended + SNAPSHOT_STEP_BYTES):
-            self._snapshot.finish(self._syncs)
+            self._snapshot.finish(self._syncs_snapshots)
             self._resting_bytes, self._snapshot, self._retry_at = self._snapshot.file.size, None, 0
             for path in self._outdated():
                 path.unlink(missing_ok=True)

@@ -212,6 +212,13 @@ MUTANTS = [
         pytest_run("tests/test_power.py", "-k", "where_syncs_fail"),
     ),
     Mutant(
+        "what is older than a snapshot is removed before that is on the disk itself",
+        "storage.py",
+        "self._syncs_snapshots = self._syncs or kept",
+        "self._syncs_snapshots = self._syncs",
+        pytest_run("tests/test_power.py", "-k", "compaction_loses"),
+    ),
+    Mutant(
         "links are taken note of though what came along was refused",
         "peer.py",
         "        news = self.model.is_news(answer.writes, answer.context)\n",

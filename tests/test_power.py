@@ -27,9 +27,9 @@ TIME = itertools.count(1 << 40)
 class Watched(Life):
     """A life on a watched disk: what its state was after each append, and when that append returned."""
 
-    def __init__(self, disk: Disk, folder: Path, stamp: int = 1, fsync: str = "always") -> None:
+    def __init__(self, disk: Disk, folder: Path, stamp: int = 1, fsync: str = "always", kept: bool = False) -> None:
         self.began = len(disk.events)
-        super().__init__(folder, stamp, fsync)
+        super().__init__(folder, stamp, fsync, kept)
         self.made: list[Write] = self.model.writes()
         self.states = [self.state()]
         self.times = [len(disk.events)]
@@ -257,6 +257,29 @@ def test_with_never_what_is_left_is_safe(eager: None, folders: Folders) -> None:
         life.close()
     for _, image in images(disk, chance, folders, zeros=True):
         assert_safe(recover(image), life.made)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_never_a_compaction_loses_nothing_that_the_system_had_brought_to_the_disk(
+    eager: None, folders: Folders, seed: int
+) -> None:
+    chance = Random(seed)
+    disk, folder = watched(folders)
+    with disk:
+        life = Watched(disk, folder, fsync="never", kept=True)
+        for _ in range(6):
+            go_on(life, chance, 20)
+            for path in (*folder.iterdir(), folder, folder.parent, folder.parent.parent):  # as the system does, in time
+                fd = os.open(path, os.O_RDONLY)
+                os.fsync(fd)
+                os.close(fd)
+            life.synced.append((len(disk.events), len(life.states) - 1))
+        life.close()
+    assert compacted(folder)
+    for time, image in images(disk, chance, folders):
+        again = recover(image, "never")
+        assert_held(again, life.states[life.certain(time)])
+        assert_safe(again, life.made)
 
 
 # -- syncs that fail ---------------------------------------------------------------------------------------

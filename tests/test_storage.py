@@ -33,10 +33,10 @@ TIME = itertools.count(1)
 class Life:
     """One life of a server: what it recovers, and what it goes on with."""
 
-    def __init__(self, folder: Path, stamp: int = 1, fsync: str = "never") -> None:
+    def __init__(self, folder: Path, stamp: int = 1, fsync: str = "never", kept: bool = False) -> None:
         self.folder = folder
         self.closed = False
-        self.storage = Storage(folder, stamp, fsync)
+        self.storage = Storage(folder, stamp, fsync, kept=kept)
         recovery = self.storage.recover()
         self.damages = recovery.damages
         self.model = Model(Replica(0, stamp))
