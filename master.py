@@ -70,8 +70,8 @@ class Master:
         """*pipeline*: whether several puts and gets may be under way at once. *quiet*: never show progress."""
         self.pipeline = pipeline
         self.quiet = quiet
-        self.say: Callable[[str], None] = _say
-        """Shows an error or a warning."""
+        self.dress: Callable[[str], str] = str
+        """How an error or a warning is shown: the prompt has colours for them."""
         self.cluster: Cluster
         self.history: History | None = None
         self.failed = False
@@ -80,6 +80,10 @@ class Master:
         self._command = ""
 
     # -- output --------------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Show an error or a warning."""
+        _say(text, self.dress)
 
     def error(self, text: str) -> None:
         """One line on stderr, which says where in the script."""
@@ -418,10 +422,11 @@ def _hidden_when_writing(progress: Progress | None) -> Iterator[None]:
             progress.end()
 
 
-def _say(text: str) -> None:
-    """A line on stderr; where nobody reads that any more, it is lost."""
+def _say(text: str, dress: Callable[[str], str] = str) -> None:
+    """One line on stderr, whatever a file's name may hold; where nobody reads that any more, it is lost."""
+    line = "".join(f"\\x{ord(c):02x}" if c < " " else c for c in text)
     try:
-        _write_all(2, (text + "\n").encode("utf-8", "surrogateescape"))
+        _write_all(2, (dress(line) + "\n").encode("utf-8", "surrogateescape"))
     except _OutputGone:
         pass
 
@@ -554,7 +559,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open_scripts(parser: argparse.ArgumentParser, names: list[str]) -> list[tuple[int, str | None]]:
+def _open_scripts(names: list[str]) -> list[tuple[int, str | None]]:
+    """The scripts with their names, opened. Ends the program where one can't be read."""
     scripts: list[tuple[int, str | None]] = []
     for name in names:
         if name == "-":
@@ -565,7 +571,8 @@ def _open_scripts(parser: argparse.ArgumentParser, names: list[str]) -> list[tup
             os.read(fd, 0)
             scripts.append((fd, name))
         except OSError as error:
-            parser.exit(2, f"error: {name}: {error.strerror}\n")
+            _say(f"error: {name}: {error.strerror}")
+            sys.exit(2)
     return scripts or [(0, None)]
 
 
@@ -581,7 +588,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.timeout == 0:
         parser.error("argument --timeout: must be above 0")
-    scripts = _open_scripts(parser, arguments.scripts)
+    scripts = _open_scripts(arguments.scripts)
     try:
         from cluster import Cluster, Settings
         from storage import StorageError

@@ -72,7 +72,7 @@ class Prompt:
         """Carry out what is typed until exit, quit or Ctrl-D."""
         lines = self._lines()
         if self._capable and os.isatty(2) and not os.environ.get("NO_COLOR"):
-            plain, self._master.say = self._master.say, lambda text: plain(_coloured(text))
+            self._master.dress = _coloured
         self._tell(greeting)
         self._wake_by_signals()
         try:

@@ -6,4 +6,8 @@ case $self in
 */*) here=${self%/*} ;;
 *) here=. ;;
 esac
+if [ -d /dev/stdin ]; then  # Python itself would end with a message of ten lines
+    echo "error: standard input: Is a directory" >&2
+    exit 2
+fi
 exec "$here/.venv/bin/python" "$here/master.py" "$@"

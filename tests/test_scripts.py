@@ -231,6 +231,28 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, missing: str) -> None:
     assert result.stderr.startswith(f"error: {missing}: ")
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_files_name_may_hold_anything_and_errors_stay_one_line(tmp_path: Path, missing: bool) -> None:
+    script = tmp_path / "one\ntwo\x1b[2J"
+    if not missing:
+        script.write_text("nonsense\n")
+    result = run("", str(script))
+    assert (result.stdout, result.status) == (b"", 2 if missing else 1)
+    (error,) = result.errors
+    assert error.startswith(f"error: {tmp_path}/one\\x0atwo\\x1b[2J: ")
+
+
+def test_standard_input_that_is_a_folder_is_told(tmp_path: Path) -> None:
+    """Python itself would end with ten lines about its own state."""
+    command = ["sh", str(ROOT / "scripts" / "master.sh")]
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        done = subprocess.run(command, stdin=fd, capture_output=True, check=False)
+    finally:
+        os.close(fd)
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"error: standard input: Is a directory\n", 2)
+
+
 # -- options -----------------------------------------------------------------------------------------------
 
 
