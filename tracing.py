@@ -43,7 +43,8 @@ processes to numbers of events; the process's own entry numbers this event. Deta
 | answer   | any    | name: what has been asked for, and is answered now                                         |
 | answered | any    | name; by: who has answered; number: its event                                              |
 
-Keys, values and lines are bytes. A file that ends in the middle of an array (its process was killed) has lost that one.
+Keys, values and lines are bytes. A file that ends in the middle of an array (its process was killed, or the disk was
+full, which ends the trace of that process) has lost that one; a later life of the process goes on in its place.
 An operation is known by its timestamp, in all of its processes.
 """
 
@@ -99,8 +100,10 @@ def begin(process: str) -> None:
     path = _folder / f"{process.replace(' ', '-')}.trace"
     _process, _clock = process, {process: 0}
     if path.exists():  # an earlier life
-        for earlier in read(path):
-            _clock = earlier.clock
+        whole = 0
+        for earlier, end in _read(path):
+            _clock, whole = earlier.clock, end
+        os.truncate(path, whole)
     _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
@@ -111,13 +114,18 @@ def event(name: str, **details: Any) -> None:
 
 
 def _write(name: str, details: dict[str, Any]) -> None:
-    if _file < 0:  # this process isn't one that the report is about
+    global _file
+    if _file < 0:  # this process isn't one that the report is about, or its disk was full
         return
     _clock[_process] += 1
+    packed = msgpack.packb([time.monotonic_ns(), _clock, name, details])
     try:
-        os.write(_file, msgpack.packb([time.monotonic_ns(), _clock, name, details]))
+        whole = os.write(_file, packed) == len(packed)
     except OSError:
-        pass  # a full disk must not hurt what is traced
+        whole = False
+    if not whole:  # that must not hurt what is traced, and nothing may stand behind a torn event
+        os.close(_file)
+        _file = -1
 
 
 def stamp(name: str, message: str) -> list[Any]:
@@ -138,8 +146,13 @@ def called(name: str, message: str, stamp: list[Any]) -> None:
 
 
 def read(path: Path) -> Iterator[Event]:
-    """The events of one process, in their order. Raises OSError."""
+    """The events of one process, in their order. Raises OSError, and ValueError or TypeError for what is no trace."""
+    return (event for event, _ in _read(path))
+
+
+def _read(path: Path) -> Iterator[tuple[Event, int]]:
+    """The same, each with where it ends in the file."""
     with path.open("rb") as file:
         unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=0)
         for time_, clock, name, details in unpacker:
-            yield Event(time_, clock, name, details)
+            yield Event(time_, clock, name, details), unpacker.tell()

@@ -288,3 +288,46 @@ def test_events_of_a_trace_are_read_as_written(tmp_path: Path) -> None:
         {"where": "line 1", "text": b"joinServer 0"},
         {"text": "line 2: unknown command: nonsen\\xffse"},
     ]
+
+
+LIVES = """
+import os, resource, sys
+from pathlib import Path
+import tracing
+
+def live(*names, then):
+    if os.fork() == 0:
+        tracing.begin("server 0")
+        for name in names:
+            tracing.event(name)
+        then()
+        os._exit(0)
+    os.wait()
+
+def tear():
+    os.write(tracing._file, b"\\x94\\xcf\\x00")
+
+def fill():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.fstat(tracing._file).st_size + 100, resource.RLIM_INFINITY))
+    for number in range(20):
+        tracing.event("full", number=number)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    tracing.event("room again")
+
+tracing.enable(Path(sys.argv[1]))
+live("one", "two", then=tear)
+live("three", then=fill)
+live("four", then=lambda: None)
+"""
+
+
+def test_a_torn_event_leaves_those_of_later_lives_readable(tmp_path: Path) -> None:
+    """Killed in the middle of an event, or on a full disk: what follows is whole, and counted on from there."""
+    subprocess.run([sys.executable, "-c", LIVES, str(tmp_path)], cwd=ROOT, check=True)
+    events = list(tracing.read(tmp_path / "server-0.trace"))
+    names = [event.name for event in events]
+    assert names[:3] == ["one", "two", "three"]
+    assert names[-1] == "four"
+    assert 1 < names.count("full") < 20
+    assert len(names) == 4 + names.count("full")
+    assert [event.clock["server 0"] for event in events] == list(range(1, len(events) + 1))
