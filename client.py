@@ -34,6 +34,7 @@ class _Client(transport.Service):
         self._addresses: dict[int, str] = {}
         self._remotes: dict[int, transport.Remote] = {}
         self._noticed: dict[int, str] = {}
+        """Servers that were found dead or silent: until the master, who may have missed an answer, says the same."""
         self._timeout = 10.0
 
     # -- connections ---------------------------------------------------------------------------------------
@@ -47,16 +48,22 @@ class _Client(transport.Service):
     def exposed_disconnect(self, server: int) -> None:
         """Forget a server; when this returns, nothing more crosses."""
         self._session.disconnect(server)
+        self._noticed.pop(server, None)
         self._hang_up(server)
 
     def exposed_server_up(self, server: int, address: str) -> None:
-        """A server that there is a connection to runs again."""
+        """A server that there is a connection to runs, or runs again."""
+        self._noticed.pop(server, None)
         self._hang_up(server)
         self._addresses[server] = address
         self._session.mark(server, True)
 
     def exposed_server_down(self, server: int) -> None:
         """A server that there is a connection to has been killed."""
+        self._noticed.pop(server, None)
+        self._take_down(server)
+
+    def _take_down(self, server: int) -> None:
         self._session.mark(server, False)
         self._hang_up(server)
 
@@ -72,7 +79,6 @@ class _Client(transport.Service):
 
         Answers `[[outcome, …], [[server, "died" or "silent"], …]]`; outcomes as in `Session.execute`.
         """
-        self._noticed = {}
         outcomes = [
             self._session.execute(key, value, timestamp, self._ask) for key, value, timestamp in msgpack.unpackb(batch)
         ]
@@ -84,7 +90,6 @@ class _Client(transport.Service):
         *members*: how many clients have a part there. Answers as `exposed_execute`, with nil for the outcomes
         where nothing was carried out, or the server was lost.
         """
-        self._noticed = {}
         (server,) = self._session.connections
         operations = [
             self._session.operation(key, value, timestamp) for key, value, timestamp in msgpack.unpackb(batch)
@@ -129,14 +134,16 @@ class _Client(transport.Service):
         return answers[0]
 
     def _remote(self, server: int) -> transport.Remote:
+        if server not in self._addresses:
+            raise transport.Unreachable("it has been found dead or silent before")
         remote = self._remotes.get(server)
         if remote is None or not remote.alive:
             remote = self._remotes[server] = transport.Remote(self._addresses[server], self._timeout)
         return remote
 
     def _notice(self, server: int, what: str) -> None:
-        self._noticed[server] = what
-        self.exposed_server_down(server)
+        self._noticed.setdefault(server, what)
+        self._take_down(server)
 
 
 def main(listener: socket.socket, ident: int, run_directory: str, alive: int) -> None:

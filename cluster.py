@@ -127,15 +127,13 @@ class Cluster:
         data = self._open_data_directory()
         bound, reserve = (data.read_clock(), data.write_clock) if data else (0, None)
         self._clock = HybridClock(lambda: time.time_ns() // 1000, bound, reserve)
-        self._run_directory = _make_run_directory()
+        self._temporary: list[str] = []
         try:
-            self._stores = settings.data_directory or _make_stores(self._run_directory)
-            self._temporary = [self._run_directory]
-            if settings.data_directory is None:
-                self._temporary.append(str(self._stores))
+            self._run_directory = _make_run_directory(self._temporary)
+            self._stores = settings.data_directory or _make_stores(self._run_directory, self._temporary)
             self._spawner = Spawner(self._run_directory, self._temporary, settings.timeout)
         except BaseException:
-            shutil.rmtree(self._run_directory, ignore_errors=True)
+            self._remove_temporary()
             raise
 
     def _open_data_directory(self) -> DataDirectory | None:
@@ -152,6 +150,9 @@ class Cluster:
             if client.remote is not None:
                 client.remote.close()
         self._spawner.end(EXIT_PATIENCE_SECONDS)
+        self._remove_temporary()
+
+    def _remove_temporary(self) -> None:
         for folder in self._temporary:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -201,9 +202,9 @@ class Cluster:
             self._warn(f"{folder}: gone, or empty; what server {ident} had will be fetched from servers that have it")
         self._servers[ident] = server
         self._links[ident] = set()
+        self._tell_clients(ident, "server_up", ident, server.address)  # first: from here on it runs, whatever comes
         self._link(ident, [other for other in self._links if other != ident])
         self._running_server(ident)
-        self._tell_clients(ident, "server_up", ident, server.address)
 
     def _start_server(self, server: _Server, incarnation: int) -> None:
         if server.watchdog is None:
@@ -270,6 +271,8 @@ class Cluster:
                 client.pid = self._spawner.start("client", ident, address)
                 client.remote = transport.Remote(address, self._limit)
             except (transport.Failure, transport.RemoteError, StorageError) as error:
+                if client.pid:
+                    self._kill_client(client)
                 raise CommandError(f"client {ident} could not be started: {error}") from error
             self._watch(client.remote, client)
             self._clients[ident] = client
@@ -445,10 +448,11 @@ class Cluster:
         dead: list[int] = []
         lost: dict[int, bool] = {}
         answered: dict[int, list[Any]] = {}
+        deadline = time.monotonic() + 2 * self._settings.timeout
         for server, clients in group.servers.items():
             for ident in clients:
                 try:
-                    packed = group.pending[ident].wait(2 * self._settings.timeout)
+                    packed = group.pending[ident].wait(max(0.0, deadline - time.monotonic()))
                 except (KeyError, transport.Failure, transport.RemoteError) as failure:
                     self._clients[ident].silent = isinstance(failure, transport.Silent)
                     dead.append(ident)
@@ -458,12 +462,6 @@ class Cluster:
                     lost[server] = how == "silent"
                 if outcomes is not None:
                     answered[ident] = outcomes
-        for server, silent in lost.items():
-            self._take_group_back(self._servers[server], silent, group)
-            for ident in group.servers[server]:
-                if ident in answered:
-                    self._ask_client(self._clients[ident], "undo_group")
-                    del answered[ident]
         for ident in dead:
             self._kill_client(self._clients[ident])
             server = self._clients[ident].connections[0]
@@ -472,6 +470,13 @@ class Cluster:
                 if packed is not None:
                     issued = [group.timestamps[position] for position in group.positions[ident]]
                     answered[ident] = list(map(_outcome, repeat(server), issued, msgpack.unpackb(packed)))
+                elif not self._servers[server].running:
+                    lost[server] = False  # it has been lost just now, which is reported
+        for server, silent in lost.items():
+            self._take_group_back(self._servers[server], silent, group)
+            for ident in group.servers[server]:
+                if answered.pop(ident, None) is not None and ident not in dead:
+                    self._ask_client(self._clients[ident], "undo_group")
         for ident, outcomes in answered.items():
             for position, outcome in zip(group.positions[ident], outcomes, strict=True):
                 group.outcomes[position] = outcome
@@ -479,8 +484,9 @@ class Cluster:
 
     def _take_group_back(self, server: _Server, silent: bool, group: Group) -> None:
         """See that a lost server is dead, and that nothing of the group is left on its disk."""
-        server.silent = silent
-        self._kill([server])
+        if server.running:
+            server.silent = silent
+            self._kill([server])
         try:
             cut_group(self._folder(server), group.number, self._settings.fsync)
         except StorageError as error:
@@ -616,7 +622,7 @@ class Cluster:
         for ident in idents:
             try:
                 remote = transport.Remote(self._servers[ident].address, limit)
-                probes.append((ident, remote, remote.send("reachable")))
+                probes.append((ident, remote, remote.send("ping")))
             except transport.Failure:
                 pass
         deadline = time.monotonic() + limit
@@ -645,7 +651,7 @@ class Cluster:
         for client in self._clients.values():
             if server in client.connections and client.remote is not None:
                 try:
-                    client.remote.send(name, *args)
+                    client.remote.tell(name, *args)
                 except transport.Failure as failure:
                     self._lose_client(client, failure)
 
@@ -741,11 +747,13 @@ class Cluster:
             pass  # the spawner is gone as well; what it left dies with the master
 
     def _discard(self, server: _Server) -> None:
-        """Take back a start that failed."""
+        """Take back a start that failed. The watchdog stays where the server has been there before."""
         self._kill([server])
         if server.remote is not None:
             self._unwatch(server.remote)
             server.remote = None
+        if server.ident not in self._servers:
+            self._drop_watchdog(server)
 
     def _lose_client(self, client: _Client, failure: transport.Failure) -> None:
         if client.remote is None:
@@ -843,16 +851,18 @@ def _name(end: _Server | _Client) -> str:
 # -- the run's own files -----------------------------------------------------------------------------------
 
 
-def _make_run_directory() -> str:
+def _make_run_directory(temporary: list[str]) -> str:
     """A private directory with a short path, for sockets; `owner` in it tells scripts/cleanup.sh whose it is.
 
-    Its name holds a hash of this checkout's path, and so do the titles of all processes of the run.
+    Its name holds a hash of this checkout's path, and so do the titles of all processes of the run. It is added to
+    *temporary* as soon as it is there. Raises OSError, StorageError.
     """
     checkout = Path(__file__).resolve().parent
     mark = sha256(os.fsencode(checkout)).hexdigest()[:10]
     base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
     directory = tempfile.mkdtemp(prefix=f"daadkvs-{os.getuid()}-{mark}-", dir=base)
     _check_private(directory)
+    temporary.append(directory)
     Path(directory, "owner").write_text(f"master {os.getpid()} {_start_time(os.getpid())}\n", "ascii")
     return directory
 
@@ -865,11 +875,12 @@ def _check_private(directory: str) -> None:
         raise StorageError(f"{directory}: not a folder that this user alone can enter")
 
 
-def _make_stores(run_directory: str) -> Path:
-    """A private directory for stores that go with the run, where TMPDIR says; `stores` in the run's names it."""
+def _make_stores(run_directory: str, temporary: list[str]) -> Path:
+    """The same for stores that go with the run, where TMPDIR says; `owner` in the run's directory names it."""
     if tempfile.gettempdir() == os.path.dirname(run_directory):
         return Path(run_directory, "stores")
     stores = tempfile.mkdtemp(prefix=f"{os.path.basename(run_directory)}-stores-")
+    temporary.append(stores)
     with Path(run_directory, "owner").open("ab") as owner:
         owner.write(b"stores " + os.fsencode(stores) + b"\n")
     return Path(stores)

@@ -42,7 +42,7 @@ READ_BYTES = 1 << 20
 
 GROUP_STEPS = 1000
 GROUP_BYTES = 1 << 20
-"""How many commands, and about how many bytes of values, are under way at once at most."""
+"""How many commands, and about how many bytes of keys and values, are under way at once at most."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Those that end a run; at the prompt, SIGINT does not."""
@@ -59,8 +59,8 @@ class _OutputGone(Exception):
     """Nobody reads stdout any more."""
 
 
-class _HistoryError(Exception):
-    """The history can't be begun; the text says why."""
+class _CannotBegin(Exception):
+    """The history or the trace can't be begun; the text says why."""
 
 
 class Master:
@@ -152,7 +152,7 @@ class Master:
         """
         if steps and not self._can_group(steps[-1]):
             return
-        size = sum(len(step.command.value) for step in steps if step.command)
+        size = sum(map(_size, steps))
         while len(steps) < GROUP_STEPS and size < GROUP_BYTES and script.ready():
             step = script.next()
             assert step is not None
@@ -163,7 +163,7 @@ class Master:
                     steps.append(step)
                 return
             steps.append(step)
-            size += len(step.command.value) if step.command else 0
+            size += _size(step)
 
     def _can_group(self, step: _Step) -> bool:
         return self.pipeline and step.command is not None and self.cluster.can_group(step.command)
@@ -251,13 +251,8 @@ class Master:
                 self.history.fail(command, error)
             self.error_of_command(str(error))
         except Exception as error:
-            if _is_interruption(error):
-                why = "gave up waiting; it may still be carried out"
-            else:
-                text = str(error).strip().partition("\n")[0]
-                why = f"internal error: {type(error).__name__}: {text}"
-                if "DAADKVS_DEBUG" in os.environ:
-                    traceback.print_exc()
+            given_up = _is_interruption(error)
+            why = "gave up waiting; it may still be carried out" if given_up else _internal(error)
             if self.history is not None:
                 self.history.lose_sight(command, why)
             self.error_of_command(why)
@@ -283,6 +278,10 @@ class _Step(NamedTuple):
     where: str
     command: commands.Command | None
     error: str = ""
+
+
+def _size(step: _Step) -> int:
+    return len(step.command.key) + len(step.command.value) if step.command else 0
 
 
 class _Script:
@@ -394,6 +393,14 @@ class LineReader:
 
 def _without_cr(line: bytes | None) -> bytes | None:
     return line and line.removesuffix(b"\r")
+
+
+def _internal(error: Exception) -> str:
+    """What to say of a mistake of ours."""
+    if "DAADKVS_DEBUG" in os.environ:
+        traceback.print_exc()
+    text = str(error).strip().partition("\n")[0]
+    return f"internal error: {type(error).__name__}: {text}"
 
 
 def _is_interruption(error: Exception) -> bool:
@@ -576,6 +583,15 @@ def _open_scripts(names: list[str]) -> list[tuple[int, str | None]]:
     return scripts or [(0, None)]
 
 
+def _absolute(path: Path) -> Path:
+    """The path from the root. Ends the program where there is no current folder any more."""
+    try:
+        return path.absolute()
+    except OSError as error:
+        _say(f"error: {path}: {error.strerror}")
+        sys.exit(2)
+
+
 def main() -> int:
     """Run; returns the exit status."""
     for fd in (0, 1, 2):  # a closed standard stream would otherwise become somebody's socket
@@ -597,7 +613,7 @@ def main() -> int:
         return 2
 
     settings = Settings(
-        arguments.data_dir and arguments.data_dir.absolute(),
+        arguments.data_dir and _absolute(arguments.data_dir),
         arguments.gossip_interval,
         arguments.fsync,
         arguments.timeout,
@@ -605,7 +621,7 @@ def main() -> int:
     )
     try:
         if arguments.trace:
-            tracing.enable(arguments.trace.absolute())
+            tracing.enable(_absolute(arguments.trace))
     except OSError as error:
         _say(f"error: {arguments.trace}: {error.strerror}")
         return 2
@@ -623,10 +639,10 @@ def main() -> int:
     except (StorageError, OSError) as error:
         _say(f"error: {error}")
         return 2
-    tracing.begin("master")
     try:
-        # Not before the cluster has forked, so that no other process holds the file, and that a run that can't
-        # begin leaves an older one as it is.
+        # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
+        # begin leaves an older history as it is.
+        _begin_trace(arguments)
         if arguments.history:
             master.history = _begin_history(arguments, scripts, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -642,23 +658,34 @@ def main() -> int:
         status = 128 + stop.signum
     except _OutputGone:
         status = 128 + signal.SIGPIPE
-    except _HistoryError as error:
+    except _CannotBegin as error:
         _say(f"error: {error}")
         status = 2
+    except Exception as error:  # a mistake of ours between two commands: the run ends, but in good order
+        master.error(_internal(error))
+        status = 1
     finally:
         _ignore_signals()
         master.cluster.close()
     return status
 
 
+def _begin_trace(arguments: argparse.Namespace) -> None:
+    """Raises _CannotBegin where the file can't be written."""
+    try:
+        tracing.begin("master")
+    except OSError as error:
+        raise _CannotBegin(f"{arguments.trace}: {error.strerror}") from error
+
+
 def _begin_history(arguments: argparse.Namespace, scripts: list[tuple[int, str | None]], master: Master) -> History:
-    """Raises _HistoryError where the file can't be written, or is one of the scripts."""
+    """Raises _CannotBegin where the file can't be written, or is one of the scripts."""
     from history import History
 
     path = arguments.history
     try:
         if any(name and os.path.exists(path) and os.path.samefile(path, name) for _, name in scripts):
-            raise _HistoryError(f"{path}: this is a script to run; its history would overwrite it")
+            raise _CannotBegin(f"{path}: this is a script to run; its history would overwrite it")
         options = {
             "version": __version__,
             "gossip_interval": arguments.gossip_interval,
@@ -669,7 +696,7 @@ def _begin_history(arguments: argparse.Namespace, scripts: list[tuple[int, str |
         }
         return History(path, options, lambda text: master.say(f"warning: {text}"))
     except OSError as error:
-        raise _HistoryError(f"{path}: {error.strerror}") from error
+        raise _CannotBegin(f"{path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

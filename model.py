@@ -240,6 +240,18 @@ class Model:
             answers.append(write)
         return answers, writes
 
+    def answer_bytes(self, operations: Iterable[Operation]) -> int:
+        """About how many bytes of values the answers to these operations have together, at most."""
+        put: dict[bytes, int] = {}
+        total = 0
+        for key, value, *_ in operations:
+            if value is not None:
+                put[key] = max(len(value), put.get(key, 0))
+            else:
+                standing = self._store.get(key)
+                total += max(len(standing.value) if standing else 0, put.get(key, 0))
+        return total
+
     @staticmethod
     def _read(standing: Write | None, dependency: VersionOrder | None) -> Write | Missing:
         if standing is None:

@@ -202,16 +202,19 @@ class Peer:
         return float("-inf") if self._hints else self._rumour.due()
 
     def partners(self, now: float) -> list[int]:
-        """Whom to gossip with: all neighbours once our news are due, or just those who have some for us."""
+        """Whom to gossip with: all neighbours once our news are due, or just those who have some for us.
+
+        Those with whom it has failed last time come last, so that nobody has to wait for them.
+        """
         found: set[int] = set()
+        failed: set[int] = set()
         due = self._rumour.due()
         if due is not None and due <= now:
             self._rumour.told()
             found = set(self.links)
-            self._hints |= self._retries & found
-            self._retries = set()
-        self._have_news, self._hints = self._hints, set()
-        return sorted(found | self._have_news)
+            failed, self._retries = self._retries & found, set()
+        self._have_news, self._hints = self._hints | failed, set()
+        return [*sorted((found | self._have_news) - failed), *sorted(failed)]
 
     def gossip(self, neighbour: int) -> Exchange | None:
         """Begin a partner's exchange; None where nothing could be new to either. Raises NotLinked."""

@@ -49,8 +49,14 @@ __all__ = ["Options", "main"]
 STABILIZE_SLICE_SECONDS = 0.25
 """How long one pull_from call goes on before it reports to the master that there is more."""
 
+GOSSIP_PATIENCE_SECONDS = 2.0
+"""How long a neighbour may be silent in gossip at most, before the others have their turn. It is asked again later."""
+
 KEPT_CONNECTIONS = 8
 """How many connections a server keeps open between two rounds of gossip at most."""
+
+GROUP_ANSWER_BYTES = 16 << 20
+"""About how many bytes of values a group may answer with here; more must be asked for one by one."""
 
 PRINT_BYTES = 4 << 20
 """About how much of a store one call of printStore returns."""
@@ -84,8 +90,9 @@ class _Neighbours:
                 known[1].close()
             self._drop_dead()
             self._remotes[neighbour] = known = (link, transport.Remote(link.address, self.timeout))
+        known[1].timeout = self.timeout
         try:
-            return known[1].call(name, *args, timeout=self.timeout)
+            return known[1].call(name, *args)
         except transport.Failure:
             known[1].close()
             raise
@@ -134,7 +141,7 @@ class Server:
         self._failure: str | None = None
         self._damages: list[str] = []
         self._for_master = _Neighbours(options.timeout)
-        self._for_gossip = _Neighbours(options.timeout)
+        self._for_gossip = _Neighbours(min(options.timeout, GOSSIP_PATIENCE_SECONDS))
         self._wake = threading.Condition(self._lock)
         self._wakes_at = float("-inf")  # when the thread that gossips goes on by itself
         self._to_sync = threading.Event()
@@ -167,6 +174,8 @@ class Server:
                 tracing.event("started", incarnation=self._options.incarnation, delta=writes, damages=recovery.damages)
         except StorageError as error:
             self._failure = str(error)
+        except Exception as error:  # records that are whole, and make no sense
+            self._failure = f"its store can't be read: {type(error).__name__}: {error}"
         else:
             if self._options.gossip_interval > 0:
                 threading.Thread(target=self._gossip_forever, daemon=True).start()
@@ -226,10 +235,12 @@ class Server:
             return group.answers.get(session)
 
     def _execute_parts(self, group: _Group) -> None:
-        """Carry out all parts, in script order. Where the disk refuses, nothing is done."""
+        """Carry out all parts, in script order. Where the disk refuses, or answers are too large, nothing is done."""
         operations = [operation for part in group.parts.values() for operation in part]
         if len(group.parts) > 1:
             operations.sort(key=lambda operation: operation.timestamp)
+        if self._peer.model.answer_bytes(operations) > GROUP_ANSWER_BYTES:
+            return
         try:
             answers = self._execute(operations, group.number)
         except StorageError:
@@ -318,10 +329,10 @@ class Server:
             self._for_gossip.abort(neighbour)
             self._for_master.abort(neighbour)
 
-    def reachable(self) -> list[int]:
+    def reachable(self) -> tuple[int, ...]:
         """The servers that this one can reach, as far as it knows."""
         with self._lock:
-            return sorted(self._peer.router.reachable())
+            return tuple(sorted(self._peer.router.reachable()))
 
     # -- anti-entropy --------------------------------------------------------------------------------------
 
@@ -465,8 +476,11 @@ class _Service(transport.Service):
     def exposed_unlink(self, neighbour: int) -> None:
         self._server.unlink(neighbour)
 
+    def exposed_ping(self) -> None:
+        """Answered at once, whatever the server is busy with: the process lives."""
+
     def exposed_reachable(self) -> tuple[int, ...]:
-        return tuple(self._server.reachable())
+        return self._server.reachable()
 
     def exposed_context(self) -> bytes:
         return self._server.context()

@@ -127,6 +127,8 @@ class Session:
             try:
                 answer = ask(server, operation)
             except Refused as refusal:
+                if cut_short and value is not None:  # it may stand on the server that was lost
+                    return ["uncertain", timestamp]
                 return ["refused", f"server {server}: {refusal}"]
             except ServerLost as loss:
                 self.mark(server, False)

@@ -15,7 +15,8 @@ Only bytes, numbers, strings, None and tuples of these cross a connection: they 
 variable shape is packed with msgpack by the caller.
 
 RPyC waits without limit in the middle of a message, and copies large ones quadratically; so the stream below it is
-ours. It never waits for a peer that takes or sends no byte for `STALL_SECONDS`, and refuses absurd lengths. A
+ours. In the middle of a message, a caller waits no longer for a byte to go or come than for an answer; and it refuses
+absurd lengths. A
 method is called by its name, in one round trip from the first call on: RPyC would first fetch the service, ask which
 methods it has, and fetch one. Of RPyC's requests only those are answered that this takes.
 
@@ -69,8 +70,9 @@ __all__ = [
     "serve_polled",
 ]
 
-STALL_SECONDS = 10.0
-"""How long a peer may neither take nor send a byte in the middle of a message."""
+STALL_SECONDS = 3600.0
+"""How long a caller may neither take nor send a byte in the middle of a message. That long, since it may have been
+stopped, or be busy with something else; whoever has begun a message and never goes on is dropped at last."""
 
 MAX_MESSAGE = 80 << 20
 """The longest message in bytes: the largest value, and room to spare."""
@@ -87,7 +89,7 @@ class Unreachable(Failure):
 
 
 class Silent(Failure):
-    """No answer within the time limit; the other side may still carry the call out."""
+    """No answer within the time limit, or no room for the whole of the call; the other side may still carry it out."""
 
 
 class RemoteError(Exception):
@@ -116,13 +118,19 @@ def interrupt_taken() -> None:
         os.read(_interrupt_fd, 4096)
 
 
+class _Stalled(EOFError):
+    """The peer's patience has been exhausted in the middle of a message; the connection is closed."""
+
+
 class _SocketStream(Stream):  # type: ignore[misc]
     """RPyC's view of a socket: buffered, and never stuck in the middle of a message."""
 
     MAX_IO_CHUNK = 64 << 10  # above this RPyC writes a message in pieces
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, patience: float) -> None:
+        """*patience*: how long the peer may neither take nor send a byte in the middle of a message, in seconds."""
         sock.setblocking(False)
+        self.patience = patience
         self._sock: socket.socket | None = sock
         self._buffer = bytearray()
         self._readable = select.poll()
@@ -161,6 +169,12 @@ class _SocketStream(Stream):  # type: ignore[misc]
         """RPyC's interface: wait for data, at most until its timeout object runs out."""
         left = timeout.timeleft() if hasattr(timeout, "timeleft") else timeout
         return self.wait_readable(left)
+
+    def is_readable(self) -> bool:
+        """Whether there is data, or the end; never blocks, nor can it be interrupted."""
+        poller = select.poll()
+        poller.register(self._open(), select.POLLIN)
+        return bool(self._buffer) or bool(poller.poll(0))
 
     def wait_readable(self, seconds: float | None) -> bool:
         """Wait for data; returns whether there is some. Raises Interrupted."""
@@ -210,8 +224,9 @@ class _SocketStream(Stream):  # type: ignore[misc]
         """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
         poller = select.poll()
         poller.register(self._open(), event)
-        if not poller.poll(STALL_SECONDS * 1000):
-            self.fail("silence in the middle of a message")
+        if not poller.poll(max(0.0, self.patience) * 1000):
+            self.close()
+            raise _Stalled("silence in the middle of a message")
 
     def fail(self, why: str) -> NoReturn:
         """Close, and raise EOFError."""
@@ -347,8 +362,8 @@ class Service(rpyc.Service):  # type: ignore[misc]
         return getattr(self, f"exposed_{name}")(*args)
 
 
-def _connection(sock: socket.socket, service: Service, timeout: float | None) -> tuple[Any, _SocketStream]:
-    stream = _SocketStream(sock)
+def _connection(sock: socket.socket, service: Service, timeout: float) -> tuple[Any, _SocketStream]:
+    stream = _SocketStream(sock, timeout)
     config = {
         "allow_safe_attrs": False,
         "include_local_traceback": False,
@@ -474,13 +489,30 @@ class Pending:
     def wait(self, timeout: float | None = None) -> Any:
         """The answer. Blocks at most *timeout* seconds, the remote's own limit where that is None.
 
-        Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again.
+        Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again; where the
+        peer fell silent in the middle of a message, that then fails.
         """
         answer = self._remote._wait(self._result, timeout)
         if self._traced is not None:
             stamp, answer = answer
             tracing.called("answered", self._traced, msgpack.unpackb(stamp))
         return answer
+
+
+def _connected(address: str, timeout: float) -> socket.socket:
+    """A socket that is connected to *address*. Blocks up to *timeout* seconds. Raises Unreachable."""
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:  # no descriptor is left
+        raise Unreachable(str(error)) from error
+    # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+    try:
+        sock.connect(address.removeprefix("unix:"))
+    except OSError as error:
+        sock.close()
+        raise Unreachable(str(error)) from error
+    return sock
 
 
 def _timeval(seconds: float) -> bytes:
@@ -501,17 +533,7 @@ class Remote:
         Raises Unreachable.
         """
         self.timeout = timeout
-        if isinstance(address, str):
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
-            try:
-                sock.connect(address.removeprefix("unix:"))
-            except OSError as error:
-                sock.close()
-                raise Unreachable(str(error)) from error
-        else:
-            sock = address
+        sock = _connected(address, timeout) if isinstance(address, str) else address
         self.descriptor = sock.fileno()
         """The connection's descriptor, to poll it for its end; its own only as long as it isn't closed."""
         self._connection, self._stream = _connection(sock, Service(), timeout)
@@ -522,19 +544,37 @@ class Remote:
         return self.send(name, *args).wait(timeout)
 
     def send(self, name: str, *args: Any) -> Pending:
-        """Start a call and don't wait for its answer. Raises Failure."""
+        """Start a call and don't wait for its answer. Blocks up to `timeout` where it has no room. Raises Failure."""
         traced = name if tracing.on else None
         if traced is not None:
             name, args = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
+        self._stream.patience = self.timeout
         try:
             result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, name, args)
         except EOFError as error:
-            self.close()
-            raise Failure(str(error)) from error
+            raise self._failure(error) from error
         return Pending(self, result, traced)
 
+    def tell(self, name: str, *args: Any) -> None:
+        """Start a call whose answer nobody waits for. Raises Failure.
+
+        Takes in the answers that have come meanwhile: unread, they would stop the other side some day.
+        """
+        try:
+            while self._stream.is_readable():
+                self._connection.serve(0)
+        except EOFError as error:
+            raise self._failure(error) from error
+        self.send(name, *args)
+
+    def _failure(self, error: EOFError) -> Failure:
+        self.close()
+        return Silent(str(error)) if isinstance(error, _Stalled) else Failure(str(error))
+
     def _wait(self, result: Any, timeout: float | None) -> Any:
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        limit = self.timeout if timeout is None else timeout
+        self._stream.patience = limit
+        deadline = time.monotonic() + limit
         try:
             while not result._is_ready:
                 # Data that is there already counts, even if this process itself was stopped until too late.
@@ -542,8 +582,7 @@ class Remote:
                     raise Silent("no answer in time")
                 self._connection.serve(0)
         except EOFError as error:
-            self.close()
-            raise Failure(str(error)) from error
+            raise self._failure(error) from error
         if result._is_exc:
             raise result._obj
         return result._obj

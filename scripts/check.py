@@ -17,6 +17,7 @@ says more about the verdicts. None of the store's own modules is used here: this
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from bisect import bisect_left
@@ -331,9 +332,8 @@ class Checker:
         answer = said.get("answer")
         if answer == "ERR_DEP":
             if not dependency:
-                raise Invalid(
-                    f"line {line}: client {client} got ERR_DEP for {name}, but it had neither written nor read it", line
-                )
+                text = f"line {line}: client {client} got ERR_DEP for {_shown(name)}"
+                raise Invalid(f"{text}, but it had neither written nor read it", line)
             asked = usable
             if not asked:
                 raise Invalid(f"line {line}: client {client} has no server to ask", line)
@@ -367,12 +367,12 @@ class Checker:
                 return version
             if self.kept:
                 raise Unknown(
-                    f"line {line}: {name}={_shown(value)} is not of this history, and not older than it either"
+                    f"line {line}: {_shown(name)}={_shown(value)} is not of this history, and not older than it either"
                 )
-            raise Invalid(f"line {line}: it shows {name}={_shown(value)}, which nobody had put there", line)
+            raise Invalid(f"line {line}: it shows {_shown(name)}={_shown(value)}, which nobody had put there", line)
         if write.value != _kept(value):
-            text = f"line {line}: it shows {name}={_shown(value)}, but what was put there at that time is another value"
-            raise Invalid(text, write.line, line)
+            text = f"line {line}: it shows {_shown(name)}={_shown(value)}"
+            raise Invalid(f"{text}, but what was put there at that time is another value", write.line, line)
         return version
 
     def _keep_session(
@@ -383,9 +383,9 @@ class Checker:
         before, newest = seen[-1], self.keys[name].writes[seen[-1].version]
         if version:
             written = self.keys[name].writes[version].line
-            shown = f"read {name}={_shown(value)}{f' (written in line {written})' if written else ''}"
+            shown = f"read {_shown(name)}={_shown(value)}{f' (written in line {written})' if written else ''}"
         else:
-            written, shown = 0, f"got ERR_KEY for {name}"
+            written, shown = 0, f"got ERR_KEY for {_shown(name)}"
         verb = "written" if before.own else "read"
         which = "Read Your Writes" if before.own else "Monotonic Reads"
         text = f"line {line}: client {client} {shown}, but it had itself {verb} {_shown(newest.value)}"
@@ -404,7 +404,7 @@ class Checker:
         for (name, value), version in zip(said["value"], said["timestamp"], strict=True):
             raw = name.encode("utf-8", "surrogateescape")
             if raw <= last:
-                raise Invalid(f"line {line}: the store's keys are not sorted, at {name}", line)
+                raise Invalid(f"line {line}: the store's keys are not sorted, at {_shown(name)}", line)
             last = raw
             shown[name] = self._read(line, name, self._key(name), value, version)
         missing = [name for name in self.keys if name not in shown] if len(shown) < len(self.keys) else []
@@ -447,8 +447,8 @@ class Checker:
                     if len(self.broken[which]) < 3:
                         done = "wrote" if seen[place].own else "read"
                         self.broken[which].append(
-                            f"line {line}: server {server} has what a client wrote in line {until}, but of {name} not "
-                            f"yet what that client {done} before, in line {seen[place].line}"
+                            f"line {line}: server {server} has what a client wrote in line {until}, but of "
+                            f"{_shown(name)} not yet what that client {done} before, in line {seen[place].line}"
                         )
 
     # -- reasons -------------------------------------------------------------------------------------------
@@ -573,19 +573,19 @@ def _told(said: dict[str, Any], name: str, server: int | None) -> str:
     """What a line says of a key, in words."""
     f, process, value, at = said["f"], said["process"], said["value"], said.get("server")
     if f == "put":
-        return f"client {process} put {name}={_shown(value[1])} at server {at}"
+        return f"client {process} put {_shown(name)}={_shown(value[1])} at server {at}"
     if f == "get" and said.get("answer") == "ERR_DEP":
         behind = "" if server is None else f", as if server {server} were behind"
-        return f"client {process} got ERR_DEP for {name}{behind}"
+        return f"client {process} got ERR_DEP for {_shown(name)}{behind}"
     if f == "get" and said.get("answer") == "ERR_KEY" and server in (None, at):
-        return f"client {process} got ERR_KEY for {name} from server {at}"
+        return f"client {process} got ERR_KEY for {_shown(name)} from server {at}"
     if f == "get" and server in (None, at):
-        return f"client {process} read {name}={_shown(value[1])} from server {at}"
+        return f"client {process} read {_shown(name)}={_shown(value[1])} from server {at}"
     if f == "get":
-        return f"client {process} had its answer for {name} from server {at}, as if server {server} were behind"
+        return f"client {process} had its answer for {_shown(name)} from server {at}, as if server {server} were behind"
     if f == "printStore":
         shown = dict(value)
-        what = f"{name}={_shown(shown[name])}" if name in shown else f"no {name}"
+        what = f"{_shown(name)}={_shown(shown[name])}" if name in shown else f"no {_shown(name)}"
         return f"server {at}'s store shows {what}"
     return f"{f} {' '.join(map(str, value))}".rstrip()
 
@@ -615,6 +615,8 @@ def main() -> int:
     parser.add_argument("history", metavar="FILE", type=Path, help="what master.py --history FILE has written")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # keys and values may be anything
     try:
         verdict = check(options.history)
     except OSError as error:

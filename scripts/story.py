@@ -109,6 +109,7 @@ class Asked:
     server: int
     event: int
     answer: str
+    """stored, value, ERR_KEY or ERR_DEP."""
     standing: int | None
     """The write that it had, and would have answered with."""
 
@@ -199,7 +200,7 @@ class _Teller:
         self._clocks: list[dict[str, int]] = [{} for _ in names]
         self._numbered: dict[tuple[int, int], int] = {}  # (process, its event) -> the story's event
         self._begun: dict[int, int] = {}  # timestamp -> operation
-        self._commands: list[int] = []  # events, of the last command or group
+        self._commands: list[tuple[int, bytes]] = []  # events and lines, of the last command or group
         self._answers_due: dict[int, list[Done]] = {}  # by client: whose answer isn't back at the master
         self._dots: dict[tuple[int, int, int], int] = {}
         self._written: dict[int, int] = {}  # by timestamp; at a fail-over the last copy
@@ -268,29 +269,28 @@ class _Teller:
 
     def _on_command(self, moment: Moment, details: dict[str, Any]) -> None:
         moment.text, moment.where = shown(details["text"]), details["where"]
-        self._commands = [self._add(moment)]
+        event = self._add(moment)
+        self._commands = [(event, details["text"])]
         if self._joining:
             self._joining.clear()
-            self._look_around(self._commands[0])
+            self._look_around(event)
 
     def _on_group(self, moment: Moment, details: dict[str, Any]) -> None:
         moment.kind = "command"
         self._commands = []
         for where, text in details["commands"]:
-            self._commands.append(self._add_again(moment, text=shown(text), where=where))
-        self.story.events[self._commands[0]].clock = moment.clock
+            self._commands.append((self._add_again(moment, text=shown(text), where=where), text))
+        self.story.events[self._commands[0][0]].clock = moment.clock
 
     def _on_issued(self, moment: Moment, details: dict[str, Any]) -> None:
         self._add(moment)
-        for command, timestamp in zip(self._commands, details["timestamps"], strict=False):
+        for (command, line), timestamp in zip(self._commands, details["timestamps"], strict=False):
             asked = self.story.events[command]
-            words = asked.text.split(None, 3)
-            client = self._process.get(f"client {int(words[1])}")
+            name, ident, key = line.split(b" ", 3)[:3]
+            client = self._process.get(f"client {int(ident)}")
             if client is None:
                 continue  # it has no trace
-            done = Done(
-                client, words[0] == "put", words[2], "", asked.where, timestamp, asked.time, command, asked.time
-            )
+            done = Done(client, name == b"put", shown(key), "", asked.where, timestamp, asked.time, command, asked.time)
             asked.operation = len(self.story.operations)
             self._begun[timestamp] = asked.operation
             self.story.operations.append(done)
@@ -300,7 +300,7 @@ class _Teller:
         moment.text = shown(details["text"].rstrip(b"\n"), PRINTED_BYTES)
         self._add(moment)
         if len(self._commands) == 1:
-            self.story.events[self._commands[0]].printed = moment.text
+            self.story.events[self._commands[0][0]].printed = moment.text
 
     def _on_error(self, moment: Moment, details: dict[str, Any]) -> None:
         moment.text = details["text"]
@@ -472,23 +472,23 @@ class _Teller:
             if operation.value is not None:
                 write = self._put(moment.process, event, operation, seen, answer)
                 learnt[operation.session, operation.key] = Seen.first(self._versions[write].version)
-                told = "stored"
+                kind = "stored"
                 self.story.events[event].text = f"{key} = {shown(operation.value)}"
                 self.story.events[event].writes = [write]
                 if done is not None:
                     done.write, done.value = write, shown(operation.value)
                     self.story.writes[write].operation = number
             elif isinstance(answer, str):
-                told = answer
-                self.story.events[event].text = f"{key}: {told}"
+                kind = answer
+                self.story.events[event].text = f"{key}: {answer}"
             else:
                 value, timestamp, dot, clock = answer
                 version = Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock))
                 learnt[operation.session, operation.key] = seen.then(version) if seen else Seen.first(version)
-                told = shown(value)
-                self.story.events[event].text = f"{key}: {told}"
+                kind = "value"
+                self.story.events[event].text = f"{key}: {shown(value)}"
             if done is not None:
-                done.asked.append(Asked(moment.process, event, told, standing))
+                done.asked.append(Asked(moment.process, event, kind, standing))
         if len(self.story.events) > first:
             self.story.events[first].clock = moment.clock
 

@@ -363,7 +363,7 @@ HOST = """
 import socket, sys
 import server, transport
 address, folder, transport.STALL_SECONDS = sys.argv[1], sys.argv[2], float(sys.argv[3])
-server.main(transport.listen(address), socket.socket(fileno=0), server.Options(3, 1, folder, 0.01, "never", 5.0))
+server.main(transport.listen(address), socket.socket(fileno=0), server.Options(3, 1, folder, 0.01, "never", 5.0, False))
 """
 
 
@@ -629,6 +629,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
         *((((5, "unix:/x"), ("6", "unix:/x")),), (((-5, "unix:/x"),),), (((1 << 64, "unix:/x"),),), (b"bytes",)),
     ],
     "unlink": [(), ("5",), (None,), ((),), (-1,), (1 << 63,), (True,), (5.0,)],
+    "ping": [(1,)],
     "reachable": [(1,)],
     "context": [(b"x",)],
     "pull_from": [(), (5, 1.0), (("5",), 1.0), ((5,), "1"), ((5,), -1.0), ((5,), float("nan")), ((5, None), 1.0)],

@@ -6,7 +6,10 @@ const run = JSON.parse(document.getElementById("run").textContent);
 run.kindOf = run.processes.map((name) => name.split(" ")[0]);
 run.servers = d3.range(run.processes.length).filter((process) => run.kindOf[process] === "server");
 run.byProcess = run.processes.map(() => []);
-run.events.forEach((event, number) => run.byProcess[event.process].push(number));
+run.events.forEach((event, number) => {
+  event.number = number;
+  run.byProcess[event.process].push(number);
+});
 run.keys = [...new Set(run.operations.map((operation) => operation.key).concat(run.writes.map((write) => write.key)))].sort();
 
 /** The whole vector clock of an event: process -> number. */
@@ -52,10 +55,10 @@ run.runningAt = (number) => new Set(
 
 /** What an event is, for its look: the class of its mark. */
 run.lookOf = (event) => {
-  const {kind, operation} = event;
+  const {kind, operation, number} = event;
   if (kind === "operated" || kind === "executed") {
-    const {put, outcome} = run.operations[operation] ?? {put: event.writes.length > 0};
-    const answer = kind === "operated" ? outcome : event.text.slice(event.text.lastIndexOf(": ") + 2);
+    const {put, outcome, asked} = run.operations[operation] ?? {put: event.writes.length > 0, asked: []};
+    const answer = kind === "operated" ? outcome : asked.find((one) => one.event === number)?.answer;
     if (answer === "ERR_DEP") return "dependency";
     if (answer === "ERR_KEY") return "missing";
     if (["refused", "uncertain", "unusable", "undone"].includes(outcome) && kind === "operated") return "error";
