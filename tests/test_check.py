@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -555,3 +556,30 @@ def test_the_checker_uses_nothing_of_the_store() -> None:
         for line in (ROOT / "scripts" / name).read_text().splitlines():
             words = line.split()
             assert not (words[:1] in (["import"], ["from"]) and words[1].partition(".")[0] in modules), line
+
+
+def test_keys_and_values_of_any_bytes_are_told_on_any_terminal(tmp_path: Path) -> None:
+    """Valid, with a case of what is not promised to tell; and invalid, of the same keys."""
+    key, other = b"k\xff\x1b[2J\xe2\x82\xac", b"other\xfe"
+    script = b"joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 2\nbreakConnection 1 2\n"
+    script += b"joinClient 5 0\nput 5 %s v\nbreakConnection 5 0\ncreateConnection 5 2\n" % key
+    script += b"put 5 %s w\nprintStore 2\njoinClient 6 2\nget 6 %s\n" % (other, key)
+    history = tmp_path / "history"
+    assert run(script, "--gossip-interval", "0", "--history", str(history)).status == 0
+    checker = [sys.executable, str(ROOT / "scripts" / "check.py"), str(history)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
+
+    def verdict() -> str:
+        done = subprocess.run(checker, capture_output=True, env=environment, check=False)
+        assert done.stderr == b""
+        assert b"\x1b" not in done.stdout
+        return done.stdout.decode("ascii")
+
+    assert verdict().startswith("valid: ")
+    assert r"but of k\udcff\x1b[2J" in verdict()
+    lines = history.read_text().splitlines()
+    last = json.loads(lines[-1])
+    del last["answer"]
+    last |= {"value": [last["value"][0], "v"], "timestamp": json.loads(lines[14])["timestamp"]}
+    history.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    assert verdict().startswith("invalid: ")

@@ -10,12 +10,16 @@ import termios
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 
+import msgpack
 import pytest
 
-from driver import Conversation, Output, wait_until
+import storage
+from driver import LIMIT_SECONDS, Conversation, Output, run, wait_until
 from oracle import Oracle, random_script
+from server import Options, Server, _Service
 
 NO_GOSSIP = ("--gossip-interval", "0")
 STABILIZE_SECONDS = 5.0
@@ -480,3 +484,78 @@ def test_gossip_goes_round_a_frozen_server() -> None:
         conversation.signal("server 1", signal.SIGCONT)
         conversation.do("joinClient 7 1")
         wait_until(lambda: conversation.do("get 7 k").lines == ["k:v"], "gossip to the one that was frozen")
+
+
+# -- what waits, and for how long --------------------------------------------------------------------------
+
+
+def test_a_server_that_is_frozen_under_a_large_put_is_found_silent_and_nobody_else() -> None:
+    """The put doesn't fit into the socket, so it is the sending that takes too long."""
+    with Conversation(*NO_GOSSIP, "--timeout", "1") as conversation:
+        assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k before").errors == []
+        client = conversation.pids()["client 5"]
+        conversation.signal("server 0", signal.SIGSTOP)
+        assert conversation.do(f"put 5 k {'x' * (1 << 20)}").errors == [
+            "put: server 0 made no progress for 1 s, and was killed",
+            "put: uncertain: the server was lost before it answered; the value may stand later",
+        ]
+        assert conversation.do("joinServer 0\nget 5 k") == (b"k:before\n", [])
+        assert conversation.pids()["client 5"] == client
+
+
+def test_a_client_that_is_told_much_and_asked_nothing_lives_on() -> None:
+    """Its answers to what it is told are read: else it would wait, some day, for somebody to take them."""
+    with Conversation(*NO_GOSSIP) as conversation:
+        assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v").errors == []
+        assert conversation.do("killServer 0\njoinServer 0\n" * 400).errors == []
+        assert conversation.do("get 5 k") == (b"k:v\n", [])
+
+
+def test_a_frozen_neighbour_does_not_keep_gossip_from_the_others() -> None:
+    with Conversation("--gossip-interval", "0.05", "--timeout", "3600") as conversation:
+        assert conversation.do("joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 2").errors == []
+        assert conversation.do("joinClient 5 1\njoinClient 6 2").errors == []
+        conversation.signal("server 0", signal.SIGSTOP)
+        conversation.do("put 5 k v")
+        wait_until(lambda: conversation.do("get 6 k").stdout == b"k:v\n", "the put to come to server 2")
+        conversation.signal("server 0", signal.SIGCONT)
+        assert conversation.do("stabilize\nprintStore 0") == (b"k:v\n", [])
+
+
+def test_a_server_that_cannot_be_started_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a watchdog, nor anything that comes up later."""
+    obstacle = tmp_path / "server-7"
+    obstacle.write_text("no folder")
+    with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
+        assert conversation.do("joinServer 0\njoinClient 5 0").errors == []
+        (error,) = conversation.do("joinServer 7").errors
+        assert error.startswith("joinServer: server 7 could not be started: ")
+        wait_until(lambda: "watchdog 7" not in conversation.pids(), "the end of the watchdog")
+        assert conversation.do("put 5 k v\nget 5 k\nput 5 k w\nget 5 k") == (b"k:v\nk:w\n", [])
+        obstacle.unlink()
+        assert conversation.do("joinServer 7\nstabilize\nprintStore 7") == (b"k:w\n", [])
+
+
+def test_records_that_are_whole_and_make_no_sense_are_told(tmp_path: Path) -> None:
+    with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
+        assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v\nkillServer 0").errors == []
+        log = tmp_path / "server-0" / "log.0"
+        log.write_bytes(log.read_bytes() + storage._pack_record(log.stat().st_size, b"D", msgpack.packb(["x", None])))
+        (error,) = conversation.do("joinServer 0").errors
+        assert error.startswith("joinServer: server 0 could not be started: its store can't be read: ")
+        assert conversation.do("joinServer 1\nprintStore 1") == (b"", [])
+
+
+def test_without_descriptors_errors_are_clear() -> None:
+    script = "".join(f"joinServer {n}\njoinClient {100 + n} {n}\n" for n in range(30)) + "put 100 k v\nget 100 k\n"
+    result = run(script, *NO_GOSSIP, prefix=("sh", "-c", 'ulimit -n 40 && exec "$@"', "sh"))
+    assert result.stdout == b"k:v\n"
+    assert any("Too many open files" in error for error in result.errors)
+    assert_clear(Output(b"", result.errors))
+
+
+def test_a_ping_is_answered_while_the_server_is_busy() -> None:
+    busy = Server(Options(3, 1, "unused", 0.0, "never", 5.0, False))
+    service = _Service(busy)
+    with busy._lock, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(service.called, "ping", ()).result(LIMIT_SECONDS) is None

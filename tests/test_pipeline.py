@@ -222,3 +222,18 @@ def test_a_line_that_comes_alone_is_answered_at_once() -> None:
 
             wait_until(answered, f"the answer to {waiting!r}")
             conversation.send_raw(b"t 1 nothing\n" if waiting.endswith(b"ge") else b"\n")
+
+
+def test_answers_that_are_too_large_for_one_message_come_one_by_one() -> None:
+    value = "x" * (20 << 20)
+    result = run(f"joinServer 0\njoinClient 5 0\nput 5 k {value}\n" + "get 5 k\n" * 5, "--gossip-interval", "0")
+    assert (result.stderr, result.status) == ("", 0)
+    assert result.stdout == f"k:{value}\n".encode() * 5
+
+
+def test_large_keys_are_not_more_than_a_message_holds() -> None:
+    keys = [f"{number:065000d}" for number in range(1500)]
+    script = "joinServer 0\njoinClient 5 0\n" + "".join(f"get 5 {key}\n" for key in keys)
+    result = run(script, "--gossip-interval", "0")
+    assert (result.stderr, result.status) == ("", 0)
+    assert result.stdout == "".join(f"{key}:ERR_KEY\n" for key in keys).encode()

@@ -470,6 +470,24 @@ def test_ctrl_c_gives_up_waiting(tmp_path: Path, line: str, term: str) -> None:
         assert "l:x" in terminal.do("printStore 0")
 
 
+def test_after_ctrl_c_what_the_client_found_out_is_still_told(tmp_path: Path) -> None:
+    """The client finds the server silent when nobody waits for its answer any more."""
+    with Terminal(tmp_path, "--timeout", "2") as terminal:
+        directory = start_cluster(terminal)
+        freeze(directory, "server 0")
+        count = terminal.prompts()
+        terminal.type("get 5 k\r")
+        terminal.until_command_runs()
+        terminal.type(CTRL_C)
+        terminal.until_prompt(count + 1)
+        assert terminal.do("get 5 k") == [
+            "error: get: server 0 made no progress for 2 s, and was killed",
+            "error: get: client 5 has only server 0, which is not running",
+        ]
+        assert terminal.do("joinServer 0") == []
+        assert terminal.do("get 5 k") == ["k:some value"]
+
+
 def test_ctrl_c_drops_the_rest_of_what_was_pasted(tmp_path: Path) -> None:
     with Terminal(tmp_path, "--timeout", "86400") as terminal:
         directory = start_cluster(terminal)

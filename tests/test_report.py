@@ -342,6 +342,15 @@ def test_keys_and_values_are_only_text(chromium: Any, tmp_path: Path) -> None:
         assert page.locator("img").count() == 0
 
 
+def test_a_value_that_looks_like_an_answer_is_a_value(chromium: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    run("joinServer 0\njoinClient 5 0\nput 5 k x: ERR_DEP\nget 5 k\nget 5 none\n", "--trace", str(tmp_path / "trace"))
+    assert report(tmp_path / "trace", "-o", path).returncode == 0
+    with opened(chromium, path) as page:
+        looks = "run.events.filter(({kind}) => kind === 'executed').map(run.lookOf)"
+        assert page.evaluate(looks) == ["put", "get", "missing"]
+
+
 def test_a_run_without_anything(chromium: Any, tmp_path: Path) -> None:
     with opened(chromium, reported("", tmp_path)) as page:
         assert "What this shows" in page.locator("#details").inner_text()

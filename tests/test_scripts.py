@@ -271,6 +271,9 @@ def test_standard_input_that_is_a_folder_is_told(tmp_path: Path) -> None:
         ("--data-dir",),
         ("--data-dir", "/dev/null"),
         ("--data-dir", "/dev/null/below"),
+        ("--trace", "/dev/null/below"),
+        ("--trace", "/proc"),
+        ("--history", "/proc/none/below"),
     ],
     ids=" ".join,
 )
@@ -280,6 +283,16 @@ def test_wrong_options(options: tuple[str, ...]) -> None:
     assert "Traceback" not in result.stderr
     assert "error" in result.stderr
     assert "nonsense" not in result.stderr.replace("--nonsense", "")
+
+
+@pytest.mark.parametrize("option", ["--data-dir", "--trace"])
+def test_a_folder_in_one_that_is_gone(option: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    result = run(
+        "joinServer 0\n", option, "here", prefix=("sh", "-c", f'cd "{gone}" && rmdir "{gone}" && exec "$@"', "sh")
+    )
+    assert (result.stdout, result.stderr, result.status) == (b"", "error: here: No such file or directory\n", 2)
 
 
 def test_help_mentions_every_option_and_command() -> None:

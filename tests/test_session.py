@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from model import Missing, Model, Operation, Pull, Write, unpack_delta
-from session import Session
+from session import Refused, ServerLost, Session
 from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version
 
 KEYS = [b"a", b"b"]
@@ -304,3 +304,21 @@ def test_a_put_after_a_read_elsewhere_happens_after_it() -> None:
     session.saw(b"k", one.put(b"k", b"v", 1).version)
     write = other.put(b"k", b"w", 2, session.seen(b"k"))
     assert write.version.clock.covers(Dot(Replica(0, 1), 1))
+
+
+def test_a_put_that_was_cut_short_and_then_refused_is_uncertain() -> None:
+    """It may stand on the server that was lost; "refused" would say that it stands nowhere."""
+
+    def ask(server: int, operation: Operation) -> object:
+        raise ServerLost(cut_short=True) if server == 0 else Refused("the disk is full")
+
+    def session() -> Session:
+        made = Session()
+        made.connect(0)
+        made.connect(1)
+        return made
+
+    assert session().execute(b"k", b"v", 7, ask) == ["uncertain", 7]
+    alone = session()
+    alone.disconnect(0)
+    assert alone.execute(b"k", b"v", 7, ask) == ["refused", "server 1: the disk is full"]

@@ -16,7 +16,7 @@ import pytest
 import tracing
 from driver import ROOT, Conversation, run
 from report import SHIVIZ_PARSER, read, shiviz
-from story import Done, Story, tell
+from story import Done, Story, shown, tell
 
 SESSIONS = """\
 joinServer 0
@@ -287,6 +287,16 @@ def test_events_of_a_trace_are_read_as_written(tmp_path: Path) -> None:
     assert [event.details for event in events] == [
         {"where": "line 1", "text": b"joinServer 0"},
         {"text": "line 2: unknown command: nonsen\\xffse"},
+    ]
+
+
+@pytest.mark.parametrize("key", ["\x0c", "\xa0key", "k" * 60_000], ids=["form feed", "no-break space", "long"])
+def test_a_key_may_be_anything(key: str, tmp_path: Path) -> None:
+    story, _, errors = traced(f"joinServer 0\njoinClient 5 0\nput 5 {key} v\nget 5 {key}\n", tmp_path)
+    assert errors == []
+    assert [(done.key, done.value, done.outcome) for done in story.operations] == [
+        (shown(key.encode()), "v", "stored"),
+        (shown(key.encode()), "v", "value"),
     ]
 
 
