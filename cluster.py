@@ -46,6 +46,9 @@ one, so that all of it keeps within 5 s even if one server after another freezes
 PROBE_SECONDS = 0.5
 """How long a probe, an empty call over a connection of its own, may take at most; half the limit is enough."""
 
+SLOWEST_BYTES_PER_SECOND = 8 << 20
+"""How fast a client takes a large value in and passes it on, at least, on a machine that has much else to do."""
+
 EXIT_PATIENCE_SECONDS = 2.0
 """How long processes may take to end, before they are all killed by force."""
 
@@ -69,6 +72,7 @@ class _Server:
         self.watchdog: transport.Remote | None = None
         self.watchdog_pid = 0
         self.pid = 0
+        """0 where there is no process, or it isn't started yet."""
         self.address = ""
         self.remote: transport.Remote | None = None
         self.silent = False
@@ -345,7 +349,7 @@ class Cluster:
         if tracing.on:
             tracing.event("issued", timestamps=[timestamp])
         batch = msgpack.packb([[command.key, _value(command), timestamp]])
-        limit = self._limit * (len(client.connections) + 1)
+        limit = self._limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
         try:
             outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
         except transport.Failure as failure:
@@ -703,6 +707,7 @@ class Cluster:
         self._kill(gone)
         unlinks: list[tuple[int, int]] = []
         for server in gone:
+            server.pid = 0
             if server.remote is not None:
                 self._unwatch(server.remote)
                 server.remote = None
@@ -740,15 +745,14 @@ class Cluster:
             return
         self._unwatch(server.watchdog)
         server.watchdog = None
-        try:
-            self._spawner.kill_server(server.pid)
-            self._spawner.kill(server.watchdog_pid)
-        except (transport.Failure, transport.RemoteError):
-            pass  # the spawner is gone as well; what it left dies with the master
+        if server.pid:
+            self._spawner.kill(server.pid, EXIT_PATIENCE_SECONDS)
+        self._spawner.kill(server.watchdog_pid, EXIT_PATIENCE_SECONDS)
 
     def _discard(self, server: _Server) -> None:
         """Take back a start that failed. The watchdog stays where the server has been there before."""
         self._kill([server])
+        server.pid = 0
         if server.remote is not None:
             self._unwatch(server.remote)
             server.remote = None
@@ -770,10 +774,9 @@ class Cluster:
         self._kill_client(client)
 
     def _kill_client(self, client: _Client) -> None:
-        try:
-            self._spawner.kill(client.pid)
-        except (transport.Failure, transport.RemoteError):
-            pass  # as above
+        pid, client.pid = client.pid, 0  # once: the id may soon be another's
+        if pid:
+            self._spawner.kill(pid, EXIT_PATIENCE_SECONDS)
 
     # -- who is there --------------------------------------------------------------------------------------
 

@@ -142,8 +142,10 @@ def unknown(word: bytes, names: Iterable[str]) -> str:
 @lru_cache
 def _similar(word: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names that *word* may stand for: a part of their letters, or nearly all of them; at most three."""
-    import difflib  # not at the top: few scripts have use for it
-
+    try:
+        import difflib  # not at the top: few scripts have use for it
+    except (ImportError, OSError):  # no descriptor is left to read it by
+        return ()
     by_letters = {name.lower(): name for name in names}
     word = word.lower()
     if word in by_letters:

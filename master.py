@@ -460,6 +460,16 @@ def _stop(signum: int, _: FrameType | None) -> NoReturn:
     raise _Stop(signum)
 
 
+def _unraisable(found: sys.UnraisableHookArgs) -> None:
+    """What is raised where nobody can catch it, in a finalizer for example: no traceback, and a _Stop isn't lost."""
+    if isinstance(found.exc_value, _Stop):
+        stop = found.exc_value
+        signal.signal(signal.SIGALRM, lambda *_: _stop(stop.signum, None))
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+    elif "DAADKVS_DEBUG" in os.environ:
+        sys.__unraisablehook__(found)
+
+
 def _ignore_signals() -> None:
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
@@ -594,6 +604,7 @@ def _absolute(path: Path) -> Path:
 
 def main() -> int:
     """Run; returns the exit status."""
+    sys.unraisablehook = _unraisable
     for fd in (0, 1, 2):  # a closed standard stream would otherwise become somebody's socket
         try:
             os.fstat(fd)
@@ -636,8 +647,11 @@ def main() -> int:
     _install_signals(prompt.interrupt if prompt else _stop)
     try:
         master.cluster = Cluster(settings, master.death, master.warning)
-    except (StorageError, OSError) as error:
+    except StorageError as error:
         _say(f"error: {error}")
+        return 2
+    except OSError as error:
+        _say(f"error: {error.filename or 'could not be started'}: {error.strerror}")
         return 2
     try:
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't

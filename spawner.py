@@ -15,6 +15,7 @@ frozen process can't see anything. Each holds the write end of one pipe: when th
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import os
@@ -24,7 +25,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NoReturn
 
 import transport
@@ -96,6 +96,7 @@ class _Service(transport.Service):
         import watchdog
 
         mains = {"watchdog": watchdog.main, "client": client.main}
+        self._see_off_the_dead()
         listener = transport.listen(address)
         pid = fork(
             f"daadkvs {role} {ident} ({self._run_directory})",
@@ -106,21 +107,11 @@ class _Service(transport.Service):
         self._children.add(pid)
         return pid
 
-    def exposed_kill(self, pid: int) -> None:
-        """Kill a process that `exposed_start` started, and return once it is gone."""
-        if pid in self._children:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            self._children.remove(pid)
-
-    def exposed_kill_server(self, pid: int) -> None:
-        """Kill a server whose watchdog doesn't answer, if it is still there."""
-        try:
-            title = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace")
-            if f"({self._run_directory})" in title:  # or the id belongs to somebody else by now
-                os.kill(pid, signal.SIGKILL)
-        except OSError:
-            pass
+    def _see_off_the_dead(self) -> None:
+        """Those that the master has killed: no process stays listed for the rest of the run."""
+        for pid in list(self._children):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                self._children.remove(pid)
 
     def see_off(self, temporary: list[str]) -> NoReturn:
         """Wait until all children have ended, `END_PATIENCE_SECONDS` at most, and remove the run's folders."""
@@ -189,13 +180,26 @@ class Spawner:
         except transport.Failure as failure:
             raise transport.Failure("the process that starts all others is gone; start Daadkvs anew") from failure
 
-    def kill(self, pid: int) -> None:
-        """Kill a process that `start` started, and return once it is gone. Raises Failure."""
-        self._remote.call("kill", pid)
+    def kill(self, pid: int, patience: float) -> bool:
+        """Kill a process of this run, whoever started it; returns whether it was gone within *patience* seconds.
 
-    def kill_server(self, pid: int) -> None:
-        """Kill a server whose watchdog doesn't answer. Raises Failure."""
-        self._remote.call("kill_server", pid)
+        For where the process that should do it doesn't. Nobody needs to answer: not even the spawner.
+        """
+        try:
+            process = os.pidfd_open(pid)
+        except OSError as error:
+            return error.errno == errno.ESRCH
+        try:
+            if os.getsid(pid) != self._pid:
+                return True  # it has gone, and the id is somebody else's by now
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            poller = select.poll()
+            poller.register(process, select.POLLIN)
+            return bool(poller.poll(patience * 1000))
+        except ProcessLookupError:
+            return True
+        finally:
+            os.close(process)
 
     def end(self, patience: float) -> None:
         """Wait until every process that came from here is gone; their connections to the master are closed.

@@ -4,7 +4,7 @@ May live here: files, their formats, locks on them. May not: what the records me
 
 The files of one server
 -----------------------
-    server-ID/lock              locked for as long as a server process uses the folder
+    server-ID/lock              locked for as long as a server process uses the folder; not empty once there was a log
     server-ID/snapshot.G        all that stood when log.G was begun (or a little later); none where G is 0
     server-ID/log.G             what came after that, in the order in which it came
     server-ID/snapshot.G.part   a snapshot that is being written
@@ -25,7 +25,8 @@ G, the *generation*, counts from 0. Each file is a sequence of records:
     | kind | body                                                                                 |
     |------|--------------------------------------------------------------------------------------|
     | 'H'  | first in each file: msgpack ["daadkvs log" or "daadkvs snapshot", format, generation,|
-    |      | length of the log before this one, or 0]                                             |
+    |      | length of the log before this one, or 0, lineage: the stamp of the start that began  |
+    |      | the first of these files anew]                                                       |
     | 'D'  | a delta, as model.py packs it: [writes, context or nil]; one for all that was        |
     |      | acknowledged together                                                                |
     | 'G'  | the same for a group of commands (see server.py): its number, 8 bytes, and a delta   |
@@ -58,11 +59,12 @@ The newest snapshot is read, then all logs from its generation on. In case of
 - a log that ends in the middle of a record, behind all that stood in it when the next one was begun, if there is
   a next one: that record was never acknowledged. It is passed over, and cut off before anything is written there.
 - a record whose checks fail, in its header or its payload; a part of a file that can't be read; a missing file of a
-  generation; a snapshot without its end; a record torn elsewhere; a log shorter than it was when the next one was
-  begun: this is *damage*. It is reported with file and offset. (So are zeros in the place of the last record, which
-  some file systems leave after a loss of power, and which might as well be a record that the disk has lost.)
-  All records that can still be made out, also behind it, are kept. But the contexts among them may speak of
-  writes that are lost, so none is believed: the replica then knows of just what was readable, and its peers
+  generation, or all of them (the lock file says that there was one); a snapshot without its end; a record torn
+  elsewhere; a log shorter than it was when the next one was begun; a file that by its header belongs elsewhere, to
+  another generation or server: this is *damage*. It is reported with file and offset. (So are zeros in the place of
+  the last record, which some file systems leave after a loss of power, and which might as well be a record that the
+  disk has lost.) All records that can still be made out, also behind it, are kept. But the contexts among them may
+  speak of writes that are lost, so none is believed: the replica then knows of just what was readable, and its peers
   send it the rest again. The damaged file is renamed, and a new generation is begun.
 - a folder that is empty: the replica starts with nothing, and learns everything from its peers.
 """
@@ -74,6 +76,7 @@ import fcntl
 import mmap
 import os
 import re
+import stat
 import struct
 import threading
 import zlib
@@ -174,9 +177,15 @@ class _Scan:
         self.records: list[tuple[bytes, int, int]] = []  # kind, start and end of the body
         self.damages: list[str] = []
         self.torn_at: int | None = None
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            self._data = self._load(file.fileno(), size) if size else b""
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe would be waited for
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISFIFO(found.st_mode):
+                raise OSError(errno.EINVAL, "a pipe, and no file", str(path))
+            size = found.st_size
+            self._data = self._load(fd, size) if size else b""
+        finally:
+            os.close(fd)
         self._walk(size)
         if expected is not None and size < expected:
             self._damage(size, f"the file has been cut off; it had {expected} bytes")
@@ -281,6 +290,19 @@ class _Scan:
         return header
 
     @property
+    def lineage(self) -> int | None:
+        """Which files belong together; None where that is unknown."""
+        return next(iter(self.header()[4:]), None)
+
+    def check_place(self, generation: int, lineage: int | None) -> None:
+        """It is damage if the file belongs elsewhere by what it says of itself."""
+        header = self.header()
+        if header and header[2] != generation:
+            self._damage(0, f"the file is of generation {header[2]}")
+        elif lineage and self.lineage not in (None, lineage):
+            self._damage(0, "the file is of another store")
+
+    @property
     def length_before(self) -> int | None:
         """How long the log before this one was when this one was begun; None where that is unknown."""
         header = self.header()
@@ -365,7 +387,7 @@ class _RecordFile:
 class _SnapshotInProgress:
     """A snapshot that is written step by step."""
 
-    def __init__(self, folder: Path, generation: int, source: Source) -> None:
+    def __init__(self, folder: Path, generation: int, lineage: int, source: Source) -> None:
         self._source = source
         self._keys = source.keys()
         self._next = 0
@@ -375,7 +397,7 @@ class _SnapshotInProgress:
         self.final_path = folder / f"snapshot.{generation}"
         part = folder / f"snapshot.{generation}.part"
         part.unlink(missing_ok=True)
-        self.file = _begin_file(part, "snapshot", generation)
+        self.file = _begin_file(part, _file_header("snapshot", generation, lineage))
 
     def step(self, budget: int) -> bool:
         """Write about *budget* bytes more; returns whether all has been written."""
@@ -423,6 +445,7 @@ class Storage:
         self._stamp = stamp
         self._fsync = fsync
         self._generation = 0
+        self._lineage = stamp
         self._syncs = fsync != "never"
         self._syncs_snapshots = self._syncs or kept
         self._damaged: list[Path] = []
@@ -465,10 +488,15 @@ class Storage:
             else:
                 damages.insert(0, printable(f"{self._folder}: log.{generation} is missing"))
                 length = None
+        if not scans and not snapshots and self._lock.is_marked():
+            damages.append(printable(f"{self._folder}: log.0 is missing, and all else"))
         if snapshots:
             scans.insert(0, _Scan(snapshots[base]))
         elif base > 0:
             damages.append(printable(f"{self._folder}: snapshot.{base} or log.{base - 1} is missing"))
+        self._lineage = next((scan.lineage for scan in scans if scan.lineage), self._stamp)
+        for scan in scans:
+            scan.check_place(int(scan.path.suffix[1:]), self._lineage)
         damages += [damage for scan in scans for damage in scan.damages]
         if damages:  # then what an interrupted compaction left behind may still be of use
             scans += [_Scan(path) for path in older]
@@ -511,11 +539,13 @@ class Storage:
                 self._start_anew(source)
             else:
                 self._go_on()
+            self._lock.mark()
         except OSError as error:
             raise StorageError(f"{error.filename or self._folder}: {error.strerror}") from error
 
     def _start_anew(self, source: Source) -> None:
         """Write all of *source* as a new generation, and set aside what was damaged."""
+        self._lineage = self._stamp
         self._begin_generation(source)
         self._remove_older()
         for path in self._damaged:
@@ -526,7 +556,7 @@ class Storage:
         self._log = _RecordFile(self._folder / f"log.{self._generation}", self._log_size_known)
         if self._log.size == 0:
             before = self._kept[-1].stat().st_size if self._kept and self._kept[-1].name.startswith("log") else 0
-            self._log.append(b"H", _file_header("log", self._generation, before))
+            self._log.append(b"H", _file_header("log", self._generation, self._lineage, before))
         if self._syncs:
             self._log.sync()
         if self._syncs or (self._syncs_snapshots and self._older):  # the last life may not have come to it
@@ -543,10 +573,10 @@ class Storage:
         generation = self._generation + 1
         before = self._log.size if hasattr(self, "_log") else 0
         log: _RecordFile | None = None
-        snapshot = _SnapshotInProgress(self._folder, generation, source)
+        snapshot = _SnapshotInProgress(self._folder, generation, self._lineage, source)
         try:
             snapshot.step(source.live_bytes + 1)
-            log = _begin_log(self._folder, generation, before, self._syncs)
+            log = self._new_log(generation, before)
             snapshot.finish(self._syncs_snapshots)
         except (StorageError, OSError):
             snapshot.discard()
@@ -555,6 +585,18 @@ class Storage:
             raise
         self._switch_to(log)
         self._resting_bytes = snapshot.file.size
+
+    def _new_log(self, generation: int, before: int) -> _RecordFile:
+        """A new log, to be found after the loss of the machine too where that matters. Raises StorageError, OSError."""
+        header = _file_header("log", generation, self._lineage, before)
+        log = _begin_file(self._folder / f"log.{generation}", header, self._syncs)
+        try:
+            if self._syncs:
+                _sync_folder(self._folder)
+        except OSError:
+            log.discard()
+            raise
+        return log
 
     def _switch_to(self, log: _RecordFile) -> None:
         if hasattr(self, "_log"):
@@ -625,9 +667,9 @@ class Storage:
             if self._syncs:
                 self._log.sync()  # before the next log says how long this one is
             self._log.cut_tail()
-            self._switch_to(_begin_log(self._folder, self._generation + 1, self._log.size, self._syncs))
+            self._switch_to(self._new_log(self._generation + 1, self._log.size))
             self._resting_bytes = total
-            self._snapshot = _SnapshotInProgress(self._folder, self._generation, source)
+            self._snapshot = _SnapshotInProgress(self._folder, self._generation, self._lineage, source)
         if self._snapshot.step(SNAPSHOT_PACE * appended + SNAPSHOT_STEP_BYTES):
             self._snapshot.finish(self._syncs_snapshots)
             self._resting_bytes, self._snapshot, self._retry_at = self._snapshot.file.size, None, 0
@@ -675,32 +717,20 @@ def cut_group(folder: Path, group: int, fsync: str = "never") -> None:
         raise StorageError(f"{error.filename or folder}: {error.strerror}") from error
 
 
-def _file_header(what: str, generation: int, before: int = 0) -> bytes:
-    packed: bytes = msgpack.packb([f"daadkvs {what}", FORMAT, generation, before])
+def _file_header(what: str, generation: int, lineage: int, before: int = 0) -> bytes:
+    packed: bytes = msgpack.packb([f"daadkvs {what}", FORMAT, generation, before, lineage])
     return packed
 
 
-def _begin_file(path: Path, what: str, generation: int, before: int = 0, sync: bool = False) -> _RecordFile:
+def _begin_file(path: Path, header: bytes, sync: bool = False) -> _RecordFile:
     """A new file with its header; where that can't be written, no file is left. Raises StorageError, OSError."""
     file = _RecordFile(path)
     try:
-        file.append(b"H", _file_header(what, generation, before), sync)
+        file.append(b"H", header, sync)
     except StorageError:
         file.discard()
         raise
     return file
-
-
-def _begin_log(folder: Path, generation: int, before: int, sync: bool) -> _RecordFile:
-    """A new log, to be found after the loss of the machine too if *sync*. Raises StorageError, OSError."""
-    log = _begin_file(folder / f"log.{generation}", "log", generation, before, sync)
-    try:
-        if sync:
-            _sync_folder(folder)
-    except OSError:
-        log.discard()
-        raise
-    return log
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:
@@ -774,6 +804,19 @@ class Lock:
 
         threading.Thread(target=block, daemon=True).start()
         return taken.wait(wait)
+
+    def is_marked(self) -> bool:
+        """Whether `mark` was called before, by whoever."""
+        return os.fstat(self._fd).st_size > 0
+
+    def mark(self) -> None:
+        """Note in the file that there is something to lose. (Through this descriptor: closing another of the same file
+        would end the lock.)"""
+        try:
+            if not self.is_marked():
+                os.pwrite(self._fd, b"in use\n", 0)
+        except OSError:
+            pass  # then a loss of all files goes unnoticed
 
     def release(self) -> None:
         """Let go of the lock."""

@@ -201,8 +201,9 @@ MUTANTS = [
     Mutant(
         "the old log is deleted before the snapshot is complete",
         "storage.py",
-        "            self._switch_to(_begin_log(self._folder,",
-        "            self._log.discard()\n            self._switch_to(_begin_log(self._folder,",
+        "            self._switch_to(self._new_log(self._generation + 1, self._log.size))",
+        "            before = self._log.size\n            self._log.discard()\n"
+        "            self._switch_to(self._new_log(self._generation + 1, before))",
     ),
     Mutant(
         "a log is trusted again after a sync of it has failed",
@@ -210,6 +211,13 @@ MUTANTS = [
         "        if self._log.failure is not None:\n            self.renew(source)\n",
         "        self._log.failure = None\n",
         pytest_run("tests/test_power.py", "-k", "where_syncs_fail"),
+    ),
+    Mutant(
+        "a log of another server is taken for one's own",
+        "storage.py",
+        "        elif lineage and self.lineage not in (None, lineage):",
+        "        elif False:",
+        pytest_run("tests/test_storage.py", "-k", "exchanged"),
     ),
     Mutant(
         "what is older than a snapshot is removed before that is on the disk itself",

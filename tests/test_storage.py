@@ -615,6 +615,65 @@ def test_a_snapshot_and_a_log_that_are_both_damaged(eager: None, folders: Folder
         shutil.rmtree(folder)
 
 
+def test_files_that_are_all_gone_are_missed(folders: Folders) -> None:
+    life = folders.live()
+    made = life.put((b"k", b"v"))
+    folder = folders.copy(life.folder)
+    (folder / "log.0").unlink()
+    damaged = folders.live(folder, 2)
+    assert damaged.damages == [f"{folder}: log.0 is missing, and all else"]
+    assert_heals(damaged, life, made)
+
+
+def two_compacted(folders: Folders) -> tuple[list[tuple[Life, list[Write]]], int]:
+    """Two stores with a snapshot and a log of the same generation each, and all writes of both."""
+    found: dict[int, list[tuple[Life, list[Write]]]] = {}
+    stamps = itertools.count(100)
+    while True:
+        life = folders.live(stamp=next(stamps))
+        made, _ = small_history(life, compacted=True)
+        generation = int(data_file(life.folder, "snapshot").suffix[1:])
+        found.setdefault(generation, []).append((life, made))
+        if len(found[generation]) == 2:
+            return found[generation], generation
+
+
+@pytest.mark.parametrize("kind", ["log", "snapshot"])
+def test_files_that_were_exchanged_between_servers_are_noticed(eager: None, folders: Folders, kind: str) -> None:
+    """Their contexts speak of writes that are in the other folder."""
+    ((one, made), (other, others)), generation = two_compacted(folders)
+    folder = folders.copy(one.folder)
+    shutil.copy(other.folder / f"{kind}.{generation}", folder / f"{kind}.{generation}")
+    damaged = folders.live(folder, 1 << 40)
+    assert damaged.damages == [f"{folder}/log.{generation}: offset 0: the file is of another store"]
+    damaged.learn(peer_of(one))
+    for write in made + others:
+        if write.version.dot.replica.server == 0 and damaged.model.context.covers(write.version.dot):
+            held = damaged.model.get(write.key)
+            assert isinstance(held, Write)
+            assert held.version.order >= write.version.order
+
+
+def test_a_file_under_the_name_of_another_generation_is_noticed(eager: None, folders: Folders) -> None:
+    life = folders.live()
+    made, _ = small_history(life, compacted=True)
+    folder = folders.copy(life.folder)
+    log = data_file(folder, "log")
+    data_file(folder, "snapshot").unlink()
+    log.rename(folder / "log.0")
+    damaged = folders.live(folder, 2)
+    assert damaged.damages == [f"{folder}/log.0: offset 0: the file is of generation {log.suffix[1:]}"]
+    assert_heals(damaged, life, made)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folders: Folders) -> None:
+    folder = folders.new()
+    folder.mkdir()
+    os.mkfifo(folder / "log.0")
+    with pytest.raises(StorageError, match=r"/log\.0: a pipe, and no file"):
+        Life(folder)
+
+
 def test_a_snapshot_and_a_log_that_are_both_missing(eager: None, folders: Folders) -> None:
     """Then nothing tells that there ever was something: the replica knows of nothing, and learns it again."""
     life = folders.live()
