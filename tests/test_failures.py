@@ -559,3 +559,14 @@ def test_a_ping_is_answered_while_the_server_is_busy() -> None:
     service = _Service(busy)
     with busy._lock, ThreadPoolExecutor(1) as pool:
         assert pool.submit(service.called, "ping", ()).result(LIMIT_SECONDS) is None
+
+
+def test_stabilize_needs_nobody_to_kill_who_is_silent() -> None:
+    """Everything but the master is frozen, those too that would do it; with a time-out of an hour."""
+    with Conversation(*NO_GOSSIP, "--timeout", "3600") as conversation:
+        conversation.do("".join(f"joinServer {number}\n" for number in range(5)))
+        for name in conversation.pids():
+            conversation.signal(name, signal.SIGSTOP)
+        errors = conversation.do("stabilize").errors
+        assert errors == [f"stabilize: server {number} made no progress for 2 s, and was killed" for number in range(5)]
+        assert [name for name in conversation.pids() if name.startswith("server")] == []

@@ -7,6 +7,7 @@ is under way, some instant of its death must explain what was printed and what i
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -194,6 +195,28 @@ def test_a_client_killed_in_a_group_leaves_what_was_printed(after: int) -> None:
         kept = {int(line.partition(":v")[2]) for line in conversation.do("printStore 0").lines}
         assert got - {number for number in got if number % 3 == 2} <= kept
         assert len({number for number in kept if number % 3 == 0} - set(mine)) <= 2
+
+
+def test_a_client_and_its_server_that_are_lost_together_leave_no_put_that_has_failed(tmp_path: Path) -> None:
+    """The server has logged the group, and nobody has heard of it: what is reported as failed must not stand later."""
+    log = tmp_path / "server-0" / "log.0"
+    filling = "z" * 900
+    for _ in range(6):
+        shutil.rmtree(tmp_path / "server-0", ignore_errors=True)
+        with Conversation("--gossip-interval", "0", "--data-dir", str(tmp_path)) as conversation:
+            assert conversation.do("joinServer 0\njoinClient 5 0").errors == []
+            client, server = conversation.pids()["client 5"], conversation.pids()["server 0"]
+            size = log.stat().st_size
+            conversation.send("\n".join(f"put 5 k{number} {filling}" for number in range(900)))
+            wait_until(lambda size=size: log.stat().st_size > size, "a group to be logged", poll_seconds=0)
+            for signum in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in (client, server):
+                    os.kill(pid, signum)
+            errors = conversation.do().errors
+            failed = [error for error in errors if "died" not in error and "uncertain" not in error]
+            uncertain = sum("uncertain" in error for error in errors)
+            stand = len(conversation.do("joinServer 0\nprintStore 0").lines)
+            assert 900 - len(failed) - uncertain <= stand <= 900 - len(failed), (len(failed), uncertain, stand)
 
 
 def test_a_frozen_server_in_a_group_is_killed_and_the_others_go_on() -> None:

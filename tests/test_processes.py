@@ -176,6 +176,49 @@ def test_six_masters_in_one_folder_do_not_notice_each_other(tmp_path: Path) -> N
 
 # -- the end -----------------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("turn", range(5))
+def test_signals_that_come_together_end_it_in_silence(turn: int) -> None:
+    with cluster() as (conversation, _):
+        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            conversation.process.send_signal(signum)
+        assert conversation.process.wait(LIMIT_SECONDS) in {128 + signum for signum in SIGNALS}
+        assert conversation._errors.get(timeout=LIMIT_SECONDS) is None
+
+
+IN_A_FINALIZER = """
+import os, signal, sys
+import master
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+sys.unraisablehook = master._unraisable
+signal.signal(signal.SIGTERM, master._stop)
+try:
+    Finalized()
+    signal.pause()
+except master._Stop as stop:
+    print("stopped by", stop.signum)
+"""
+
+
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost() -> None:
+    """Python drops what is raised there, and shows a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_FINALIZER],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("stopped by 15\n", "")
+
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
