@@ -7,7 +7,10 @@ Theory of operation
 A replica must be able to say "I know all of this" in few bytes, so that a peer sends it only the rest. For
 each replica the *version vector* holds a counter up to which everything is known; the *cloud* holds single
 dots above that counter (Almeida et al., 2018, "Delta state replicated data types"). Where the cloud's dots
-close up with the vector, they move into it.
+close up with the vector, they move into it:
+
+    A's writes 1, 2, 3 and 5 are known       vector {A: 3}   cloud {A: {5}}
+    and now its write 4                      vector {A: 5}   cloud {}
 
 All safety rests on one invariant:
 

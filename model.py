@@ -17,12 +17,15 @@ stand in B's store and that A's context doesn't cover, and, when these are all o
     | <- answer [delta [writes, context], next]  |   B's standing writes that A lacks, at most ~1 MiB
 
 A *delta* is `[writes, context or nil]`. A applies the writes, adding each one's dot to its own context, and only
-then joins B's context, if there is one. A context comes only with an answer that leaves nothing out: a part of
-the writes may lack the very one that stands over a hole in B's dots. If B has more than fits, the answer ends
-with a cursor, and A asks on from there; having reached the end it asks once more from the start, with all it
-has by then. B keeps nothing between answers, so any of them may be lost, doubled or cut off without harm. What
-is never sent again is what is not missing: B finds the missing writes through an index by dot, so the cost
-follows what A lacks, not the size of the store (compare van Renesse et al., 2008, "Scuttlebutt").
+then joins B's context, if there is one. A context comes only with an answer that leaves nothing out. For say B took
+k=1 with its dot 1, then k=2 with its dot 2: dot 2 alone still stands, and B's context is {1, 2}. An answer with just
+a part of B's writes may be without dot 2; had A joined the context all the same, it would claim to know of k without
+having it, and nobody would ever send it.
+
+If B has more than fits, the answer ends with a cursor, and A asks on from there; having reached the end it asks once
+more from the start, with all it has by then. B keeps nothing between answers, so any of them may be lost, doubled or
+cut off without harm. What is never sent again is what is not missing: B finds the missing writes through an index by
+dot, so the cost follows what A lacks, not the size of the store (compare van Renesse et al., 2008, "Scuttlebutt").
 
 The log on disk is a sequence of the same deltas. Recovery applies them as if a peer had sent them.
 """
@@ -167,7 +170,7 @@ def _check(key: object, value: object, numbers: Iterable[object]) -> None:
 
 
 class _DotIndex:
-    """The standing writes of one author, by counter. Counters nearly always arrive in rising order."""
+    """The standing writes of one replica, by counter. Counters nearly always arrive in rising order."""
 
     __slots__ = ("_counters", "keys")
 
@@ -210,11 +213,11 @@ class Model:
 
     # -- puts and gets -------------------------------------------------------------------------------------
 
-    def execute(self, operations: Iterable[Operation]) -> tuple[list[Write | Missing], list[Write]]:
-        """Carry out operations in order: (an answer for each, the writes that they make).
+    def decide(self, operations: Iterable[Operation]) -> tuple[list[Write | Missing], list[Write]]:
+        """What comes of operations, carried out in order: (an answer for each, the writes that they make).
 
-        The answer to a put is its write. The store does not change yet: first the writes go into the log,
-        then into `apply`. Writes that the log refuses have never been: their dots are free again.
+        The answer to a put is its write. Nothing changes yet: first the writes go into the log, then into `apply`.
+        Writes that the log refuses have never been: their dots are free again.
         """
         answers: list[Write | Missing] = []
         writes: list[Write] = []
@@ -267,7 +270,7 @@ class Model:
 
     def put(self, key: bytes, value: bytes, timestamp: int, seen: Seen | None = None) -> Write:
         """Take one write and apply it at once (for replicas without a log)."""
-        _, writes = self.execute([Operation(key, value, timestamp, seen)])
+        _, writes = self.decide([Operation(key, value, timestamp, seen)])
         self.apply(writes)
         return writes[0]
 
@@ -311,13 +314,12 @@ class Model:
 
     def _stand(self, write: Write, fallen: Write | None) -> None:
         if fallen is not None:
-            author, counter = fallen.version.dot
-            self._dots[author].remove(counter)
+            self._dots[fallen.version.dot.replica].remove(fallen.version.dot.counter)
             self.live_bytes -= fallen.size
-        author, counter = write.version.dot
-        index = self._dots.get(author)
+        replica, counter = write.version.dot
+        index = self._dots.get(replica)
         if index is None:
-            index = self._dots[author] = _DotIndex()
+            index = self._dots[replica] = _DotIndex()
         index.add(counter, write.key)
         self._store[write.key] = write
         self.live_bytes += write.size
@@ -347,15 +349,15 @@ class Model:
 
     def _missing_in(self, context: Context, after: Dot | None) -> Iterator[Write]:
         """The standing writes behind the dot *after* that *context* doesn't cover, sorted by dot."""
-        for author in sorted(self._dots):
-            known = context.vector.get(author, 0)
+        for replica in sorted(self._dots):
+            known = context.vector.get(replica, 0)
             if after is not None:
-                if author < after.replica:
+                if replica < after.replica:
                     continue
-                if author == after.replica:
+                if replica == after.replica:
                     known = max(known, after.counter)
-            cloud = context.cloud.get(author, ())
-            for counter, key in self._dots[author].above(known):
+            cloud = context.cloud.get(replica, ())
+            for counter, key in self._dots[replica].above(known):
                 if counter not in cloud:
                     yield self._store[key]
 

@@ -109,10 +109,12 @@ class Peer:
         self._log: Log
         self._gossips = gossip_interval > 0
         self._rumour = RumourClock(gossip_interval)
-        self._hints: set[int] = set()  # neighbours that have shown that they know more
+        self._know_more: set[int] = set()  # neighbours that have shown that they know more
         self._retries: set[int] = set()  # an exchange with these has failed
         self._have_news: set[int] = set()  # those of the partners that have news for us, or may have
-        self._told: dict[int, tuple[Context, dict[int, list[int]]]] = {}  # what each neighbour knows, or will ask for
+        self._known_at: dict[
+            int, tuple[Context, dict[int, list[int]]]
+        ] = {}  # what each neighbour knows, or will ask for
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Peer:
 
     def execute(self, operations: Iterable[Operation], now: float, group: int | None = None) -> list[Write | Missing]:
         """Carry out operations in order, with one write to the log, which may mark it as that of a *group*."""
-        answers, writes = self.model.execute(operations)
+        answers, writes = self.model.decide(operations)
         if writes:
             self._log.append(pack_delta(writes), self.model, group)
             self.model.apply(writes)
@@ -143,7 +145,7 @@ class Peer:
     def link(self, neighbour: int, address: str, now: float) -> None:
         """Have a link to this neighbour; in place of the one that there may be."""
         self.links[neighbour] = Link(address)
-        self._told.pop(neighbour, None)
+        self._known_at.pop(neighbour, None)
         self.router.link(neighbour)
         self._heard(now)
 
@@ -153,9 +155,9 @@ class Peer:
         That is no news to gossip about: the others hear of it with the next.
         """
         self.links.pop(neighbour, None)
-        self._told.pop(neighbour, None)
+        self._known_at.pop(neighbour, None)
         self.router.unlink(neighbour)
-        self._hints.discard(neighbour)
+        self._know_more.discard(neighbour)
         self._retries.discard(neighbour)
 
     # -- anti-entropy --------------------------------------------------------------------------------------
@@ -168,9 +170,9 @@ class Peer:
         answer = [self.model.answer(pull_request), self.router.newer_than(digest)]
         if is_gossip and self._gossips:
             theirs = Context.from_flat(pull_request[0])
-            self._told[neighbour] = theirs, digest
+            self._known_at[neighbour] = theirs, digest
             if self.router.lacks(digest) or not self.model.context.includes(theirs):
-                self._hints.add(neighbour)
+                self._know_more.add(neighbour)
         return answer
 
     def exchange(self, neighbour: int, is_gossip: bool = False) -> Exchange:
@@ -199,7 +201,7 @@ class Peer:
     @property
     def due(self) -> float | None:
         """When to call `partners` again: at once where it is in the past; None where there is no news."""
-        return float("-inf") if self._hints else self._rumour.due()
+        return float("-inf") if self._know_more else self._rumour.due()
 
     def partners(self, now: float) -> list[int]:
         """Whom to gossip with: all neighbours once our news are due, or just those who have some for us.
@@ -213,7 +215,7 @@ class Peer:
             self._rumour.told()
             found = set(self.links)
             failed, self._retries = self._retries & found, set()
-        self._have_news, self._hints = self._hints | failed, set()
+        self._have_news, self._know_more = self._know_more | failed, set()
         return [*sorted((found | self._have_news) - failed), *sorted(failed)]
 
     def gossip(self, neighbour: int) -> Exchange | None:
@@ -224,13 +226,13 @@ class Peer:
 
     def _knows_all(self, neighbour: int) -> bool:
         """Whether an exchange could bring nothing new to this neighbour; else it would have come by itself."""
-        context, digest = self._told.get(neighbour, (None, {}))
+        context, digest = self._known_at.get(neighbour, (None, {}))
         return context is not None and context.includes(self.model.context) and not self.router.newer_than(digest)
 
     def gossiped(self, exchange: Exchange) -> None:
         """An exchange of gossip is done: the neighbour has seen what we know, and asks for what it lacks."""
         if self.links.get(exchange.neighbour) is exchange.link:
-            self._told[exchange.neighbour] = exchange.telling
+            self._known_at[exchange.neighbour] = exchange.telling
 
     def gossip_failed(self, neighbour: int, now: float) -> None:
         """An exchange of gossip has failed: try again after an interval, as long as there is the link."""

@@ -19,6 +19,10 @@ everything that was issued before. So a version that happened after another alwa
 and `Version.order` (timestamp, then dot) is one total order that extends happened-before. Every replica
 applies that order, whatever way a write took; that is why replicas converge.
 
+So in the store no clock is ever compared: `order` alone decides, since timestamps extend happened-before. Clocks go
+with the writes so that everybody can see that it is so: tests check that the order never contradicts them, and the
+report of a run tells by `VectorClock.compare` which writes were concurrent.
+
 Each life of a server adds an entry to the clocks of what it writes, so clocks would grow for ever where servers are
 killed and revived for ever. A clock with more than `MAX_ENTRIES` forgets ended lives, the oldest first (Riak prunes
 its clocks likewise). Its own dot is never one of these. So a write may seem concurrent with one that it followed, very
@@ -111,10 +115,6 @@ class VectorClock:
     def covers(self, dot: Dot) -> bool:
         """Whether the write named by *dot* is in the clock's past (or is the clock's own)."""
         return self.counter(dot.replica) >= dot.counter
-
-    def increment(self, replica: Replica) -> VectorClock:
-        """This clock with one more write of *replica*."""
-        return self.with_dot(Dot(replica, self.counter(replica) + 1))
 
     def with_dot(self, dot: Dot) -> VectorClock:
         """This clock plus *dot*; the clock itself if it covers the dot already."""

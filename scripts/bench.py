@@ -488,7 +488,7 @@ def disk() -> list[Row]:
                 timestamp += 1
                 key = b"key%d" % ((batch * 100 + number) % 1000)
                 operations.append(Operation(key, b"value%011d" % timestamp, timestamp, None))
-            _, writes = model.execute(operations)
+            _, writes = model.decide(operations)
             start = time.perf_counter()
             storage.append(pack_delta(writes), model)
             slowest = max(slowest, time.perf_counter() - start)

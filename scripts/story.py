@@ -461,7 +461,7 @@ class _Teller:
             operations += zip(unpack_operations(packed, session or 0), msgpack.unpackb(answers), strict=True)
         operations.sort(key=lambda entry: entry[0].timestamp)
         first = len(self.story.events)
-        learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before (Model.execute)
+        learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before (Model.decide)
         for operation, answer in operations:
             number = self._begun.get(operation.timestamp)
             done = self.story.operations[number] if number is not None else None

@@ -157,7 +157,7 @@ def test_a_get_is_answered_unless_the_session_has_seen_something_newer(
     got = m.get(b"k", seen)
     assert got == answer if isinstance(answer, Missing) else isinstance(got, Write) and got.version.order == answer
     operation = Operation(b"k", None, 99, Seen(seen, EMPTY_CLOCK) if seen else None)
-    assert m.execute([operation]) == ([got], [])
+    assert m.decide([operation]) == ([got], [])
 
 
 def test_what_a_session_has_seen_is_asked_of_the_same_key_only() -> None:
@@ -192,7 +192,7 @@ def test_execute_changes_nothing_before_apply(operations: list[tuple[bytes, byte
     m = replica(0)
     m.put(b"a", b"before", 10)
     before = state(m)
-    _, writes = m.execute([Operation(key, value, timestamp, None) for key, value, timestamp in operations])
+    _, writes = m.decide([Operation(key, value, timestamp, None) for key, value, timestamp in operations])
     assert state(m) == before
     assert len(writes) == sum(value is not None for _, value, _ in operations)
 
@@ -203,11 +203,11 @@ def test_a_batch_answers_what_single_operations_would(operations: list[tuple[byt
     for m in (batch, single):
         m.put(b"a", b"before", 10)
     asked = [Operation(key, value, timestamp, None) for key, value, timestamp in operations]
-    answers, writes = batch.execute(asked)
+    answers, writes = batch.decide(asked)
     batch.apply(writes)
     one_by_one = []
     for operation in asked:
-        answer, made = single.execute([operation])
+        answer, made = single.decide([operation])
         single.apply(made)
         one_by_one += answer
     assert answers == one_by_one
@@ -215,7 +215,7 @@ def test_a_batch_answers_what_single_operations_would(operations: list[tuple[byt
 
 
 def test_the_answer_to_a_put_is_its_write() -> None:
-    answers, writes = replica(0).execute([Operation(b"k", b"v", 1, None), Operation(b"k", None, 2, None)])
+    answers, writes = replica(0).decide([Operation(b"k", b"v", 1, None), Operation(b"k", None, 2, None)])
     assert answers == [writes[0], writes[0]]
 
 
@@ -229,7 +229,7 @@ def test_within_a_batch_each_session_learns_from_its_own_operations_only() -> No
         Operation(b"k", None, 5, None, session=3),
         Operation(b"k", b"y", 6, None, session=3),
     ]
-    answers, writes = m.execute(operations)
+    answers, writes = m.decide(operations)
     assert [answer.value for answer in answers if isinstance(answer, Write)] == [b"v", b"w", b"w", b"x", b"x", b"y"]
     assert [write.version.dot.counter for write in writes] == [1, 2, 3, 4]
     v, w, x, y = (write.version.clock for write in writes)
@@ -240,24 +240,24 @@ def test_within_a_batch_each_session_learns_from_its_own_operations_only() -> No
 def test_within_a_batch_a_session_carries_on_the_past_that_it_had() -> None:
     m, past = replica(0), Dot(Replica(7, 1), 3)
     seen = Seen((1, past), VectorClock([past]))
-    _, (first, second) = m.execute([Operation(b"k", b"v", 5, seen, 1), Operation(b"k", b"w", 6, seen, 1)])
+    _, (first, second) = m.decide([Operation(b"k", b"v", 5, seen, 1), Operation(b"k", b"w", 6, seen, 1)])
     assert first.version.clock == VectorClock([past, first.version.dot])
     assert second.version.clock == VectorClock([past, second.version.dot])
-    _, (other,) = m.execute([Operation(b"other", b"v", 7, None, 1)])
+    _, (other,) = m.decide([Operation(b"other", b"v", 7, None, 1)])
     assert other.version.clock == VectorClock([other.version.dot])
 
 
 def test_dots_of_writes_that_the_log_refused_are_free_again() -> None:
     """So that no hole is left, above which all later dots would stay in clouds for ever."""
     m = replica(0)
-    _, refused = m.execute([Operation(b"k", b"v", 1, None)])
+    _, refused = m.decide([Operation(b"k", b"v", 1, None)])
     assert not m.context.covers(refused[0].version.dot)
     assert m.put(b"k", b"v", 2).version.dot == refused[0].version.dot
 
 
 def test_a_refused_put_does_not_make_contexts_grow_with_every_later_one() -> None:
     m = replica(0)
-    m.execute([Operation(b"k", b"v", 1, None)])  # the disk refuses, so it is never applied
+    m.decide([Operation(b"k", b"v", 1, None)])  # the disk refuses, so it is never applied
     for timestamp in range(2, 1000):
         m.put(b"k", b"v", timestamp)
     assert len(msgpack.packb(m.context.flat())) < 100
@@ -527,7 +527,7 @@ class ReplicaMachine(RuleBasedStateMachine):
     @rule(server=st.sampled_from(SERVERS))
     def refuse(self, server: int) -> None:
         """A put that the disk refuses."""
-        self.models[server].execute([Operation(KEYS[0], b"refused", self.time, None)])
+        self.models[server].decide([Operation(KEYS[0], b"refused", self.time, None)])
 
     @rule(
         receiver=st.sampled_from(SERVERS), sender=st.sampled_from(SERVERS), fate=st.sampled_from(["ok", "ok", "late"])

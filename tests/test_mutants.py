@@ -248,7 +248,7 @@ MUTANTS = [
     Mutant(
         "a neighbour that lacks something does not ask for it",
         "peer.py",
-        "                self._hints.add(neighbour)\n",
+        "                self._know_more.add(neighbour)\n",
         "                pass\n",
     ),
     Mutant(

@@ -230,7 +230,7 @@ class SessionMachine(RuleBasedStateMachine):
         for key, value in operations:
             self.time += 1
             asked.append(Operation(key, value, self.time, session.seen(key)))
-        answers, writes = m.execute(asked)
+        answers, writes = m.decide(asked)
         held = {key: self.held(m, key) for key in KEYS}
         for operation, answer in zip(asked, answers, strict=True):
             if operation.value is not None:

@@ -48,7 +48,7 @@ class Life:
     def put(self, *pairs: tuple[bytes, bytes], group: int | None = None) -> list[Write]:
         """Take some puts together."""
         operations = [Operation(key, value, next(TIME), None) for key, value in pairs]
-        _, writes = self.model.execute(operations)
+        _, writes = self.model.decide(operations)
         self.storage.append(pack_delta(writes), self.model, group)
         self.model.apply(writes)
         return writes
