@@ -5,8 +5,9 @@
 #   scripts/cleanup.sh             all runs
 #   scripts/cleanup.sh --orphans   only runs whose master is gone
 #
-# A run is known by its folder, /tmp/daadkvs-UID-HASH-…: HASH is of this checkout's path, the titles of the
-# run's processes end with the folder's name, and its file `owner` names the master by process id and start time.
+# A master is known by its command line: Python running this checkout's master.py. A run is known by its folder,
+# /tmp/daadkvs-UID-HASH-…: HASH is of this checkout's path, the titles of the run's processes end with the folder's
+# name, and its file `owner` names the master by process id and start time.
 set -euo pipefail
 
 case ${1-} in
@@ -27,6 +28,27 @@ processes() { # pid and run folder of every process of these runs
         sed -nE "s|^ *([0-9]+) daadkvs [a-z]+( [0-9]+)? \((/.*/$stem[^/)]*)\)\$|\1 \3|p"
 }
 
+masters() { # those of this checkout, also where they have no run folder yet, or no more
+    local process argument words
+    for process in /proc/[0-9]*; do
+        [ -O "$process" ] || continue
+        words=()
+        while IFS= read -r -d '' argument; do
+            case $argument in -*) [ ${#words[@]} = 0 ] || continue ;; esac
+            words+=("$argument")
+            [ ${#words[@]} = 2 ] && break
+        done 2>/dev/null <"$process/cmdline" || true
+        case ${words[0]-} in python* | */python*) ;; *) continue ;; esac
+        case ${words[1]-} in
+        master.py | */master.py)
+            if [ "$(cd "$process/cwd" 2>/dev/null && realpath -- "${words[1]}" 2>/dev/null)" = "$root/master.py" ]; then
+                echo "${process#/proc/}"
+            fi
+            ;;
+        esac
+    done
+}
+
 start_time() { # of a process; nothing where there is none
     sed -E 's/.*\) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
 }
@@ -40,6 +62,9 @@ end_run() {
             stores) stores=$pid${started:+ $started} ;;
             esac
         done <"$run/owner"
+    fi
+    if $orphans_only && [ ! -f "$run/owner" ] && [ -n "$(find "$run" -maxdepth 0 -mmin -1 2>/dev/null)" ]; then
+        return # it is being begun
     fi
     if [ -n "$master" ]; then
         if $orphans_only; then return; fi
@@ -58,6 +83,13 @@ end_run() {
         echo "removed $run"
     fi
 }
+
+if ! $orphans_only; then
+    for pid in $(masters); do
+        kill -KILL "$pid" 2>/dev/null || continue
+        echo "ended master $pid"
+    done
+fi
 
 {
     processes | cut -d' ' -f2-

@@ -100,6 +100,23 @@ def test_cleanup_ends_hung_masters_and_orphans_of_its_checkout_alone(checkout: P
         assert cleanup(checkout) == ""
 
 
+def test_masters_that_have_no_run_yet_are_ended_and_nobody_who_just_names_them(checkout: Path, tmp_path: Path) -> None:
+    """One waits for a script that nobody writes; others only have the file in their command lines."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        subprocess.Popen([sys.executable, "master.py", pipe], cwd=checkout) as waiting,
+        subprocess.Popen(["tail", "-f", checkout / "master.py"], stdout=subprocess.DEVNULL) as other,
+        subprocess.Popen([sys.executable, "-c", "input()", checkout / "master.py"], stdin=subprocess.PIPE) as reader,
+    ):
+        wait_until(lambda: b"master.py" in Path(f"/proc/{waiting.pid}/cmdline").read_bytes(), "the master")
+        assert f"ended master {waiting.pid}\n" == cleanup(checkout)
+        assert waiting.wait(60) == -signal.SIGKILL
+        assert other.poll() is None and reader.poll() is None
+        other.kill()
+        reader.kill()
+
+
 def test_orphans_only(checkout: Path, started: list[Run]) -> None:
     for _ in range(2):
         started.append(Run(checkout))
