@@ -681,6 +681,8 @@ def main() -> int:
     finally:
         _ignore_signals()
         master.cluster.close()
+    if tracing.failure:
+        master.say(f"warning: {arguments.trace}: {tracing.failure}; the trace ends before the run")
     return status
 
 

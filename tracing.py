@@ -63,6 +63,8 @@ __all__ = ["Event", "begin", "called", "enable", "event", "on", "read", "stamp"]
 
 on = False
 """Whether this run is traced."""
+failure = ""
+"""Why the trace of this process has ended before the process, if it has."""
 
 _folder: Path
 _process = ""
@@ -114,16 +116,17 @@ def event(name: str, **details: Any) -> None:
 
 
 def _write(name: str, details: dict[str, Any]) -> None:
-    global _file
+    global _file, failure
     if _file < 0:  # this process isn't one that the report is about, or its disk was full
         return
     _clock[_process] += 1
     packed = msgpack.packb([time.monotonic_ns(), _clock, name, details])
     try:
-        whole = os.write(_file, packed) == len(packed)
-    except OSError:
-        whole = False
-    if not whole:  # that must not hurt what is traced, and nothing may stand behind a torn event
+        if os.write(_file, packed) < len(packed):
+            failure = "no space left"
+    except OSError as error:
+        failure = str(error.strerror)
+    if failure:  # that must not hurt what is traced, and nothing may stand behind a torn event
         os.close(_file)
         _file = -1
 

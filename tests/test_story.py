@@ -300,6 +300,17 @@ def test_a_key_may_be_anything(key: str, tmp_path: Path) -> None:
     ]
 
 
+def test_a_trace_for_which_there_is_no_room_is_told_at_the_end(tmp_path: Path) -> None:
+    script = "joinServer 0\njoinClient 5 0\n" + "put 5 k v\n" * 300 + "get 5 k\n"
+    limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); "
+    limit += "os.execv(sys.argv[1], sys.argv[1:])"
+    limited = (sys.executable, "-c", limit)  # enough for the log
+    result = run(script, "--trace", str(tmp_path), "--no-pipeline", prefix=limited)
+    assert (result.stdout, result.status) == (b"k:v\n", 0)
+    assert re.fullmatch(rf"warning: {tmp_path}: .*; the trace ends before the run\n", result.stderr)
+    assert len(tell(read(tmp_path)).operations) > 10
+
+
 LIVES = """
 import os, resource, sys
 from pathlib import Path
