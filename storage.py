@@ -854,7 +854,9 @@ class DataDirectory:
         except FileNotFoundError:
             return 0
         except ValueError as error:
-            raise StorageError(f"{file}: not a clock's bound") from error
+            raise StorageError(
+                f"{file}: not a clock's bound; it may be removed, if the time of day is past all that was written here"
+            ) from error
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
 
