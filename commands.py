@@ -34,7 +34,7 @@ MAX_LINE = MAX_VALUE + MAX_KEY + (64 << 10)
 
 BLANKS = b" \t"
 _WORD_END = re.compile(rb"[ \t]+")
-_ID = re.compile(rb"0*[0-9]{1,18}")
+_ID_DIGITS = 18
 
 
 class CommandError(Exception):
@@ -157,9 +157,10 @@ def _similar(word: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _id(name: str, word: bytes) -> int:
-    if not _ID.fullmatch(word):
-        raise CommandError(f"{name}: not an id: {_shown(word)} (an id is a number of 1 to 18 digits)")
-    return int(word.lstrip(b"0") or b"0")
+    digits = word.lstrip(b"0") or b"0"
+    if not word.isdigit() or len(digits) > _ID_DIGITS:
+        raise CommandError(f"{name}: not an id: {_shown(word)} (an id is a number of 1 to {_ID_DIGITS} digits)")
+    return int(digits)
 
 
 def _shown(word: bytes) -> str:

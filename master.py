@@ -13,8 +13,11 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C before there is something to clean up
 
 import argparse
+import codecs
+import errno
 import os
 import select
+import stat
 import sys
 import traceback
 from collections import deque
@@ -39,6 +42,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 READ_BYTES = 1 << 20
+READY_READS = 4
+READY_LINES = 1000
+"""How far to look at most whether another command is waiting, while answers wait to be printed."""
+
+SHORTEST_TIMEOUT_SECONDS = 0.1
+"""Less would be taken up by an ordinary call on a busy machine."""
 
 GROUP_STEPS = 1000
 GROUP_BYTES = 1 << 20
@@ -56,7 +65,7 @@ class _Stop(BaseException):
 
 
 class _OutputGone(Exception):
-    """Nobody reads stdout any more."""
+    """Nobody reads stdout any more, or it takes no more; the text says why, unless that is an ordinary end."""
 
 
 class _CannotBegin(Exception):
@@ -116,6 +125,21 @@ class Master:
         self._command = name
 
     # -- scripts -------------------------------------------------------------------------------------------
+
+    def run_file(self, name: str) -> None:
+        """Carry out the commands in a file, or those from standard input for "-"."""
+        if name == "-":
+            self.run_script(0, None)
+            return
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:  # it could be read before
+            self.error(f"{name}: {error.strerror}")
+            return
+        try:
+            self.run_script(fd, name)
+        finally:
+            os.close(fd)
 
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
@@ -315,8 +339,10 @@ class _Script:
         self._waiting = step
 
     def ready(self) -> bool:
-        """Whether another step is waiting already; never blocks."""
-        while self._waiting is None and self._lines.ready():
+        """Whether another step is waiting already; never blocks, nor looks for one behind any number of comments."""
+        for _ in range(READY_LINES):
+            if self._waiting is not None or not self._lines.ready():
+                break
             self._waiting = self._parse(self._lines.next())
         return self._waiting is not None
 
@@ -324,6 +350,8 @@ class _Script:
         self._number += 1
         self.position += 1 + (commands.MAX_LINE if line is None else len(line))
         where = f"{self._name} {self._number}"
+        if line and self._number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)  # some editors begin files so
         if line is None:
             return _Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes")
         try:
@@ -353,8 +381,10 @@ class LineReader:
         return self._lines.popleft()
 
     def ready(self) -> bool:
-        """Whether a line is waiting; never blocks."""
-        while not self._lines and not self._ended and select.select([self._fd], [], [], 0)[0]:
+        """Whether a line is waiting; never blocks, nor reads on and on for the end of one."""
+        for _ in range(READY_READS):
+            if self._lines or self._ended or not _wait_for(self._fd, select.POLLIN, 0):
+                break
             self._read()
         return bool(self._lines)
 
@@ -362,7 +392,7 @@ class LineReader:
         try:
             data = os.read(self._fd, READ_BYTES)
         except BlockingIOError:
-            select.select([self._fd], [], [])
+            _wait_for(self._fd, select.POLLIN)
             return
         except OSError as error:
             self.failure, data = str(error.strerror), b""
@@ -389,6 +419,13 @@ class LineReader:
 
     def _line(self) -> bytes | None:
         return b"".join(self._pieces) if self._size <= commands.MAX_LINE + 1 else None
+
+
+def _wait_for(fd: int, event: int, seconds: float | None = None) -> bool:
+    """Wait until a descriptor is ready; whether it is. (select takes no descriptor above 1,023.)"""
+    poller = select.poll()
+    poller.register(fd, event)
+    return bool(poller.poll(None if seconds is None else seconds * 1000))
 
 
 def _without_cr(line: bytes | None) -> bytes | None:
@@ -447,9 +484,9 @@ def _write_all(fd: int, data: bytes) -> None:
             try:
                 done += os.write(fd, view[done:])
             except BlockingIOError:
-                select.select([], [fd], [])
+                _wait_for(fd, select.POLLOUT)
             except OSError as error:
-                raise _OutputGone from error
+                raise _OutputGone("" if error.errno == errno.EPIPE else error.strerror) from error
 
 
 # -- signals -----------------------------------------------------------------------------------------------
@@ -576,21 +613,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open_scripts(names: list[str]) -> list[tuple[int, str | None]]:
-    """The scripts with their names, opened. Ends the program where one can't be read."""
-    scripts: list[tuple[int, str | None]] = []
+def _check_scripts(names: list[str]) -> None:
+    """End the program, before anything is started, where one of the scripts can't be read."""
     for name in names:
-        if name == "-":
-            scripts.append((0, None))
-            continue
         try:
+            if name == "-" or stat.S_ISFIFO(os.stat(name).st_mode):
+                continue
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-            os.read(fd, 0)
-            scripts.append((fd, name))
+            try:
+                os.read(fd, 0)
+            finally:
+                os.close(fd)
         except OSError as error:
             _say(f"error: {name}: {error.strerror}")
             sys.exit(2)
-    return scripts or [(0, None)]
 
 
 def _absolute(path: Path) -> Path:
@@ -613,9 +649,9 @@ def main() -> int:
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
     parser = _parser()
     arguments = parser.parse_args()
-    if arguments.timeout == 0:
-        parser.error("argument --timeout: must be above 0")
-    scripts = _open_scripts(arguments.scripts)
+    if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
+        parser.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
+    _check_scripts(arguments.scripts)
     try:
         from cluster import Cluster, Settings
         from storage import StorageError
@@ -658,20 +694,22 @@ def main() -> int:
         # begin leaves an older history as it is.
         _begin_trace(arguments)
         if arguments.history:
-            master.history = _begin_history(arguments, scripts, master)
+            master.history = _begin_history(arguments, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if tracing.on:
             tracing.event("run", version=__version__, options=sys.argv[1:])
         if prompt is not None:
             prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
         else:
-            for fd, name in scripts:
-                master.run_script(fd, name)
+            for name in arguments.scripts or ["-"]:
+                master.run_file(name)
         status = 1 if master.failed else 0
     except _Stop as stop:
         status = 128 + stop.signum
-    except _OutputGone:
-        status = 128 + signal.SIGPIPE
+    except _OutputGone as gone:
+        status = 1 if str(gone) else 128 + signal.SIGPIPE
+        if str(gone):
+            _say(f"error: standard output: {gone}")
     except _CannotBegin as error:
         _say(f"error: {error}")
         status = 2
@@ -689,18 +727,20 @@ def main() -> int:
 def _begin_trace(arguments: argparse.Namespace) -> None:
     """Raises _CannotBegin where the file can't be written."""
     try:
+        tracing.clear()
         tracing.begin("master")
     except OSError as error:
         raise _CannotBegin(f"{arguments.trace}: {error.strerror}") from error
 
 
-def _begin_history(arguments: argparse.Namespace, scripts: list[tuple[int, str | None]], master: Master) -> History:
+def _begin_history(arguments: argparse.Namespace, master: Master) -> History:
     """Raises _CannotBegin where the file can't be written, or is one of the scripts."""
     from history import History
 
     path = arguments.history
     try:
-        if any(name and os.path.exists(path) and os.path.samefile(path, name) for _, name in scripts):
+        scripts = [name for name in arguments.scripts if name != "-"]
+        if any(os.path.exists(path) and os.path.samefile(path, name) for name in scripts):
             raise _CannotBegin(f"{path}: this is a script to run; its history would overwrite it")
         options = {
             "version": __version__,

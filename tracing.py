@@ -59,7 +59,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-__all__ = ["Event", "begin", "called", "enable", "event", "on", "read", "stamp"]
+__all__ = ["Event", "begin", "called", "clear", "enable", "event", "on", "read", "stamp"]
 
 on = False
 """Whether this run is traced."""
@@ -83,15 +83,20 @@ class Event(NamedTuple):
 
 
 def enable(folder: Path) -> None:
-    """Trace this run, in a folder that is made if need be; what an earlier run has left there is removed.
+    """Trace this run, in a folder that is made if need be. Raises OSError.
 
-    Raises OSError. Processes that are forked from now on are traced once they `begin`.
+    Processes that are forked from now on are traced once they `begin`.
     """
     global on, _folder
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.trace"):
-        path.unlink()
     _folder, on = folder, True
+
+
+def clear() -> None:
+    """Remove what an earlier run has left in the folder, if this run is traced. Raises OSError."""
+    if on:
+        for path in _folder.glob("*.trace"):
+            path.unlink()
 
 
 def begin(process: str) -> None:

@@ -118,6 +118,11 @@ def interrupt_taken() -> None:
         os.read(_interrupt_fd, 4096)
 
 
+def _milliseconds(seconds: float) -> float:
+    """For poll, which takes neither less than none nor more than 24 days."""
+    return min(max(0.0, seconds), 1e6) * 1000
+
+
 class _Stalled(EOFError):
     """The peer's patience has been exhausted in the middle of a message; the connection is closed."""
 
@@ -181,7 +186,7 @@ class _SocketStream(Stream):  # type: ignore[misc]
         if self._buffer:
             return True
         self._open()
-        events = self._readable.poll(None if seconds is None else max(0.0, seconds) * 1000)
+        events = self._readable.poll(None if seconds is None else _milliseconds(seconds))
         if _interrupt_fd is not None and any(fd == _interrupt_fd for fd, _ in events):
             raise Interrupted
         return bool(events)
@@ -224,7 +229,7 @@ class _SocketStream(Stream):  # type: ignore[misc]
         """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
         poller = select.poll()
         poller.register(self._open(), event)
-        if not poller.poll(max(0.0, self.patience) * 1000):
+        if not poller.poll(_milliseconds(self.patience)):
             self.close()
             raise _Stalled("silence in the middle of a message")
 

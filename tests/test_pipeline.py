@@ -7,6 +7,7 @@ is under way, some instant of its death must explain what was printed and what i
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import time
@@ -260,3 +261,22 @@ def test_large_keys_are_not_more_than_a_message_holds() -> None:
     result = run(script, "--gossip-interval", "0")
     assert (result.stderr, result.status) == ("", 0)
     assert result.stdout == "".join(f"{key}:ERR_KEY\n" for key in keys).encode()
+
+
+def test_an_answer_does_not_wait_for_the_end_of_the_comments_behind_it() -> None:
+    """They come and come; the driver's own answers come only when a command is answered while they do."""
+    with Conversation() as conversation:
+        conversation.do("joinServer 0\njoinClient 1 0\nput 1 k v")
+        assert conversation.process.stdin is not None and conversation.process.stdout is not None
+        stdin, stdout = conversation.process.stdin.fileno(), conversation.process.stdout.fileno()
+        os.write(stdin, b"get 1 k\nget 1 k\n")
+        os.set_blocking(stdin, False)
+        comments, written = b"# and more\n" * 6000, 0
+        deadline = time.monotonic() + 60
+        while not select.select([stdout], [], [], 0)[0]:
+            assert time.monotonic() < deadline, "no answer while comments come"
+            if select.select([], [stdin], [], 0.01)[1]:
+                written = (written + os.write(stdin, comments[written % 11 :])) % 11
+        os.set_blocking(stdin, True)
+        os.write(stdin, b"\n")
+        assert os.read(stdout, 100).startswith(b"k:v\n")

@@ -242,6 +242,47 @@ def test_a_files_name_may_hold_anything_and_errors_stay_one_line(tmp_path: Path,
     assert error.startswith(f"error: {tmp_path}/one\\x0atwo\\x1b[2J: ")
 
 
+def test_more_files_than_descriptors(tmp_path: Path) -> None:
+    """Also more than select could wait for."""
+    names = []
+    for number in range(1100):
+        names.append(str(tmp_path / f"{number}.txt"))
+        Path(names[-1]).write_text("# nothing\n")
+    (tmp_path / "last.txt").write_text(f"{PAIR}put 5 k v\nget 5 k\n")
+    for limit in (64, 4000):
+        few = ("sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh")
+        assert run("", *names, str(tmp_path / "last.txt"), prefix=few) == Result(b"k:v\n", "", 0)
+
+
+def test_a_file_that_goes_away_before_its_turn_is_told(tmp_path: Path) -> None:
+    first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
+    os.mkfifo(first)
+    second.write_text("nonsense\n")
+    third.write_text("get 5 k\n")
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command(str(first), str(second), str(third)), **streams) as master:
+        with first.open("w") as writer:  # from here on the first is being read
+            second.unlink()
+            writer.write(f"{PAIR}put 5 k v\n")
+        stdout, stderr = master.communicate(timeout=60)
+    assert (stdout, master.returncode) == (b"k:v\n", 1)
+    assert stderr.decode() == f"error: {second}: No such file or directory\n"
+
+
+def test_a_byte_order_mark_at_the_beginning_does_not_count(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"\xef\xbb\xbf" + PAIR.encode() + b"put 5 \xef\xbb\xbfk v\nget 5 \xef\xbb\xbfk\n")
+    assert run("", str(script)) == Result(b"\xef\xbb\xbfk:v\n", "", 0)
+
+
+def test_standard_output_that_takes_no_more_is_told() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command(), input=f"{PAIR}put 5 k v\nget 5 k\n".encode(), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"error: standard output: No space left on device\n")
+
+
 def test_standard_input_that_is_a_folder_is_told(tmp_path: Path) -> None:
     """Python itself would end with ten lines about its own state."""
     command = ["sh", str(ROOT / "scripts" / "master.sh")]
@@ -266,6 +307,7 @@ def test_standard_input_that_is_a_folder_is_told(tmp_path: Path) -> None:
         ("--gossip-interval", "nan"),
         ("--gossip-interval", "inf"),
         ("--timeout", "0"),
+        ("--timeout", "1e-9"),
         ("--timeout", "x"),
         ("--fsync", "sometimes"),
         ("--data-dir",),

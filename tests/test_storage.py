@@ -1197,7 +1197,7 @@ def test_the_clock_is_read_back_as_it_was_written(tmp_path: Path, bound: int) ->
 def test_junk_in_the_clock_file_is_told_and_not_taken_for_zero(tmp_path: Path, junk: bytes) -> None:
     directory = DataDirectory(tmp_path)
     (tmp_path / "clock").write_bytes(junk)
-    with pytest.raises(StorageError, match=r"/clock: not a clock.s bound$"):
+    with pytest.raises(StorageError, match=r"/clock: not a clock.s bound;"):
         directory.read_clock()
 
 
