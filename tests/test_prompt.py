@@ -6,11 +6,12 @@ import os
 import re
 import signal
 import stat
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from driver import LIMIT_SECONDS, processes, state, wait_until
+from driver import LIMIT_SECONDS, ROOT, processes, state, wait_until
 from terminal import PROMPT, Terminal
 
 CTRL_A, CTRL_B, CTRL_C, CTRL_D, CTRL_P, CTRL_R, CTRL_Z = (chr(ord(letter) - 64) for letter in "ABCDPRZ")
@@ -102,6 +103,31 @@ def test_help(tmp_path: Path, term: str) -> None:
             assert word in shown
         assert terminal.do("help put")[0] == "put clientId key value"
         assert terminal.do("help status")[0] == "status"
+
+
+# -- the README --------------------------------------------------------------------------------------------
+
+
+SESSIONS = re.findall(
+    r"^    \$ \./master(.*)\n((?:    .*\n|\n(?=    ))+)", (ROOT / "README.md").read_text("utf-8"), re.M
+)
+
+
+@pytest.mark.parametrize(("options", "session"), SESSIONS, ids=["a first session", "the prompt"])
+def test_what_the_readme_shows_can_be_typed(tmp_path: Path, options: str, session: str) -> None:
+    """It is what comes, line for line, but for the numbers of processes."""
+    shown = textwrap.dedent(session).splitlines()
+    with Terminal(tmp_path, *options.split()) as terminal:
+        for line in shown:
+            if line.startswith(PROMPT):
+                terminal.do(line.removeprefix(PROMPT))
+        assert [_without_processes(line) for line in terminal.lines[:-1]] == [
+            _without_processes(line) for line in shown
+        ]
+
+
+def _without_processes(line: str) -> str:
+    return re.sub(r"( up +)[0-9]+", r"\1…", line)
 
 
 # -- status ------------------------------------------------------------------------------------------------
