@@ -24,6 +24,7 @@ from prompt_toolkit.application import get_app
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, get_common_complete_suffix
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import completion_is_selected
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_input
@@ -134,6 +135,10 @@ class LineEditor:
         @bindings.add("tab")
         def _(event: KeyPressEvent) -> None:
             _complete(event.current_buffer)
+
+        @bindings.add("enter", filter=completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None  # the highlighted word stands in the line; the menu goes
 
         @bindings.add(Keys.BracketedPaste)
         def _(event: KeyPressEvent) -> None:

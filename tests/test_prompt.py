@@ -220,6 +220,22 @@ def test_tab_shows_what_there_is_and_what_it_does(tmp_path: Path) -> None:
         assert rows(terminal.do("status"))["1"].startswith("up")
 
 
+def test_enter_takes_the_highlighted_word_and_does_not_run_the_line(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        terminal.type("join\t")
+        terminal.until_shown("start server ID")
+        terminal.type("\t")
+        terminal.until(lambda: terminal.line.startswith(PROMPT + "joinServer"), "the first word of the menu")
+        terminal.type("\r")
+        terminal.until(lambda: "start server ID" not in "\n".join(terminal.lines), "the menu to go")
+        assert terminal.line == PROMPT + "joinServer id", "it is to be continued"
+        terminal.type("3\r")
+        terminal.until_prompt(2)
+        assert terminal.lines == [*terminal.lines[:1], PROMPT + "joinServer 3", PROMPT.rstrip()]
+        assert rows(terminal.do("status"))["3"].startswith("up")
+
+
 def test_hints_show_the_words_to_come(tmp_path: Path) -> None:
     with Terminal(tmp_path) as terminal:
         terminal.until_prompt()
