@@ -80,3 +80,4 @@ def test_help_explains_every_option() -> None:
     shown = generate("--help").stdout
     for option in ("--operations", "--topology", "--reads", "--distribution", "--value-size", "--kill-every", "--seed"):
         assert option in shown
+    assert "of a value: N, or MIN-MAX (default: 16)\n" in shown
