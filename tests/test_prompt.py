@@ -396,6 +396,11 @@ def test_history_lasts(tmp_path: Path) -> None:
         terminal.until_prompt(2)
         terminal.type(CTRL_R + "Server 70")
         terminal.until_shown("joinServer 701")
+        assert not any("no line" in line for line in terminal.lines)
+        terminal.type("x")
+        terminal.until_shown("no line of the history has this")
+        terminal.type("\x7f")
+        terminal.until_shown("joinServer 701")
         terminal.type(CTRL_C)
         terminal.until_prompt()
         assert rows(terminal.do("status")).keys() == {"701"}
