@@ -3,7 +3,7 @@
 # make test     all tests, three at a time since many of them wait; ARGS="tests/test_model.py -k cursor" for some
 # make check    ruff and mypy
 # make lesson   writes a random script, runs it, checks its history, and makes lesson/report.html, to look at;
-#               ARGS="--operations 100 --kill-every 20" for the script, or SCRIPT=path for one of yours
+#               ARGS="--operations 100 --kill-every 20" for the script, or SCRIPT=path (or -) for one of yours
 # make pages    the lessons' pages in docs/lessons/, from examples/ (needs chromium)
 # make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
@@ -16,6 +16,7 @@ BIN := .venv/bin
 LESSON := lesson
 WORKLOAD := --operations 200 --keys 10 --clients 4 --servers 4 \
 	--partition-every 30 --kill-every 60 --move-every 20 --stabilize-every 60
+GENERATE = $(BIN)/python scripts/generate.py $(or $(ARGS),$(WORKLOAD))
 
 master: .venv/ready
 	@cp scripts/master.sh $@
@@ -35,12 +36,9 @@ check: .venv/ready
 	@$(BIN)/mypy
 
 lesson: .venv/ready
-	@rm -rf $(LESSON) && mkdir -p $(LESSON)
-ifeq ($(origin SCRIPT),command line)
-	@cp $(SCRIPT) $(LESSON)/script
-else
-	@$(BIN)/python scripts/generate.py $(or $(ARGS),$(WORKLOAD)) > $(LESSON)/script
-endif
+	@mkdir -p $(LESSON)
+	@$(if $(findstring file,$(origin SCRIPT)),$(GENERATE),cat -- $(SCRIPT)) > $(LESSON)/new || { rm $(LESSON)/new; exit 1; }
+	@cd $(LESSON) && rm -rf script history trace printed report.html && mv new script
 	@$(BIN)/python master.py --history $(LESSON)/history --trace $(LESSON)/trace $(LESSON)/script > $(LESSON)/printed || true
 	@$(BIN)/python scripts/report.py $(LESSON)/trace -o $(LESSON)/report.html
 	@echo "$(LESSON)/report.html shows what happened, $(LESSON)/printed what was printed, and $(LESSON)/history is"

@@ -24,6 +24,7 @@ from prompt_toolkit.application import get_app
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, get_common_complete_suffix
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import completion_is_selected
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_input
@@ -135,6 +136,10 @@ class LineEditor:
         def _(event: KeyPressEvent) -> None:
             _complete(event.current_buffer)
 
+        @bindings.add("enter", filter=completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None  # the highlighted word stands in the line; the menu goes
+
         @bindings.add(Keys.BracketedPaste)
         def _(event: KeyPressEvent) -> None:
             self._paste(event.current_buffer, event.data)
@@ -196,7 +201,7 @@ class _Completer(Completer):
 
 
 class _Hints(Processor):
-    """Shows what is still to come behind the line, in grey; in < > where there are no colours."""
+    """Shows behind the line, in grey, what is still to come, or that Ctrl-R finds nothing; in < > without colours."""
 
     def __init__(self, colours: bool) -> None:
         self._colours = colours
@@ -204,7 +209,11 @@ class _Hints(Processor):
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         document = transformation_input.document
         shown: StyleAndTextTuples = list(transformation_input.fragments)
-        if document.is_cursor_at_the_end and not get_app().is_done:
+        app = get_app()
+        if app.layout.is_searching:
+            if app.current_buffer.text not in document.text:
+                shown.append(("class:hint", self._marked("  no line of the history has this")))
+        elif document.is_cursor_at_the_end and not app.is_done:
             for text, current in hint(document.text):
                 shown.append(("class:hint.current" if current else "class:hint", self._marked(text)))
         return Transformation(shown)

@@ -275,8 +275,7 @@ class Master:
                 self.history.fail(command, error)
             self.error_of_command(str(error))
         except Exception as error:
-            given_up = _is_interruption(error)
-            why = "gave up waiting; it may still be carried out" if given_up else _internal(error)
+            why = _given_up(command.name) if _is_interruption(error) else _internal(error)
             if self.history is not None:
                 self.history.lose_sight(command, why)
             self.error_of_command(why)
@@ -438,6 +437,11 @@ def _internal(error: Exception) -> str:
         traceback.print_exc()
     text = str(error).strip().partition("\n")[0]
     return f"internal error: {type(error).__name__}: {text}"
+
+
+def _given_up(name: str) -> str:
+    """What to say of a command that nobody waits for any more."""
+    return "gave up waiting" + ("" if name in ("get", "printStore") else "; it may still be carried out")
 
 
 def _is_interruption(error: Exception) -> bool:

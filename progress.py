@@ -22,6 +22,9 @@ SILENT_SECONDS = 1.0
 
 DRAW_SECONDS = 0.1
 
+ROOM = 8
+"""Columns left free at the right, for the ^C that the terminal echoes: it would wrap, and half a line would stay."""
+
 FORM = "{desc} {percentage:3.0f}% |{bar}| {remaining} left"
 
 
@@ -58,12 +61,13 @@ class Progress:
 
     def hide(self) -> None:
         """Take the line away; `done` draws it again."""
-        if self._bar is not None and self._drawn:
-            self._drawn = False
+        if self._drawn:
             try:
-                self._bar.clear()
+                sys.stderr.write("\r\x1b[K")  # to the end of the terminal's line, not just of the bar's
+                sys.stderr.flush()
             except OSError:
                 pass
+            self._drawn = False  # not before: a signal may end the run at any moment
 
     def end(self) -> None:
         """Take the line away for good."""
@@ -80,9 +84,17 @@ class Progress:
                 f"{self._commands:,} commands, {self._commands / seconds:,.0f}/s", refresh=False
             )
             self._drawn = True
+            self._bar.ncols = _width()
             self._bar.refresh()
         except OSError:
             pass  # the terminal has gone, and the run will end
+
+
+def _width() -> int:
+    try:
+        return max(1, os.get_terminal_size(2).columns - ROOM)
+    except OSError:
+        return 80
 
 
 def _bar(size: int) -> tqdm[None]:
@@ -90,4 +102,4 @@ def _bar(size: int) -> tqdm[None]:
 
     tqdm.set_lock(threading.RLock())  # its own would be shared between processes
     tqdm.monitor_interval = 0  # no thread
-    return tqdm(total=size, file=sys.stderr, leave=False, dynamic_ncols=True, bar_format=FORM, delay=1e9)
+    return tqdm(total=size, file=sys.stderr, leave=False, ncols=_width(), bar_format=FORM, delay=1e9)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import commands
+import status
 import transport
 
 if TYPE_CHECKING:
@@ -167,19 +168,17 @@ class Prompt:
             del self._keys[next(iter(self._keys))]
 
     def _help(self, words: list[str]) -> None:
+        width = _columns(self._terminal)
         if not words:
-            self._tell("\n".join(_listed(_usages())))
-        elif words[0] in commands.COMMANDS:
-            self._tell(f"{commands.usage(words[0])}\n  {commands.COMMANDS[words[0]].summary}")
-        elif words[0] in commands.PROMPT_WORDS:
-            self._tell(f"{words[0]}\n  {commands.PROMPT_WORDS[words[0]]}")
+            self._tell("\n".join(_listed(_usages(), width)))
+        elif words[0] in commands.ALL_WORDS:
+            usage, summary = next((usage, text) for usage, text in _usages().items() if usage.split()[0] == words[0])
+            self._tell("\n".join([usage, *status.wrapped("  ", summary, width)]))
         else:
             word = words[0].encode("utf-8", "surrogateescape")
             self._master.error(f"help: {commands.unknown(word, commands.ALL_WORDS)}")
 
     def _status(self) -> None:
-        import status
-
         self._master.carrying_out("status")
         try:
             overview = self._master.cluster.status()
@@ -193,9 +192,14 @@ def _usages() -> dict[str, str]:
     return {commands.usage(name): form.summary for name, form in commands.COMMANDS.items()} | commands.PROMPT_WORDS
 
 
-def _listed(texts: dict[str, str]) -> Iterable[str]:
-    width = max(map(len, texts))
-    return (f"{usage:{width}}  {summary}" for usage, summary in texts.items())
+def _listed(texts: dict[str, str], width: int) -> Iterable[str]:
+    """Usages with their summaries beside them, or below where there is little room."""
+    usages = max(map(len, texts))
+    beside = usages + 2 <= width // 2
+    for usage, summary in texts.items():
+        if not beside:
+            yield usage
+        yield from status.wrapped(f"{usage:{usages}}  " if beside else "  ", summary, width)
 
 
 def _coloured(text: str) -> str:

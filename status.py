@@ -5,16 +5,20 @@ May live here: what there is at one moment, as values, and how it is drawn. May 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import router
 from context import Context
 
-__all__ = ["Client", "Overview", "draw"]
+__all__ = ["Client", "Overview", "draw", "wrapped"]
 
 MATRIX_SERVERS = 10
 """Up to how many running servers the links are a picture; above, and where it would be too wide, a list."""
+
+TEXT_COLUMNS = 20
+"""What a column of text needs to be wrapped in its place; where there is less, it goes below."""
 
 
 class Client(NamedTuple):
@@ -39,13 +43,14 @@ class Overview(NamedTuple):
 def draw(overview: Overview, width: int) -> list[str]:
     """The lines that show it, for a terminal of *width* columns."""
     if not overview.servers:
-        return ["nothing has been started yet; joinServer 0 starts a server"]
+        how = "joinServer 0 starts a server, and then joinClient 5 0 a client"
+        return wrapped("", f"nothing has been started yet; {how}", width)
     parts = sorted(sorted(part) for part in router.components(overview.links))
-    lines = _table(_servers(overview, parts, width))
+    lines = _table(_servers(overview, parts, width), width)
     if len(parts) > 1:
-        lines.append("partitions: " + " | ".join(_ranges(part) for part in parts))
+        lines += wrapped("partitions: ", " | ".join(_ranges(part) for part in parts), width)
     if overview.clients:
-        lines += ["", *_table(_clients(overview))]
+        lines += ["", *_table(_clients(overview), width)]
     return lines
 
 
@@ -56,8 +61,9 @@ def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tup
     """The servers as rows, those that can reach each other together; the killed ones last."""
     running = [ident for part in parts for ident in part]
     digits = max(len(str(ident)) for ident in overview.servers)
-    as_picture = len(running) <= MATRIX_SERVERS and len(running) * (digits + 1) <= width // 2
-    head = _picture("links", [str(ident) for ident in running], digits) if as_picture else "links"
+    head = _picture("links", [str(ident) for ident in running], digits)
+    as_picture = len(running) <= MATRIX_SERVERS and len(head) + len("server  killed  process  ") <= width
+    head = head if as_picture else "links"
     rows: list[tuple[str, ...]] = [("server", "state", "process", head, "store")]
     for part in parts:
         for ident in part:
@@ -136,16 +142,43 @@ def _clients(overview: Overview) -> list[tuple[str, ...]]:
 # -- text --------------------------------------------------------------------------------------------------
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows with their columns below each other: numbers to the right, the rest to the left."""
+def wrapped(begin: str, text: str, width: int) -> list[str]:
+    """Lines with *text* behind *begin*, broken between words; what doesn't fit goes on below its first word."""
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=begin,
+        subsequent_indent=" " * len(begin),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [begin.rstrip()]
+
+
+def _table(rows: list[tuple[str, ...]], width: int) -> list[str]:
+    """Rows with their columns below each other: numbers to the right, the rest to the left.
+
+    The columns for which there is no room at the right go below their row, each with its head.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    beside = len(widths)
+    while beside > 3 and sum(widths[:beside]) + 2 * (beside - 1) > width:
+        needed = sum(widths[: beside - 1]) + 2 * (beside - 1)  # the last one may be wrapped
+        if beside == len(widths) and needed + TEXT_COLUMNS <= width:
+            break
+        beside -= 1
     lines = []
     for row in rows:
         cells = [
-            f"{cell:>{width}}" if place in (0, 2) else f"{cell:{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{cell:>{columns}}" if place in (0, 2) else f"{cell:{columns}}"
+            for place, (cell, columns) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append("  ".join(cells).rstrip())
+        if beside == len(cells):
+            lines += wrapped("".join(cell + "  " for cell in cells[:-1]), row[-1], width)
+            continue
+        lines.append("  ".join(cells[:beside]).rstrip())
+        for head, cell in zip(rows[0][beside:], row[beside:], strict=True):
+            if cell and row is not rows[0]:
+                lines += wrapped(" " * (widths[0] + 2), f"{head}: {cell}", width)
     return lines
 
 

@@ -43,6 +43,7 @@ environment.enter()
 import msgpack
 
 from model import Model, Operation, pack_delta
+from shared import need
 from storage import Storage
 from vector_clock import Replica
 
@@ -619,6 +620,7 @@ def main() -> int:
         profile()
         return 0
     if arguments.plot:
+        need("matplotlib", "requirements-plots.txt")
         plot(arguments.plot)
         return 0
     if unknown := set(arguments.names) - BENCHMARKS.keys():

@@ -38,6 +38,7 @@ import environment
 environment.enter()
 
 from driver import Conversation, Output, processes, run_directory, states, wait_until
+from shared import at_least, minutes, show_progress
 
 SERVERS = (0, 1, 2, 3, 4)
 CLIENTS = (10, 11, 12, 13, 14, 15)
@@ -406,8 +407,7 @@ def run_rounds(seed: int, rounds: float, kills: float, seconds: float) -> tuple[
         killed += this.kills
         counts += this.judge.counts
         done += 1
-        if sys.stderr.isatty():
-            print(f"\r{done} rounds, {killed.total()} kills", end="", file=sys.stderr, flush=True)
+        show_progress(f"{done} rounds, {killed.total()} kills")
     return killed, counts, done
 
 
@@ -417,23 +417,30 @@ def main() -> int:
         description="Runs random scripts on real processes, which are killed, frozen and woken at random instants.",
         epilog="The seed decides the scripts and the events; not the instants, which no two runs share.",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first round (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, metavar="M", help="how long (default: 10, where nothing else is said)")
-    parser.add_argument("--kills", type=int, metavar="N", help="end when so many processes have been killed")
-    parser.add_argument("--rounds", type=int, metavar="N", help="end after so many rounds")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="N", help="of the first round (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=minutes,
+        metavar="M",
+        help="how long (default: 10, where nothing else is said)",
+        dest="seconds",
+    )
+    parser.add_argument("--kills", type=at_least(1), metavar="N", help="end when so many processes have been killed")
+    parser.add_argument("--rounds", type=at_least(1), metavar="N", help="end after so many rounds")
     options = parser.parse_args()
     endless = float("inf")
-    minutes = options.minutes or (10.0 if options.kills is None and options.rounds is None else endless)
+    seconds = options.seconds or (endless if options.kills or options.rounds else 600.0)
     begin = time.monotonic()
+    show_progress("the first round runs")
     try:
-        killed, counts, rounds = run_rounds(
-            options.seed, options.rounds or endless, options.kills or endless, minutes * 60
-        )
+        killed, counts, rounds = run_rounds(options.seed, options.rounds or endless, options.kills or endless, seconds)
     except (Violation, AssertionError) as error:
-        print(f"\nviolation: {error}", *error.__notes__, sep="\n")
+        show_progress("")
+        print(f"violation: {error}", *error.__notes__, sep="\n")
         return 1
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    show_progress("")
     print(f"{rounds} rounds in {time.monotonic() - begin:.0f} s: no violation")
     print("killed:", ", ".join(f"{count} {name}s" for name, count in sorted(killed.items())))
     print("\n".join(f"{count:>8} {name}" for name, count in counts.most_common()))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 from bisect import bisect_left
 from collections import deque
@@ -590,20 +591,24 @@ def _told(said: dict[str, Any], name: str, server: int | None) -> str:
     return f"{f} {' '.join(map(str, value))}".rstrip()
 
 
-def _print_verdict(path: Path, verdict: Verdict) -> None:
+def _told_of(path: Path, verdict: Verdict) -> list[str]:
+    """The lines that tell of it."""
     if verdict.verdict == "valid":
-        print(f"valid: {verdict.operations} operations")
+        told = [f"valid: {verdict.operations} operations"]
     else:
-        print(f"{verdict.verdict}: {verdict.why}")
+        told = [f"{verdict.verdict}: {verdict.why}"]
     if verdict.lines:
         with path.open("rb") as file:
             for line, raw in enumerate(file, 1):
                 if line in verdict.lines:
                     text = raw.decode("ascii", "replace").rstrip("\n")
-                    print(f"  {line}: {text if len(text) <= 300 else text[:297] + '...'}")
+                    told.append(f"  {line}: {text if len(text) <= 300 else text[:297] + '...'}")
     for name, (count, *cases) in verdict.broken.items():
         if cases:
-            print(f"not promised: {name} across keys was seen broken {count} times; {cases[0]}")
+            told.append(f"not promised: {name} across keys was seen broken {count} times; {cases[0]}")
+    if any(re.search(r"\bline [0-9]", text) for text in told):
+        told.append(f"(lines are those of {path})")
+    return told
 
 
 def main() -> int:
@@ -624,7 +629,7 @@ def main() -> int:
     if options.json:
         print(json.dumps(verdict._asdict()))
     else:
-        _print_verdict(options.history, verdict)
+        print("\n".join(_told_of(options.history, verdict)))
     return {"valid": 0, "invalid": 1, "unknown": 2}[verdict.verdict]
 
 

@@ -10,12 +10,20 @@
 # name, and its file `owner` names the master by process id and start time.
 set -euo pipefail
 
-case ${1-} in
+usage() { # what stands at the top
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+}
+
+case $* in
 '') orphans_only=false ;;
 --orphans) orphans_only=true ;;
+--help)
+    usage
+    exit 0
+    ;;
 *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
-    [ "$1" = --help ] && exit 0
+    echo "error: unknown option: $*" >&2
+    usage >&2
     exit 2
     ;;
 esac

@@ -26,7 +26,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import environment
+
+environment.enter()
+
+from shared import at_least, minutes, need, show_progress
+
 if __name__ == "__main__" and "--coverage" in sys.argv:
+    need("atheris", "requirements-fuzz.txt")
     import atheris
 
     with atheris.instrument_imports(include=["commands", "master"]):
@@ -235,7 +242,9 @@ def fuzz(lines: int, seed: int, seconds: float = float("inf")) -> int:
                 small = smallest(stream, lambda part: disagreement(part, piece))  # noqa: B023 - used at once
                 raise AssertionError(f"{small!r}, read by {piece} bytes: {disagreement(small, piece)}")
             done += count
+            show_progress(f"{done:,} lines")
     finally:
+        show_progress("")
         set_limits(*limits)
         master.READ_BYTES = read_bytes
     return done
@@ -263,19 +272,23 @@ def fuzz_by_coverage(seconds: float, seed: int) -> int:
 
 def main() -> int:
     """Run; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=int, default=1_000_000, metavar="N", help="how many (default: a million)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N")
-    parser.add_argument(
-        "--minutes", type=float, default=float("inf"), metavar="N", help="end after this time at latest"
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --coverage is looked for above as it stands
     )
+    parser.add_argument(
+        "--lines", type=at_least(1), default=1_000_000, metavar="N", help="how many (default: a million)"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--minutes", type=minutes, metavar="N", help="end after this time at latest", dest="seconds")
     parser.add_argument("--coverage", action="store_true", help="led by coverage, with atheris; for --minutes, or 1")
     arguments = parser.parse_args()
     if arguments.coverage:
-        return fuzz_by_coverage(60 * (1 if arguments.minutes == float("inf") else arguments.minutes), arguments.seed)
+        return fuzz_by_coverage(arguments.seconds or 60.0, arguments.seed)
     start = time.monotonic()
     try:
-        done = fuzz(arguments.lines, arguments.seed, arguments.minutes * 60)
+        done = fuzz(arguments.lines, arguments.seed, arguments.seconds or float("inf"))
     except AssertionError as error:
         print(f"seed {arguments.seed}: {error}", file=sys.stderr)
         return 1

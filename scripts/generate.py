@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
+from shared import at_least
+
 FIRST_CLIENT = 1000
 """The id of the first client, where there are fewer servers."""
 
@@ -189,12 +191,6 @@ def _share(text: str) -> float:
     return share
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"not a number from 0 up: {text!r}")
-    return int(text)
-
-
 def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -204,23 +200,21 @@ def main() -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--operations", type=_count, default=10_000, metavar="N", help="how many puts and gets")
-    add("--servers", type=_count, default=5, metavar="N", help="how many servers")
-    add("--clients", type=_count, default=5, metavar="N", help="how many clients, spread over the servers")
+    add("--operations", type=at_least(0), default=10_000, metavar="N", help="how many puts and gets")
+    add("--servers", type=at_least(1), default=5, metavar="N", help="how many servers")
+    add("--clients", type=at_least(1), default=5, metavar="N", help="how many clients, spread over the servers")
     add("--topology", choices=TOPOLOGIES, default="full", help="how servers are linked; tree is a random one")
     add("--reads", type=_share, default=0.5, metavar="SHARE", help="the share of gets, from 0 to 1")
-    add("--keys", type=_count, default=100, metavar="N", help="how many keys there are")
+    add("--keys", type=at_least(1), default=100, metavar="N", help="how many keys there are")
     add("--distribution", choices=("uniform", "zipf"), default="uniform", help="how often each key is chosen")
-    add("--value-size", type=_sizes, default=(16, 16), metavar="BYTES", help="of a value: N, or MIN-MAX (default: 16)")
-    add("--stabilize-every", type=_count, default=1000, metavar="N", help="operations between two stabilizes; 0: none")
+    add("--value-size", type=_sizes, default="16", metavar="BYTES", help="of a value: N, or MIN-MAX")
+    add("--stabilize-every", type=at_least(0), default=1000, metavar="N", help="operations between two; 0: none")
     every = "operations between two %s, on average; 0: none"
-    add("--partition-every", type=_count, default=0, metavar="N", help=every % "partitions or healings")
-    add("--kill-every", type=_count, default=0, metavar="N", help=every % "kills or revivals of a server")
-    add("--move-every", type=_count, default=0, metavar="N", help=every % "moves of a client to another server")
-    add("--seed", type=int, default=0, metavar="N", help="another seed, another script")
+    add("--partition-every", type=at_least(0), default=0, metavar="N", help=every % "partitions or healings")
+    add("--kill-every", type=at_least(0), default=0, metavar="N", help=every % "kills or revivals of a server")
+    add("--move-every", type=at_least(0), default=0, metavar="N", help=every % "moves of a client to another server")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="another seed, another script")
     options = parser.parse_args()
-    if min(options.servers, options.clients, options.keys) < 1:
-        parser.error("there must be a server, a client and a key")
     try:
         for line in Workload(options).lines():
             print(line)

@@ -88,7 +88,7 @@ def learn(script: Path, folder: Path) -> Lesson:
         text=True,
         check=False,
     )
-    story, verdict = tell(read(trace)), checked.stdout.replace(str(stores), "DIR")
+    story, verdict = tell(read(trace)), checked.stdout.replace(str(stores), "DIR").replace(str(history), "its history")
     for event in story.events:
         event.text = event.text.replace(str(stores), "DIR")
     return Lesson(script.stem, script.read_text("utf-8"), story, verdict)
@@ -170,7 +170,8 @@ def _end(lesson: Lesson) -> Iterator[str]:
             yield "\n".join(textwrap.fill(f"- {sentence}", 120, subsequent_indent="  ") for sentence in done.why)
     yield "## Was that right?"
     yield "`scripts/check.py`, which knows what is promised and nothing of how it is done, says of this run:"
-    yield textwrap.indent(textwrap.fill(lesson.verdict, 112, subsequent_indent="  "), "    ")
+    lines = [textwrap.fill(line, 112, subsequent_indent="  ") for line in lesson.verdict.splitlines()]
+    yield textwrap.indent("\n".join(lines), "    ")
     if lesson.verdict.startswith("unknown"):
         yield "A disk that was lost explains what would be a broken promise otherwise, so that it can't tell."
     yield "## Look at it yourself"
@@ -179,6 +180,15 @@ def _end(lesson: Lesson) -> Iterator[str]:
         "runs it, checks it, and makes `lesson/report.html`, a page on which you can follow each write. "
         "[trace.md](../trace.md)\nexplains it."
     )
+    for folder in LOST.findall(lesson.script.encode()):
+        yield textwrap.fill(
+            "No disk is lost there, and no `ERR_DEP` comes of it, since nobody removes the folder meanwhile: for that, "
+            "type the script at the prompt of `./master --gossip-interval 0 --data-dir DIR --trace TRACE`, remove "
+            f"`DIR/{folder.decode()}` where it says so, and then `scripts/report.py TRACE` makes `report.html`.",
+            120,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def picture(lesson: Lesson, folder: Path, browser: Any) -> str:

@@ -28,6 +28,7 @@ environment.enter()
 
 from driver import Conversation
 from oracle import Mismatch, Oracle
+from shared import at_least
 
 SERVERS = tuple(range(10))
 CLIENTS = tuple(range(100, 150))
@@ -169,9 +170,11 @@ def run(operations: int, cycles: int, seed: int) -> list[str]:
 def main() -> int:
     """Returns the exit status: 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description="A long run with many puts and gets; does anything grow?")
-    parser.add_argument("--operations", type=int, default=1_000_000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--cycles", type=int, default=200, metavar="N", help="kills and joins (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--operations", type=at_least(1), default=1_000_000, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--cycles", type=at_least(0), default=200, metavar="N", help="kills and joins (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="default: %(default)s")
     options = parser.parse_args()
     try:
         wrong = run(options.operations, options.cycles, options.seed)

@@ -44,6 +44,7 @@ import router
 from context import Context
 from model import Model, Operation
 from peer import Answer, Exchange, Peer, unpack_request
+from shared import at_least, need, show_progress
 from simulation import Step, decode, run
 from vector_clock import Replica
 
@@ -129,15 +130,8 @@ def check(options: argparse.Namespace) -> int:
     else:
         seeds = range(math.ceil(options.schedules / SCHEDULES_PER_SEED))
     begin = time.monotonic()
-    at_terminal = sys.stderr.isatty()
-
-    def progress(done: int) -> None:
-        if at_terminal:
-            print(f"\r{done} schedules", end="", file=sys.stderr, flush=True)
-
-    failure = check_seeds(seeds, options.jobs, not options.no_shrink, progress)
-    if at_terminal:
-        print("\r\033[K", end="", file=sys.stderr)
+    failure = check_seeds(seeds, options.jobs, not options.no_shrink, lambda done: show_progress(f"{done:,} schedules"))
+    show_progress("")
     if failure is not None:
         print(failure)
         return 1
@@ -149,9 +143,11 @@ def check(options: argparse.Namespace) -> int:
 def replay(path: Path) -> int:
     """Run the schedule in a file, and show how far it comes; returns the exit status."""
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        schedule = [Step.parse(line) for line in lines if line and not line.startswith("#")]
-    except (OSError, ValueError) as error:
+        schedule = _read(path)
+    except OSError as error:
+        print(f"error: {path}: {error.strerror}", file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f"error: {path}: {error}", file=sys.stderr)
         return 2
     try:
@@ -163,9 +159,22 @@ def replay(path: Path) -> int:
     return 0
 
 
+def _read(path: Path) -> list[Step]:
+    """The schedule in a file. Raises OSError, and ValueError where something else stands in it."""
+    schedule = []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        if line.strip() and not line.strip().startswith("#"):
+            try:
+                schedule.append(Step.parse(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+    return schedule
+
+
 # -- one large cluster -------------------------------------------------------------------------------------
 
 TOPOLOGIES = ("chain", "ring", "star", "tree", "grid", "random", "mesh")
+TOPOLOGY, WRITES = "random", 10  # where nothing else is said
 GOSSIP_INTERVAL = 1.0
 LATENCY = 0.001
 """How long a message takes, in gossip intervals."""
@@ -346,13 +355,16 @@ def measure_stabilize(graph: router.Graph, writes: int) -> Figures:
 
 def scale(options: argparse.Namespace) -> int:
     """Measure one large cluster; returns the exit status."""
-    graph = topology(options.topology, options.servers)
+    name, writes = options.topology or TOPOLOGY, options.writes or WRITES
+    graph = topology(name, options.servers)
     links = sum(map(len, graph.values())) // 2
-    print(f"{options.servers} servers, {links} links ({options.topology}), {options.writes} writes at one server")
+    print(f"{options.servers} servers, {links} links ({name}), {writes} writes at one server")
     print("| how | rounds | messages | a server | bytes | a server |")
     print("|---|---|---|---|---|---|")
     for name, measure in (("gossip", measure_gossip), ("stabilize", measure_stabilize)):
-        rounds, messages, size = measure(graph, options.writes)
+        show_progress(f"{name} …")
+        rounds, messages, size = measure(graph, writes)
+        show_progress("")
         each = f"{messages / options.servers:.1f} | {size:,} | {size / options.servers:,.0f}"
         print(f"| {name} | {rounds:.2f} | {messages:,} | {each} |", flush=True)
     return 0
@@ -360,13 +372,14 @@ def scale(options: argparse.Namespace) -> int:
 
 def plot(path: Path, largest: int) -> int:
     """Draw how gossip scales in several topologies; returns the exit status."""
+    need("matplotlib", "requirements-plots.txt")
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 3, figsize=(13, 4), constrained_layout=True)
     sizes = [size for size in (10, 20, 50, 100, 200, 500, 1000, 2000) if size <= largest]
     for name in ("chain", "ring", "star", "tree", "grid", "random", "mesh"):
         possible = [size for size in sizes if name != "mesh" or size <= 100]
-        found = [measure_gossip(topology(name, size), 10) for size in possible]
+        found = [measure_gossip(topology(name, size), WRITES) for size in possible]
         print(f"{name}: {found}", file=sys.stderr, flush=True)
         series = (
             [figures.rounds for figures in found],
@@ -391,23 +404,25 @@ def main() -> int:
         epilog="scripts/simulation.py says what is simulated, and what the steps of a schedule mean.",
     )
     checking = parser.add_argument_group("many random schedules")
-    checking.add_argument("--schedules", type=int, default=10_000, metavar="N", help="how many (default: %(default)s)")
-    checking.add_argument("--seed", type=int, metavar="N", help=f"only those {SCHEDULES_PER_SEED} of this seed")
     checking.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes (default: %(default)s)"
+        "--schedules", type=at_least(1), default=10_000, metavar="N", help="how many (default: %(default)s)"
+    )
+    checking.add_argument("--seed", type=at_least(0), metavar="N", help=f"only those {SCHEDULES_PER_SEED} of this seed")
+    checking.add_argument(
+        "--jobs", type=at_least(1), default=os.cpu_count(), metavar="N", help="processes (default: %(default)s)"
     )
     checking.add_argument("--no-shrink", action="store_true", help="show a failure as it was found")
     checking.add_argument("--replay", type=Path, metavar="FILE", help="one schedule: a step a line, # for comments")
     scaling = parser.add_argument_group("one large cluster")
-    scaling.add_argument("--servers", type=int, metavar="N", help="how many; 1,000 take about a minute")
-    scaling.add_argument("--topology", choices=TOPOLOGIES, default="random", help="default: %(default)s")
-    scaling.add_argument("--writes", type=int, default=10, metavar="N", help="how many writes (default: %(default)s)")
+    scaling.add_argument("--servers", type=at_least(1), metavar="N", help="how many; 1,000 take about a minute")
+    scaling.add_argument("--topology", choices=TOPOLOGIES, help=f"default: {TOPOLOGY}")
+    scaling.add_argument("--writes", type=at_least(1), metavar="N", help=f"how many writes (default: {WRITES})")
     scaling.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw all topologies, up to --servers (default: 200)"
     )
     options = parser.parse_args()
-    if min(options.schedules, options.jobs, options.writes, options.servers or 1) < 1:
-        parser.error("all numbers must be 1 or more")
+    if (options.topology or options.writes) and (options.plot or not options.servers):
+        parser.error("--topology and --writes are for one large cluster: --servers says how large")
     if options.plot:
         return plot(options.plot, options.servers or 200)
     if options.servers:

@@ -39,12 +39,17 @@ After every step, and at the end, `World` checks what docs/reliability.md promis
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    sys.exit("error: this only has the parts of scripts/simulate.py, which runs them")
 
 import msgpack
 
@@ -107,10 +112,12 @@ class Step(NamedTuple):
     @classmethod
     def parse(cls, line: str) -> Step:
         """The inverse of `str`. Raises ValueError."""
-        word, first, second = line.split()
-        if word not in WEIGHTS:
-            raise ValueError(f"no such step: {word}")
-        return cls(word, int(first), int(second))
+        match = re.fullmatch(r"\s*(\S+)\s+([0-9]+)\s+([0-9]+)\s*", line)
+        if match is None:
+            raise ValueError(f"a step is a word and two whole numbers, like put 0 1; not {line.strip()[:40]!r}")
+        if match[1] not in WEIGHTS:
+            raise ValueError(f"no step is called {match[1][:40]!r}; there are {', '.join(WEIGHTS)}")
+        return cls(match[1], int(match[2]), int(match[3]))
 
 
 _WORDS = [word for word, weight in WEIGHTS.items() for _ in range(weight)]

@@ -539,9 +539,10 @@ def test_status_and_output(tmp_path: Path) -> None:
     path.write_text(spelled(HEADER, [*base()[:-1], base()[-1] | {"value": ["k", "blue"]}]))
     result = program(str(path))
     assert result.returncode == 1
-    first, *shown = result.stdout.splitlines()
+    first, *shown, last = result.stdout.splitlines()
     assert first.startswith("invalid: line 9: it shows k=blue, but what was put there at that time is another value")
     assert [line.split()[0] for line in shown] == ["7:", "9:"]
+    assert last == f"(lines are those of {path})"
     told = json.loads(program("--json", str(path)).stdout)
     assert (told["verdict"], told["lines"]) == ("invalid", [7, 9])
 
@@ -577,6 +578,7 @@ def test_keys_and_values_of_any_bytes_are_told_on_any_terminal(tmp_path: Path) -
 
     assert verdict().startswith("valid: ")
     assert r"but of k\udcff\x1b[2J" in verdict()
+    assert verdict().endswith(f"\n(lines are those of {history})\n"), "also of what is not promised"
     lines = history.read_text().splitlines()
     last = json.loads(lines[-1])
     del last["answer"]

@@ -138,7 +138,16 @@ def test_stores_in_another_temporary_folder_are_removed(checkout: Path, started:
     assert not list(folder.iterdir())
 
 
-def test_a_wrong_option_is_refused(checkout: Path) -> None:
-    done = subprocess.run([checkout / "scripts" / "cleanup.sh", "--all"], check=False, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--orphans" in done.stdout
+@pytest.mark.parametrize("options", [["--all"], ["--orphans", "--all"]], ids=" ".join)
+def test_a_wrong_option_is_refused(checkout: Path, options: list[str]) -> None:
+    command = [str(checkout / "scripts" / "cleanup.sh"), *options]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: unknown option: {' '.join(options)}\n" + cleanup(checkout, "--help")
+
+
+def test_help_is_whole(checkout: Path) -> None:
+    shown = cleanup(checkout, "--help")
+    assert shown.startswith("Ends every Daadkvs process")
+    assert "--orphans" in shown
+    assert shown.endswith(".\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,10 @@ def test_help_explains_every_option() -> None:
     shown = generate("--help").stdout
     for option in ("--operations", "--topology", "--reads", "--distribution", "--value-size", "--kill-every", "--seed"):
         assert option in shown
+    assert "of a value: N, or MIN-MAX (default: 16)\n" in shown
+
+
+def test_what_the_documents_say_comes_of_it() -> None:
+    page = (ROOT / "docs" / "history.md").read_text("utf-8")
+    (options,) = re.findall(r"    scripts/generate\.py (.*) > script", page)
+    assert f"valid: {len(generate(*options.split()).stdout.splitlines())} operations" in page

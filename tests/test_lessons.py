@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -34,3 +36,26 @@ def test_there_are_six_and_the_readme_knows_them() -> None:
     assert len(SCRIPTS) == 6
     for script in SCRIPTS:
         assert f"docs/lessons/{script.stem}.md" in readme
+
+
+@pytest.mark.skipif(not (ROOT / ".venv" / "ready").exists(), reason="needs .venv: make")
+def test_make_lesson_takes_any_script_and_keeps_the_last_report_where_there_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "lesson"
+
+    def make(*variables: str, script: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "-C", str(ROOT), "lesson", f"LESSON={folder}", *variables]
+        environment |= {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        return subprocess.run(command, input=script, env=environment, capture_output=True, text=True, check=False)
+
+    done = make("SCRIPT=-", script="joinServer 1\nstabilize\n")
+    assert done.returncode == 0, done.stderr
+    assert "valid: 2 operations" in done.stdout
+    assert (folder / "report.html").exists()
+    for wrong in ("SCRIPT=/nope", "ARGS=--nope"):
+        assert make(wrong).returncode
+        assert (folder / "report.html").exists()
+        assert (folder / "script").read_text() == "joinServer 1\nstabilize\n"
+    (tmp_path / "other").write_text("joinServer 7\n")
+    done = make(SCRIPT=str(tmp_path / "other"))
+    assert "valid: 1 operations" in done.stdout
+    assert {path.name for path in folder.iterdir()} == {"script", "history", "trace", "printed", "report.html"}

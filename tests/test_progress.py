@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,17 @@ def test_a_file_that_is_named_and_answers_that_go_elsewhere(tmp_path: Path, scri
             error.replace("line", f"{script}: line") for error in ERRORS
         ]
     assert out.read_text() == ANSWER + "\n"
+
+
+def test_it_is_gone_after_ctrl_c(tmp_path: Path, script: Path) -> None:
+    with Terminal(tmp_path, str(script)) as terminal:
+        terminal.until(lambda: LINE in terminal.line, "the line")
+        terminal.type("\x03")
+        assert terminal.end() == 128 + signal.SIGINT
+        assert b"^C" in terminal.raw
+        assert [line for line in terminal.lines if line not in ("", "^C")] == [
+            f"error: {script}: line 3: unknown command: nonsense"
+        ]
 
 
 def test_quiet(tmp_path: Path, script: Path) -> None:
@@ -140,14 +152,14 @@ def test_what_it_says(monkeypatch: pytest.MonkeyPatch, written: Callable[[], str
     assert "6,000 commands, 2,000/s" in shown
     assert "100%" in shown, "whatever the file has become"
     line.hide()
-    assert written().strip("\r ") == "", "blanks over the line"
+    assert written() == "\r\x1b[K", "the line is erased"
     line.hide()
     assert written() == ""
     now += 1
     line.done(1, 1000)
     assert "6,001" in written()
     line.end()
-    assert written().strip("\r ") == ""
+    assert written() == "\r\x1b[K"
     now += 1
     line.done(1, 1000)
     assert written() == ""

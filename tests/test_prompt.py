@@ -6,11 +6,12 @@ import os
 import re
 import signal
 import stat
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from driver import LIMIT_SECONDS, processes, state, wait_until
+from driver import LIMIT_SECONDS, ROOT, processes, state, wait_until
 from terminal import PROMPT, Terminal
 
 CTRL_A, CTRL_B, CTRL_C, CTRL_D, CTRL_P, CTRL_R, CTRL_Z = (chr(ord(letter) - 64) for letter in "ABCDPRZ")
@@ -104,6 +105,46 @@ def test_help(tmp_path: Path, term: str) -> None:
         assert terminal.do("help status")[0] == "status"
 
 
+@both
+def test_narrow_terminals_get_whole_words(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, "--gossip-interval", "0", term=term) as terminal:
+        start_cluster(terminal)
+        texts = {}
+        for columns in (110, 80, 40):
+            terminal.resize(300, columns)
+            shown = [terminal.do(line) for line in ("help", "help status", "status")]
+            assert max(len(line) for lines in shown for line in lines) <= columns
+            texts[columns] = [" ".join(" ".join(lines).split()) for lines in shown]
+        assert texts[110] == texts[80]
+        assert texts[80][:2] == texts[40][:2]
+        assert "store: lacks 1 write" in texts[40][2]
+
+
+# -- the README --------------------------------------------------------------------------------------------
+
+
+SESSIONS = re.findall(
+    r"^    \$ \./master(.*)\n((?:    .*\n|\n(?=    ))+)", (ROOT / "README.md").read_text("utf-8"), re.M
+)
+
+
+@pytest.mark.parametrize(("options", "session"), SESSIONS, ids=["a first session", "the prompt"])
+def test_what_the_readme_shows_can_be_typed(tmp_path: Path, options: str, session: str) -> None:
+    """It is what comes, line for line, but for the numbers of processes."""
+    shown = textwrap.dedent(session).splitlines()
+    with Terminal(tmp_path, *options.split()) as terminal:
+        for line in shown:
+            if line.startswith(PROMPT):
+                terminal.do(line.removeprefix(PROMPT))
+        assert [_without_processes(line) for line in terminal.lines[:-1]] == [
+            _without_processes(line) for line in shown
+        ]
+
+
+def _without_processes(line: str) -> str:
+    return re.sub(r"( up +)[0-9]+", r"\1…", line)
+
+
 # -- status ------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +156,7 @@ def rows(shown: list[str]) -> dict[str, str]:
 @both
 def test_status_shows_what_has_not_reached_whom(tmp_path: Path, term: str) -> None:
     with Terminal(tmp_path, "--gossip-interval", "0", term=term) as terminal:
-        assert terminal.do("status") == ["nothing has been started yet; joinServer 0 starts a server"]
+        assert terminal.do("status")[0].startswith("nothing has been started yet; joinServer 0 starts a server")
         start_cluster(terminal)
         for line in ("joinServer 2", "joinServer 3", "joinClient 6 2", "killServer 3", "createConnection 5 1"):
             assert terminal.do(line) == []
@@ -192,6 +233,22 @@ def test_tab_shows_what_there_is_and_what_it_does(tmp_path: Path) -> None:
         terminal.type("\t\r")  # only server 1 can be joined again
         terminal.until_prompt()
         assert rows(terminal.do("status"))["1"].startswith("up")
+
+
+def test_enter_takes_the_highlighted_word_and_does_not_run_the_line(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.until_prompt()
+        terminal.type("join\t")
+        terminal.until_shown("start server ID")
+        terminal.type("\t")
+        terminal.until(lambda: terminal.line.startswith(PROMPT + "joinServer"), "the first word of the menu")
+        terminal.type("\r")
+        terminal.until(lambda: "start server ID" not in "\n".join(terminal.lines), "the menu to go")
+        assert terminal.line == PROMPT + "joinServer id", "it is to be continued"
+        terminal.type("3\r")
+        terminal.until_prompt(2)
+        assert terminal.lines == [*terminal.lines[:1], PROMPT + "joinServer 3", PROMPT.rstrip()]
+        assert rows(terminal.do("status"))["3"].startswith("up")
 
 
 def test_hints_show_the_words_to_come(tmp_path: Path) -> None:
@@ -339,6 +396,11 @@ def test_history_lasts(tmp_path: Path) -> None:
         terminal.until_prompt(2)
         terminal.type(CTRL_R + "Server 70")
         terminal.until_shown("joinServer 701")
+        assert not any("no line" in line for line in terminal.lines)
+        terminal.type("x")
+        terminal.until_shown("no line of the history has this")
+        terminal.type("\x7f")
+        terminal.until_shown("joinServer 701")
         terminal.type(CTRL_C)
         terminal.until_prompt()
         assert rows(terminal.do("status")).keys() == {"701"}
@@ -460,6 +522,8 @@ def test_ctrl_c_gives_up_waiting(tmp_path: Path, line: str, term: str) -> None:
         terminal.until_prompt(count + 1)
         told = [shown for shown in terminal.lines if shown.startswith(("error", "^Cerror"))]
         assert len(told) == 1 or line == "stabilize", told
+        changes = line.split()[0] in ("put", "breakConnection", "stabilize")
+        assert all(error.endswith("carried out") == changes for error in told if "gave up" in error)
         assert terminal.do("put 6 l x") == []
         assert terminal.do("get 6 l") == ["l:x"]
         assert len(terminal.do("killServer 0")) <= (line == "stabilize")
@@ -497,7 +561,7 @@ def test_ctrl_c_drops_the_rest_of_what_was_pasted(tmp_path: Path) -> None:
         terminal.until_command_runs()
         terminal.type(CTRL_C)
         terminal.until_prompt(6)
-        assert "error: get: gave up waiting; it may still be carried out" in "\n".join(terminal.lines)
+        assert "error: get: gave up waiting" in (line.removeprefix("^C") for line in terminal.lines)
         assert not any(line.startswith("error: unknown") for line in terminal.lines)
         assert terminal.do("killServer 0") == []
 

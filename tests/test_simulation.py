@@ -56,9 +56,16 @@ def test_what_is_no_step_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "schedule").write_text(f"# nonsense\n\nput 1 2\n{text}\n")
     command = [sys.executable, str(ROOT / "scripts" / "simulate.py"), "--replay", str(tmp_path / "schedule")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {tmp_path}/schedule: line 4: ")
+    assert ("a word and two whole numbers" in done.stderr) != (
+        "no step is called 'jump'; there are join, " in done.stderr
+    )
+
+
+def test_a_schedule_that_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate.replay(tmp_path / "none") == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/none: No such file or directory\n"
 
 
 def test_a_failure_is_shrunk_and_named_by_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def overview(
 def test_a_partition_is_a_block_in_the_picture() -> None:
     links = {0: frozenset({2}), 1: frozenset({3}), 2: frozenset({0}), 3: frozenset({1})}
     contexts = {0: context(a=2), 1: context(b=1), 2: context(a=1), 3: context(b=1)}
-    assert draw(overview(links, contexts, killed=(4,)), 80) == [
+    assert draw(overview(links, contexts, killed=(4,)), 100) == [
         "server  state   process  links  0 2 1 3  store",
         r"     0  up         1000         \ x . .  lacks 1 write of other partitions",
         r"     2  up         1002         x \ . .  lacks 1 write of its partition, 1 of others",
@@ -84,7 +86,46 @@ def test_only_killed_servers() -> None:
 @given(st.integers(0, 14), st.integers(10, 200))
 def test_every_server_has_a_line(count: int, width: int) -> None:
     lines = draw(overview(mesh(range(count)), killed=(99,)), width)
-    assert [line.split()[0] for line in lines[1:]] == [*map(str, range(count)), "99"]
+    idents = [line.split()[0] for line in lines if re.match(" *[0-9]+  (up|killed)", line)]
+    assert idents == [*map(str, range(count)), "99"]
+
+
+def test_what_does_not_fit_is_wrapped_or_goes_below() -> None:
+    links = {0: frozenset({2}), 1: frozenset({3}), 2: frozenset({0}), 3: frozenset({1})}
+    contexts = {0: context(a=2), 1: context(b=1), 2: context(a=1), 3: context(b=1)}
+    shown = overview(links, contexts, killed=(4,))._replace(clients={5: Client(1005, (0, 1, 2, 4))})
+    assert draw(shown, 64)[:4] == [
+        "server  state   process  links  0 2 1 3  store",
+        r"     0  up         1000         \ x . .  lacks 1 write of other",
+        "                                         partitions",
+        r"     2  up         1002         x \ . .  lacks 1 write of its",
+    ]
+    lines = draw(shown, 40)
+    assert lines[:5] == [
+        "server  state   process  links  0 2 1 3",
+        r"     0  up         1000         \ x . .",
+        "        store: lacks 1 write of other",
+        "        partitions",
+        r"     2  up         1002         x \ . .",
+    ]
+    assert lines[-7:] == [
+        "     4  killed",
+        "partitions: 0, 2 | 1, 3",
+        "",
+        "client  state  process",
+        "     5  up        1005",
+        "        connections, in order: 0, 1, 2,",
+        "        4 (killed)",
+    ]
+
+
+@given(st.integers(0, 14), st.integers(40, 200))
+def test_nothing_is_wider_than_the_terminal_and_no_word_is_broken(count: int, width: int) -> None:
+    shown = overview(mesh(range(count), range(20, 25)), killed=(99,))
+    lines = draw(shown._replace(clients={5: Client(1005, tuple(range(count)))}), width)
+    assert max(map(len, lines)) <= width
+    words = {*" ".join(lines).replace(":", "").split()}
+    assert words >= {"server", "state", "process", "connections,", "in", "order", "up", "date"}
 
 
 # -- suggestions -------------------------------------------------------------------------------------------

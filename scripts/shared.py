@@ -1,0 +1,50 @@
+"""What the scripts share: the numbers of their command lines, packages that few need, how far a long run has come.
+
+May live here: nothing that knows what a script is about.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+
+__all__ = ["at_least", "minutes", "need", "show_progress"]
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """For argparse: a whole number from *smallest* up."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,18}", text) or int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"not a whole number from {smallest} up: {text!r}")
+        return int(text)
+
+    return number
+
+
+def minutes(text: str) -> float:
+    """For argparse: a time, in minutes; returned in seconds."""
+    try:
+        seconds = 60 * float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"not a number of minutes above 0: {text!r}")
+    return seconds
+
+
+def need(package: str, requirements: str) -> None:
+    """End the program where there is no such package, and say how to have it. *requirements*: a file beside this."""
+    if find_spec(package) is None:
+        how = f".venv/bin/python -m pip install -r scripts/{requirements}"
+        print(f"error: the package {package} is missing: {how}", file=sys.stderr)
+        sys.exit(2)
+
+
+def show_progress(text: str) -> None:
+    """One line on stderr, where that is a terminal, in the place of the last one; without text there is none."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
