@@ -49,6 +49,22 @@ def page(lesson_page: Path, chromium: Any) -> Iterator[Any]:
         yield page
 
 
+BUSY = (*"--operations 200 --keys 10 --clients 6 --servers 5 --seed 3".split(), *FAULTS, "--move-every", "12")
+
+
+@pytest.fixture(scope="module")
+def busy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reported(generated(*BUSY), tmp_path_factory.mktemp("busy"), "--gossip-interval", "0")
+
+
+@pytest.fixture
+def busy(busy_run: Path, chromium: Any) -> Iterator[Any]:
+    """A page with many processes."""
+    with opened(chromium, busy_run) as page:
+        page.set_viewport_size({"width": 1400, "height": 1000})
+        yield page
+
+
 def mark(page: Any, text: str, look: str = "") -> Any:
     """The mark of the event that has this text."""
     number = page.evaluate(
@@ -59,6 +75,15 @@ def mark(page: Any, text: str, look: str = "") -> Any:
     assert number >= 0, f"no mark says {text}"
     page.evaluate("number => diagram.goTo(number)", number)
     return page.locator(f'.mark[data-event="{number}"]')
+
+
+def in_sight(page: Any) -> list[str]:
+    """The processes whose lines are in sight."""
+    shown: list[str] = page.evaluate(
+        "[...diagram.x].filter(([, x]) => x - diagram.scroller.scrollLeft > 0"
+        " && x - diagram.scroller.scrollLeft < diagram.scroller.clientWidth).map(([lane]) => run.processes[lane])"
+    )
+    return shown
 
 
 def table(page: Any) -> list[list[str]]:
@@ -260,6 +285,50 @@ def test_filters(page: Any) -> None:
     arrows = page.locator(".message").count()
     page.click('[data-kind="calls"]')
     assert page.locator(".message").count() > arrows
+
+
+def test_columns_are_as_wide_as_there_is_room_for(busy: Any) -> None:
+    busy.click("#processes summary")
+    for name in ("client 1000", "client 1001", "server 0"):
+        busy.uncheck(f'[data-process="{name}"]')
+    assert len(in_sight(busy)) == 9  # four clients and four servers, at a common size
+    assert busy.evaluate("diagram.width === diagram.scroller.clientWidth && diagram.gap >= NARROW")
+    busy.click("#processes button >> text=all")
+    assert "server 0" in in_sight(busy)
+    assert busy.evaluate("diagram.gap === NARROW && diagram.width > diagram.scroller.clientWidth")
+    busy.click("#processes summary")
+    busy.click("#fit")
+    assert len(in_sight(busy)) == 12
+    assert busy.evaluate("diagram.width === diagram.scroller.clientWidth")
+    busy.set_viewport_size({"width": 2600, "height": 1000})
+    busy.wait_for_function("diagram.width === diagram.scroller.clientWidth && diagram.gap > 120")
+
+
+def test_an_err_dep_comes_into_sight_with_the_servers_that_were_asked(busy: Any) -> None:
+    missed = "run.operations.filter(({outcome}) => outcome === 'ERR_DEP')"
+    far = False
+    for number in range(busy.evaluate(f"{missed}.length")):
+        busy.evaluate("diagram.scroller.scrollLeft = 0")
+        busy.click("#next-dependency")
+        client, *servers = busy.evaluate(
+            "(() => { const {client, asked} = run.operations[run.events[diagram.selected].operation];"
+            " return [client, ...asked.map(({server}) => server)].map((process) => run.processes[process]); })()"
+        )
+        assert {client, *servers} <= {*in_sight(busy)}
+        far = far or "server 4" in servers
+        rings = busy.locator(".mark.dependency.on").count()
+        assert rings >= 1 + len(servers), number
+    assert far  # one that was out of sight
+
+
+def test_a_table_of_many_servers_scrolls(busy: Any) -> None:
+    room = "[table.scrollWidth, table.clientWidth]"
+    busy.set_viewport_size({"width": 1000, "height": 1000})
+    wide, seen = busy.evaluate(room)
+    assert wide > seen
+    busy.set_viewport_size({"width": 2000, "height": 1000})
+    wide, seen = busy.evaluate(room)
+    assert wide == seen
 
 
 def test_real_time_and_zoom(page: Any) -> None:

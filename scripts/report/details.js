@@ -128,7 +128,7 @@ class Stores {
       return element("tr", {}, element("td", {title: key}, key), held.map((write, index) => this.cell(write, newest, running.has(servers[index]))));
     });
     const more = all.length > MOST_KEYS ? element("p", {}, `and ${run.count(all.length - MOST_KEYS, "key")} more; choose one above`) : "";
-    this.place.replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, rows)), more);
+    this.place.replaceChildren(element("table", {style: `--columns: ${servers.length + 1}`}, element("thead", {}, head), element("tbody", {}, rows)), more);
   }
 
   cell(write, newest, running) {

@@ -6,7 +6,10 @@
 
 const ROW = 24; // pixels between two events, in order
 const HEAD = 46;
-const LEFT = 92; // the master's lane
+const LEFT = 78; // the master's lane
+const NARROW = 90; // a column is not made narrower than this, or its labels would say little: the rest is scrolled to
+const WIDE = 260;
+const MASTER = 1.5; // columns: whole commands stand in the master's
 const DENSE = 1000; // arrows in sight: from here on, only those that brought something are drawn, and few labels
 const COLOURS = d3.schemeTableau10;
 
@@ -47,6 +50,7 @@ class Diagram {
     this.svg = this.canvas.append("svg").attr("class", "diagram");
     this.axis = "order";
     this.zoom = 1;
+    this.fitting = false; // whether all columns have to be in sight, however narrow they become
     this.shown = Object.fromEntries(Object.entries(KINDS).map(([kind, [, first]]) => [kind, first]));
     this.key = "";
     this.hidden = new Set();
@@ -87,15 +91,16 @@ class Diagram {
   layOut() {
     const lanes = d3.range(run.processes.length).filter((process) => !this.hidden.has(process));
     const width = this.scroller.clientWidth;
-    const labels = 150; // to the right of the last lane
-    this.gap = Math.max(120, Math.min(260, (width - LEFT - labels - 110) / Math.max(1, lanes.length - 1)));
+    const columns = (lane) => (run.kindOf[lane] === "master" ? MASTER : 1);
+    const even = (width - LEFT) / Math.max(1, d3.sum(lanes, columns));
+    this.gap = Math.min(WIDE, this.fitting ? even : Math.max(NARROW, even));
     this.x = new Map();
     let x = LEFT;
     for (const lane of lanes) {
       this.x.set(lane, x);
-      x += run.kindOf[lane] === "master" ? Math.max(210, this.gap) : this.gap;
+      x += columns(lane) * this.gap;
     }
-    this.width = Math.max(width, x - this.gap + labels);
+    this.width = Math.max(width, x);
     this.marks = [];
     this.arrows = run.messages.filter((message) => this.isMessageShown(message));
     const weights = new Float64Array(run.events.length);
@@ -136,6 +141,7 @@ class Diagram {
   zoomBy(factor, at = this.scroller.clientHeight / 2) {
     const anchor = this.scroller.scrollTop + at - HEAD;
     const share = anchor / this.height;
+    this.fitting = false;
     this.zoom = Math.min(2e4, Math.max(this.axis === "time" ? 1 : 1e-5, this.zoom * factor));
     this.layOut();
     this.scroller.scrollTop = share * this.height - at + HEAD;
@@ -143,6 +149,7 @@ class Diagram {
   }
 
   fit() {
+    this.fitting = true;
     this.zoom = this.axis === "time" ? 1 : this.zoom * ((this.scroller.clientHeight - HEAD - 2) / this.height);
     this.layOut();
     this.scroller.scrollTop = 0;
@@ -151,18 +158,21 @@ class Diagram {
   show(axis) {
     this.axis = axis;
     this.zoom = 1;
+    this.fitting = false;
     this.layOut();
     if (this.selected !== null) this.goTo(this.selected);
   }
 
-  /** Scroll so that the event is in sight. */
+  /** Scroll so that the event is in sight, and the servers that were asked if it is of an operation. */
   goTo(number) {
-    const [y, top, height] = [this.y[number], this.scroller.scrollTop, this.scroller.clientHeight - HEAD];
-    if (y < top + 40 || y > top + height - 60) this.scroller.scrollTop = Math.max(0, y - height / 2);
-    const x = this.x.get(run.events[number].process);
-    if (x !== undefined && (x < this.scroller.scrollLeft || x > this.scroller.scrollLeft + this.scroller.clientWidth - 80)) {
-      this.scroller.scrollLeft = x - this.scroller.clientWidth / 2;
-    }
+    const {process, operation} = run.events[number];
+    const asked = (run.operations[operation]?.asked ?? []).filter(({server}) => this.x.has(server));
+    const [width, height] = [this.scroller.clientWidth, this.scroller.clientHeight - HEAD];
+    const [y, ys] = [this.y[number], asked.map(({event}) => this.y[event])];
+    this.scroller.scrollTop = scrolled(this.scroller.scrollTop, height, y, ys, 40, 60);
+    const x = this.x.get(process);
+    const xs = asked.map(({server}) => this.x.get(server));
+    if (x !== undefined) this.scroller.scrollLeft = scrolled(this.scroller.scrollLeft, width, x, xs, 20, 80);
     this.draw();
   }
 
@@ -353,7 +363,7 @@ class Diagram {
       .on("pointermove", (pointer, {number}) => this.onhover(pointer, sayEvent(number)))
       .on("pointerleave", () => this.onhover(null))
       .on("click", (_, {number}) => this.onselect(number));
-    const room = (event) => Math.floor(((run.kindOf[event.process] === "master" ? Math.max(210, this.gap) : this.gap) - 20) / 6.1);
+    const room = (event) => Math.floor((this.gap * (run.kindOf[event.process] === "master" ? MASTER : 1) - 20) / 6.1);
     layer.selectAll("text").data(marks.filter(({labelled}) => labelled), ({number}) => number).join("text")
       .attr("class", ({look, on}) => `label ${look}${on ? " on" : ""}`)
       .attr("x", (mark) => x(mark) + 10).attr("y", (mark) => y(mark) + 4)
@@ -382,6 +392,14 @@ class Diagram {
     svg.selectAll("[data-event]").attr("data-event", null);
     return svg.node().outerHTML;
   }
+}
+
+/** Where to scroll to, so that a place is in sight, with room before and behind it, and the others too if they can be. */
+function scrolled(now, size, place, others, before, behind) {
+  let [low, high] = d3.extent([place, ...others]);
+  if (high - low > size - before - behind) low = high = place;
+  const inSight = low >= now + before && high <= now + size - behind;
+  return inSight ? now : Math.max(0, (low + high - size) / 2);
 }
 
 function shorten(text, most) {
