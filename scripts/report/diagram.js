@@ -12,6 +12,10 @@ const WIDE = 260;
 const MASTER = 1.5; // columns: whole commands stand in the master's
 const DENSE = 1000; // arrows in sight: from here on, only those that brought something are drawn, and few labels
 const COLOURS = d3.schemeTableau10;
+const BESIDE = 12; // pixels from a mark to its label
+const LINE = 13; // labels that are closer than this would touch
+const LABEL = 190; // pixels to the right of a mark that its label may take, also beyond its column, if nothing stands there
+const OUTCOME = /(→ |: )?(ERR_DEP|ERR_KEY|refused|uncertain|unusable|undone|lost)$/;
 
 /** What can be shown: its name, whether it is at first, and what it says. */
 const KINDS = {
@@ -196,7 +200,9 @@ class Diagram {
   drawHeads(svg) {
     svg.attr("class", "diagram").attr("width", this.width).attr("height", HEAD);
     svg.selectAll("text").data([...this.x]).join("text")
-      .attr("class", "head").attr("x", ([, x]) => x).attr("y", 28).text(([lane]) => run.processes[lane]);
+      .attr("class", "head").attr("x", ([, x]) => x).attr("y", 28).text(([lane]) => fitted(run.processes[lane], this.gap - 6, HEADING))
+      .on("pointermove", (pointer, [lane]) => this.onhover(pointer, [run.processes[lane]]))
+      .on("pointerleave", () => this.onhover(null));
   }
 
   /** Draw what lies between two heights. */
@@ -336,41 +342,67 @@ class Diagram {
   }
 
   drawMarks(layer, from, to) {
-    const last = new Map(); // lane -> the height of its last mark, and of its last label
+    const last = new Map(); // lane -> the height of its last mark
     const marks = [];
     for (let index = d3.bisectLeft(this.marks, from); index < this.marks.length && this.marks[index] < to; index++) {
       const number = this.marks[index];
       const event = run.events[number];
       const look = run.lookOf(event);
-      const lane = last.get(event.process) ?? [-Infinity, -Infinity];
       const y = this.y[number];
       const matters = number === this.selected || ["dependency", "error", "warning", "killed"].includes(look);
-      if (y - lane[0] < 3 && !matters) continue;
+      if (y - last.get(event.process) < 3 && !matters) continue;
       const telling = !this.dense || matters || (event.kind === "command" && event.operation === null);
-      const labelled = (telling && y - lane[1] > 11) || number === this.selected;
-      last.set(event.process, [y, labelled ? y : lane[1]]);
-      marks.push({number, event, look, labelled, on: this.isOn(number)});
+      last.set(event.process, y);
+      const chosen = number === this.selected;
+      const rank = chosen ? 2 : matters ? 1 : 0;
+      marks.push({number, event, look, x: this.x.get(event.process), y, on: this.isOn(number), rank, telling: telling || chosen});
     }
+    this.label(marks);
     const shape = {command: d3.symbolSquare, error: d3.symbolSquare, warning: d3.symbolSquare, learnt: d3.symbolDiamond, started: d3.symbolTriangle, killed: d3.symbolTimes};
     const size = {command: 42, learnt: 88, started: 70, killed: 110, other: 18};
-    const symbol = ({look}) => d3.symbol(shape[look] ?? d3.symbolCircle, size[look] ?? 78)();
-    const x = ({event}) => this.x.get(event.process);
-    const y = ({number}) => this.y[number];
-    layer.selectAll("path").data(marks, ({number}) => number).join("path")
-      .attr("class", ({look, on}) => `mark ${look}${on ? " on" : ""}`).attr("d", symbol)
-      .attr("transform", (mark) => `translate(${x(mark)},${y(mark)})`)
-      .attr("data-event", ({number}) => number)
-      .on("pointermove", (pointer, {number}) => this.onhover(pointer, sayEvent(number)))
+    const listening = (drawn) => drawn.on("pointermove", (pointer, {number}) => this.onhover(pointer, sayEvent(number)))
       .on("pointerleave", () => this.onhover(null))
       .on("click", (_, {number}) => this.onselect(number));
-    const room = (event) => Math.floor((this.gap * (run.kindOf[event.process] === "master" ? MASTER : 1) - 20) / 6.1);
-    layer.selectAll("text").data(marks.filter(({labelled}) => labelled), ({number}) => number).join("text")
+    const symbol = ({look}) => d3.symbol(shape[look] ?? d3.symbolCircle, size[look] ?? 78)();
+    layer.selectAll("path").data(marks, ({number}) => number).join("path")
+      .attr("class", ({look, on}) => `mark ${look}${on ? " on" : ""}`).attr("d", symbol)
+      .attr("transform", ({x, y}) => `translate(${x},${y})`)
+      .attr("data-event", ({number}) => number)
+      .call(listening);
+    layer.selectAll("text").data(marks.filter(({label}) => label), ({number}) => number).join("text")
       .attr("class", ({look, on}) => `label ${look}${on ? " on" : ""}`)
-      .attr("x", (mark) => x(mark) + 10).attr("y", (mark) => y(mark) + 4)
-      .text(({event}) => shorten(event.text, room(event)));
+      .attr("x", ({x}) => x + BESIDE).attr("y", ({y}) => y + 4).text(({label}) => label).call(listening);
     const ring = this.selected === null || !this.x.has(run.events[this.selected].process) ? [] : [this.selected];
     layer.selectAll("circle").data(ring).join("circle").attr("class", "ring").attr("r", 9.5)
       .attr("cx", (number) => this.place(number)[0]).attr("cy", (number) => this.place(number)[1]);
+  }
+
+  /** Give the marks their labels, so that none lies over another or over a mark: what matters comes first. */
+  label(marks) {
+    const taken = d3.rollup(marks, () => [], ({x}) => x); // lane -> the heights of its labels
+    for (const {index, mark} of marks.map((one, index) => ({index, mark: one})).sort((one, other) => other.mark.rank - one.mark.rank)) {
+      const {event, x, y, look, telling} = mark;
+      if (!telling || taken.get(x).some((height) => Math.abs(height - y) < LINE)) continue;
+      const column = this.gap * (run.kindOf[event.process] === "master" ? MASTER : 1);
+      const room = Math.min(Math.max(LABEL, column), this.end(marks, index) - x) - BESIDE - 8;
+      mark.font = look === "command" ? COMMAND : PLAIN;
+      mark.label = fitted(event.text, room, mark.font);
+      if (mark.label) taken.get(x).push(y);
+    }
+  }
+
+  /** Where the next thing stands to the right of a mark: another mark, or the edge. */
+  end(marks, index) {
+    const {x, y} = marks[index];
+    let end = this.width;
+    const look = (step) => {
+      for (let at = index + step; at in marks && Math.abs(marks[at].y - y) < LINE; at += step) {
+        if (marks[at].x > x) end = Math.min(end, marks[at].x);
+      }
+    };
+    look(-1);
+    look(1);
+    return end;
   }
 
   // -- a picture to keep ----------------------------------------------------------------------------------
@@ -380,14 +412,18 @@ class Diagram {
     const whole = this.height <= most;
     const top = whole ? 0 : this.scroller.scrollTop;
     const bottom = whole ? this.height : Math.min(this.height, top + this.scroller.clientHeight);
-    const width = Math.min(this.width, Math.max(...this.x.values()) + 160);
+    const height = bottom - top + HEAD;
     const svg = d3.create("svg").attr("xmlns", "http://www.w3.org/2000/svg").attr("class", "diagram");
     svg.append("style").text(document.getElementById("diagram-style").textContent);
-    svg.attr("viewBox", `0 0 ${width} ${bottom - top + HEAD}`).attr("width", width).attr("height", bottom - top + HEAD);
-    svg.append("rect").attr("width", width).attr("height", bottom - top + HEAD).attr("fill", "#fff");
+    const paper = svg.append("rect").attr("height", height).attr("fill", "#fff");
     this.drawHeads(svg.append("svg"));
     this.drawInto(svg.append("svg").attr("class", "diagram").attr("y", HEAD).attr("width", this.width).attr("height", bottom - top)
       .attr("viewBox", `0 ${top} ${this.width} ${bottom - top}`), top, bottom);
+    // Where it is looked at, letters may be a bit wider.
+    const ends = svg.selectAll(".label").data().map(({x, label, font}) => x + BESIDE + 1.1 * pixels(label, font));
+    const width = Math.ceil(Math.max(...ends, ...[...this.x.values()].map((x) => x + 50)));
+    svg.attr("viewBox", `0 0 ${width} ${height}`).attr("width", width).attr("height", height);
+    paper.attr("width", width);
     svg.selectAll(".reach").remove();
     svg.selectAll("[data-event]").attr("data-event", null);
     return svg.node().outerHTML;
@@ -400,6 +436,44 @@ function scrolled(now, size, place, others, before, behind) {
   if (high - low > size - before - behind) low = high = place;
   const inSight = low >= now + before && high <= now + size - behind;
   return inSight ? now : Math.max(0, (low + high - size) / 2);
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+const PLAIN = "12px system-ui, 'Helvetica Neue', Arial, sans-serif"; // as in diagram.css
+const COMMAND = "11.5px ui-monospace, Menlo, Consolas, monospace";
+const HEADING = `650 ${PLAIN}`;
+
+/** How many pixels a text takes. */
+function pixels(text, font) {
+  pen.font = font;
+  return pen.measureText(text).width;
+}
+
+/** A label that fits: keys and values lose their middle, what came of an operation is never shortened. "" if none fits. */
+function fitted(text, room, font) {
+  const fits = (line) => pixels(line, font) <= room;
+  let line = shorten(text, 400);
+  if (fits(line)) return line;
+  line = line.replace(/^learns /, ""); // its mark says that
+  const [outcome = ""] = line.match(OUTCOME) ?? [];
+  const rest = line.slice(0, line.length - outcome.length).trim();
+  const words = rest.match(/^(\S+ )?(\S+ )?(\S+ )?(.*)$/).slice(1).filter((word) => word).map((word) => word.trim());
+  const said = () => words.join(" ") + (outcome.startsWith("→") ? " " : "") + outcome;
+  while (!fits(said())) {
+    const index = d3.maxIndex(words, (word) => word.length);
+    const {length} = words[index] ?? "";
+    if (length < 4) return [outcome.replace(/^\W+/, "")].find(fits) ?? "";
+    const excess = Math.ceil(((pixels(said(), font) - room) / pixels(words[index], font)) * length);
+    words[index] = withoutMiddle(words[index], Math.max(3, length - excess));
+  }
+  return said();
+}
+
+/** A text of so many characters: an ellipsis stands for what is left out. */
+function withoutMiddle(text, most) {
+  if (text.length <= most) return text;
+  const end = Math.floor((most - 1) / 2);
+  return `${text.slice(0, most - 1 - end).replace("…", "")}…${text.slice(text.length - end).replace("…", "")}`;
 }
 
 function shorten(text, most) {
