@@ -90,7 +90,8 @@ def overlapping(page: Any) -> list[list[str]]:
     """Pairs of labels that lie over each other."""
     pairs: list[list[str]] = page.evaluate(
         """() => {
-            const boxes = [...document.querySelectorAll("#canvas .label")].map((label) => [label.textContent, label.getBBox()]);
+            const labels = [...document.querySelectorAll("#canvas .label")];
+            const boxes = labels.map((label) => [label.textContent, label.getBBox()]);
             const meet = (one, other) => one.x < other.x + other.width && other.x < one.x + one.width
                 && one.y + 3 < other.y + other.height && other.y + 3 < one.y + one.height;
             return boxes.flatMap(([text, box], index) => boxes.slice(index + 1)
