@@ -250,6 +250,47 @@ def test_partitions_are_shaded(page: Any) -> None:
     assert page.evaluate("diagram.y[run.partitions[2][0]]") > 0
 
 
+PARTED = """\
+joinServer 0
+joinServer 1
+joinServer 2
+joinServer 3
+breakConnection 0 1
+breakConnection 0 2
+breakConnection 0 3
+breakConnection 1 2
+breakConnection 1 3
+breakConnection 2 3
+createConnection 0 1
+createConnection 1 3
+breakConnection 0 1
+killServer 0
+joinServer 0
+"""
+
+
+def test_a_partition_that_goes_on_keeps_its_colour(chromium: Any, tmp_path: Path) -> None:
+    with opened(chromium, reported(PARTED, tmp_path, "--gossip-interval", "0")) as page:
+        told = page.evaluate("run.partitions.map(([, parts], moment) => [parts, run.colours[moment]])")
+        names = page.evaluate("run.processes")
+    moments = [
+        {"".join(names[server][-1] for server in servers): colour for servers, colour in zip(*moment, strict=True)}
+        for moment in told
+    ]
+    for moment in moments:
+        assert len({*moment.values()}) == len(moment)
+    parted = next(index for index, moment in enumerate(moments) if set(moment) == {"0", "1", "2", "3"})
+    zero, one, two, three = (moments[parted][server] for server in "0123")
+    assert moments[parted + 1 : parted + 5] == [
+        {"01": zero, "2": two, "3": three},
+        {"013": zero, "2": two},
+        {"0": moments[parted + 3]["0"], "13": zero, "2": two},
+        {"13": zero, "2": two},
+    ]
+    assert moments[-1] == {"0123": zero}  # server 0 is back, and all are linked to it
+    assert one != zero
+
+
 def test_the_slider_shows_each_store_at_any_moment(page: Any) -> None:
     assert table(page) == [["key", "server 0", "server 1"], ["password", "mellon", "mellon"]]
     slide = "number => { slider.value = number; slider.dispatchEvent(new Event('input')); }"

@@ -227,7 +227,7 @@ class Diagram {
       if (components.length < 2 || end < top || begin > bottom) return;
       components.forEach((component, number) => component.filter((server) => this.x.has(server)).forEach((server) => {
         const together = `partition ${number + 1} of ${components.length}: ${component.map((one) => run.processes[one]).join(", ")}`;
-        shades.push({x: this.x.get(server) - half, begin, end, together, colour: COLOURS[number % COLOURS.length]});
+        shades.push({x: this.x.get(server) - half, begin, end, together, colour: COLOURS[run.colours[index][number] % COLOURS.length]});
       }));
     });
     layer.selectAll("rect").data(shades).join("rect").attr("class", "partition")
