@@ -34,6 +34,11 @@ check: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+ifeq ($(origin SCRIPT),command line)
+lesson: TITLE := $(SCRIPT)
+else
+lesson: TITLE := a random script: $(or $(ARGS),$(WORKLOAD))
+endif
 lesson: .venv/ready
 	@rm -rf $(LESSON) && mkdir -p $(LESSON)
 ifeq ($(origin SCRIPT),command line)
@@ -42,7 +47,7 @@ else
 	@$(BIN)/python scripts/generate.py $(or $(ARGS),$(WORKLOAD)) > $(LESSON)/script
 endif
 	@$(BIN)/python master.py --history $(LESSON)/history --trace $(LESSON)/trace $(LESSON)/script > $(LESSON)/printed || true
-	@$(BIN)/python scripts/report.py $(LESSON)/trace -o $(LESSON)/report.html
+	@$(BIN)/python scripts/report.py $(LESSON)/trace -o $(LESSON)/report.html --title "$(TITLE)"
 	@echo "$(LESSON)/report.html shows what happened, $(LESSON)/printed what was printed, and $(LESSON)/history is"
 	@$(BIN)/python scripts/check.py $(LESSON)/history
 

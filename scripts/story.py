@@ -155,6 +155,8 @@ class Story:
 
     version: str = ""
     options: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
+    """Where the commands came from."""
     length: float = 0.0
     processes: list[str] = field(default_factory=list)
     events: list[Moment] = field(default_factory=list)
@@ -265,6 +267,7 @@ class _Teller:
     def _on_run(self, moment: Moment, details: dict[str, Any]) -> None:
         self.story.version = details["version"]
         self.story.options = details["options"]
+        self.story.scripts = details.get("scripts", [])
         self._add(moment)
 
     def _on_command(self, moment: Moment, details: dict[str, Any]) -> None:

@@ -155,8 +155,26 @@ def test_shiviz_alone_writes_no_page(lesson_page: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.log"]
 
 
+def test_the_title_is_the_names_of_the_scripts(tmp_path: Path) -> None:
+    names = ["one.txt", "two & three.txt"]
+    for name in names:
+        (tmp_path / name).write_text("joinServer 0\n")
+    for arguments, title in (
+        (names, "one.txt, two &amp; three.txt"),
+        ([], "standard input"),
+        (["one.txt", "-"], "one.txt, standard input"),
+    ):
+        command = [sys.executable, str(ROOT / "master.py"), "--trace", "trace", *arguments]
+        subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, check=False, capture_output=True)
+        assert report(tmp_path / "trace", "-o", tmp_path / "report.html").returncode == 0
+        assert f"<title>{title}</title>" in (tmp_path / "report.html").read_text("utf-8")
+
+
 def test_make_lesson_does_all_of_it(tmp_path: Path) -> None:
-    for options in (["ARGS=--operations 60 --kill-every 20"], ["SCRIPT=examples/tour.txt"]):
+    for options, title in (
+        (["ARGS=--operations 60 --kill-every 20"], "a random script: --operations 60 --kill-every 20"),
+        (["SCRIPT=examples/tour.txt"], "examples/tour.txt"),
+    ):
         done = subprocess.run(
             ["make", "lesson", f"LESSON={tmp_path}/lesson", *options],
             cwd=ROOT,
@@ -168,6 +186,7 @@ def test_make_lesson_does_all_of_it(tmp_path: Path) -> None:
         assert re.search(r"/history is\nvalid: \d+ operations\n", done.stdout)
         files = {path.name for path in (tmp_path / "lesson").iterdir()}
         assert files == {"script", "printed", "history", "trace", "report.html"}
+        assert f"<title>{title}</title>" in (tmp_path / "lesson" / "report.html").read_text("utf-8")
     assert (tmp_path / "lesson" / "printed").read_text().startswith("colour:ERR_DEP\n")
 
 
@@ -175,7 +194,8 @@ def test_make_lesson_does_all_of_it(tmp_path: Path) -> None:
 
 
 def test_it_says_what_run_it_is_about(page: Any) -> None:
-    assert page.title().startswith("master.py --trace")
+    assert page.title() == page.locator("h1").inner_text() == "standard input"
+    assert page.locator("h1").get_attribute("title").startswith("./master.py --trace")
     assert page.locator("#summary").inner_text().startswith("2 servers · 2 clients · 6 puts and gets · 1 × ERR_DEP")
     assert page.locator("#heads text").all_text_contents() == [
         "master",

@@ -18,6 +18,7 @@ import tracing
 from driver import ROOT, Conversation, run
 from report import SHIVIZ_PARSER, read, shiviz
 from story import Done, Story, shown, tell
+from terminal import Terminal
 
 SESSIONS = """\
 joinServer 0
@@ -374,6 +375,20 @@ def test_events_of_a_trace_are_read_as_written(tmp_path: Path) -> None:
         {"where": "line 1", "text": b"joinServer 0"},
         {"text": "line 2: unknown command: nonsen\\xffse"},
     ]
+
+
+def test_the_prompt_is_told(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "--trace", str(tmp_path / "trace")) as terminal:
+        terminal.until_prompt()
+        assert terminal.end("exit\r") == 0
+    assert tell(read(tmp_path / "trace")).scripts == ["the prompt"]
+
+
+def test_a_script_with_an_odd_name_is_traced(tmp_path: Path) -> None:
+    (tmp_path / "\udcff.txt").write_text("joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 k\n")
+    story, printed, errors = traced("", tmp_path / "trace", str(tmp_path / "\udcff.txt"))
+    assert (printed, errors) == (["k:v"], [])
+    assert story.scripts == [str(tmp_path / "\udcff.txt")]
 
 
 @pytest.mark.parametrize("key", ["\x0c", "\xa0key", "k" * 60_000], ids=["form feed", "no-break space", "long"])
