@@ -363,6 +363,55 @@ def test_filters(page: Any) -> None:
     assert page.locator(".message").count() > arrows
 
 
+def test_a_key_that_does_not_exist_is_told(page: Any) -> None:
+    said = page.locator("#no-key")
+    assert not said.is_visible()
+    page.fill("#key", "shoe")
+    assert said.is_visible()
+    assert said.inner_text() == "no such key"
+    page.fill("#key", "shoesize")
+    assert not said.is_visible()
+    page.fill("#key", "")
+    assert not said.is_visible()
+
+
+def test_a_choice_that_is_filtered_away_is_dropped(page: Any) -> None:
+    text = "get password → ERR_DEP"
+    chosen = page.locator("#details .big")
+    mark(page, text).click()
+    page.fill("#key", "password")
+    assert chosen.inner_text() == text
+    page.fill("#key", "shoesize")
+    assert chosen.count() == page.locator(".ring").count() == 0
+    assert "What this shows" in page.locator("#details").inner_text()
+    page.fill("#key", "")
+    mark(page, text).click()
+    page.click('[data-kind="operations"]')
+    assert chosen.count() == page.locator("svg.following").count() == 0
+    page.click('[data-kind="operations"]')
+    mark(page, text).click()
+    page.click("#processes summary")
+    page.uncheck('[data-process="client 11"]')
+    assert chosen.count() == 1
+    page.uncheck('[data-process="client 10"]')
+    assert chosen.count() == 0
+
+
+def test_the_menu_closes(page: Any) -> None:
+    box = page.locator('[data-process="client 11"]')
+    mark(page, "get password → ERR_DEP").click()
+    page.click("#processes summary")
+    box.uncheck()
+    assert box.is_visible()
+    page.keyboard.press("Escape")
+    assert not box.is_visible()
+    assert page.locator("#details .big").count() == 1  # Escape does one thing at a time
+    page.click("#processes summary")
+    assert box.is_visible()
+    page.click("#summary")
+    assert not box.is_visible()
+
+
 def test_columns_are_as_wide_as_there_is_room_for(busy: Any) -> None:
     busy.click("#processes summary")
     for name in ("client 1000", "client 1001", "server 0"):

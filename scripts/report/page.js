@@ -20,6 +20,21 @@ function choose(number) {
   lookAt(number);
 }
 
+/** Nothing is chosen any more. */
+function unchoose() {
+  diagram.selected = null;
+  diagram.followed = new Set();
+  diagram.draw();
+  details.welcome();
+}
+
+/** The filters have changed: draw what they let through, and drop what was chosen if they don't. */
+function refilter() {
+  diagram.layOut();
+  if (diagram.selected !== null && !diagram.marks.includes(diagram.selected)) unchoose();
+  lookAt(Number(byId("slider").value));
+}
+
 /** Look at a moment: the stores, and where it is in the plots. */
 function lookAt(number) {
   byId("slider").value = number;
@@ -61,7 +76,7 @@ function fillFilters() {
     onclick: ({currentTarget}) => {
       diagram.shown[kind] = !diagram.shown[kind];
       currentTarget.setAttribute("aria-pressed", String(diagram.shown[kind]));
-      diagram.layOut();
+      refilter();
     },
   }, name)));
   const boxes = run.processes.map((name, process) => element("input", {type: "checkbox", checked: "", "data-process": name, onchange: applyProcesses}));
@@ -77,16 +92,16 @@ function fillFilters() {
     diagram.hidden = new Set(boxes.flatMap((box, process) => (box.checked ? [] : [process])));
     stores.hidden = diagram.hidden;
     byId("processes").firstElementChild.textContent = diagram.hidden.size ? `processes (${boxes.length - diagram.hidden.size} of ${boxes.length})` : "processes";
-    diagram.layOut();
-    stores.show(Number(byId("slider").value));
+    refilter();
   }
 }
 
 function listen() {
   byId("key").addEventListener("input", ({target}) => {
-    diagram.key = stores.key = run.keys.includes(target.value) ? target.value : "";
-    diagram.layOut();
-    stores.show(Number(byId("slider").value));
+    const known = run.keys.includes(target.value);
+    byId("no-key").hidden = known || !target.value;
+    diagram.key = stores.key = known ? target.value : "";
+    refilter();
   });
   for (const button of byId("axis").children) {
     button.addEventListener("click", () => {
@@ -127,12 +142,14 @@ function listen() {
     press.preventDefault();
     step(by);
   });
+  const menu = byId("processes");
   document.addEventListener("keydown", ({key}) => {
     if (key !== "Escape") return;
-    diagram.selected = null;
-    diagram.followed = new Set();
-    diagram.draw();
-    details.welcome();
+    if (menu.open) menu.open = false;
+    else unchoose();
+  });
+  document.addEventListener("click", ({target}) => {
+    if (!menu.contains(target)) menu.open = false;
   });
 }
 
