@@ -524,6 +524,46 @@ def test_real_time_and_zoom(page: Any) -> None:
     assert page.evaluate("diagram.height <= diagram.scroller.clientHeight")
 
 
+@pytest.mark.parametrize("axis", ["order", "time"])
+def test_zoom_has_limits(axis: str, busy: Any) -> None:
+    shown = "diagram.marks.filter((n) => diagram.y[n] >= diagram.scroller.scrollTop"
+    shown += " && diagram.y[n] <= diagram.scroller.scrollTop + diagram.scroller.clientHeight - HEAD).length"
+    busy.click(f"[data-axis={axis}]")
+    busy.click("#fit")
+    height, total = busy.evaluate("[diagram.height, diagram.marks.length]")
+    for _ in range(30):
+        busy.click("#out")
+    assert busy.evaluate("diagram.height") == pytest.approx(height)
+    assert busy.evaluate(shown) == total
+    for _ in range(30):
+        busy.click("#in")
+        assert busy.evaluate(shown) > 0
+    assert busy.evaluate("diagram.height") < busy.evaluate("TALLEST") * 1.01
+    assert busy.locator(".mark").count() > 0
+    # and back, about what was looked at
+    for _ in range(60):
+        busy.click("#out")
+    assert busy.evaluate("diagram.height") == pytest.approx(height)
+
+
+def test_zoom_is_about_the_chosen_event(busy: Any) -> None:
+    place = "diagram.y[diagram.selected] - diagram.scroller.scrollTop"
+    for axis in ("order", "time"):
+        busy.click(f"[data-axis={axis}]")
+        busy.click("#next-dependency")
+        before = busy.evaluate(place)
+        busy.click("#in")
+        assert busy.evaluate(place) == pytest.approx(before, abs=2)
+        busy.click("#in")
+        assert busy.evaluate(place) == pytest.approx(before, abs=2)
+    # if it is out of sight, about the middle
+    busy.evaluate("diagram.scroller.scrollTop = 0")
+    middle = busy.evaluate("diagram.middle()")
+    number = busy.evaluate("diagram.marks.find((n) => Math.abs(diagram.y[n] - diagram.middle()) < 1e-6)")
+    busy.click("#in")
+    assert busy.evaluate("n => diagram.y[n] - diagram.scroller.scrollTop", number) == pytest.approx(middle, abs=2)
+
+
 def test_plots(page: Any) -> None:
     said = {}
     for name in ("staleness", "latency", "throughput"):

@@ -10,6 +10,8 @@ const LEFT = 78; // the master's lane
 const NARROW = 90; // a column is not made narrower than this, or its labels would say little: the rest is scrolled to
 const WIDE = 260;
 const MASTER = 1.5; // columns: whole commands stand in the master's
+const NEAR = 4; // rows: at the most zoom, this far are two events from each other; in real time, half of them
+const TALLEST = 8e6; // pixels; browsers have their limits
 const DENSE = 1000; // arrows in sight: from here on, only those that brought something are drawn, and few labels
 const COLOURS = d3.schemeTableau10;
 const BESIDE = 12; // pixels from a mark to its label
@@ -119,42 +121,56 @@ class Diagram {
       }
     });
     this.y = new Float64Array(run.events.length);
-    const scale = this.axis === "time" ? this.pixelsPerMicrosecond() : ROW * this.zoom;
-    let y = ROW;
-    let before = 0;
-    run.events.forEach((event, number) => {
-      // An event stands in the middle of its room; one without mark or arrow takes none.
-      if (this.axis === "time") y = ROW + event.time * scale;
-      else {
-        y += ((weights[number] + before) / 2) * scale;
-        before = weights[number];
-      }
-      this.y[number] = y;
+    // In order, an event stands in the middle of its room; one without mark or arrow takes none.
+    let [rows, before] = [0, 0];
+    const places = run.events.map(({time}, number) => {
+      rows += (weights[number] + before) / 2;
+      before = weights[number];
+      return this.axis === "time" ? time : rows;
     });
+    const scale = this.scale(places);
+    places.forEach((place, number) => { this.y[number] = ROW + place * scale; });
     this.height = (this.y.length ? this.y[this.y.length - 1] : 0) + 2 * ROW;
     this.canvas.style("height", `${this.height}px`).style("width", `${this.width}px`);
     this.drawHeads(this.heads.selectAll("svg").data([0]).join("svg"));
     this.draw();
   }
 
-  pixelsPerMicrosecond() {
-    return Math.min(8e6, Math.max(1, this.scroller.clientHeight - HEAD - 3 * ROW) * this.zoom) / Math.max(1, run.length);
+  /** Pixels for each row, or microsecond. The zoom is kept within its limits: from all at once to few at a time. */
+  scale(places) {
+    const time = this.axis === "time";
+    const room = Math.max(1, this.scroller.clientHeight - HEAD - 2 - 3 * ROW);
+    const all = room / Math.max(1, places.at(-1) ?? 1);
+    const unit = time ? all : ROW; // at a zoom of 1
+    const gaps = d3.pairs(this.marks, (one, next) => places[next] - places[one]).filter((gap) => gap > 0);
+    const near = time ? Math.min((NEAR * ROW) / (d3.median(gaps) ?? 0), TALLEST / Math.max(1, run.length)) : NEAR * ROW;
+    const fit = Math.min(all, near);
+    this.zoom = (this.fitting ? fit : Math.max(Math.min(fit, unit), Math.min(Math.max(near, unit), this.zoom * unit))) / unit;
+    return this.zoom * unit;
   }
 
-  /** Zoom about a place of the window; *fit* shows all of it. */
-  zoomBy(factor, at = this.scroller.clientHeight / 2) {
-    const anchor = this.scroller.scrollTop + at - HEAD;
-    const share = anchor / this.height;
+  /** Zoom about a height of the window, below the heads. */
+  zoomBy(factor, at = this.middle()) {
+    const [before, y] = [this.zoom, this.scroller.scrollTop + at];
     this.fitting = false;
-    this.zoom = Math.min(2e4, Math.max(this.axis === "time" ? 1 : 1e-5, this.zoom * factor));
+    this.zoom *= factor;
     this.layOut();
-    this.scroller.scrollTop = share * this.height - at + HEAD;
+    this.scroller.scrollTop = ROW + (y - ROW) * (this.zoom / before) - at;
     this.draw();
   }
 
+  /** What is looked at: the height of the event that was chosen, if it is in sight, or of the one nearest the middle. */
+  middle() {
+    const [top, height] = [this.scroller.scrollTop, this.scroller.clientHeight - HEAD];
+    const chosen = this.y[this.selected] - top;
+    if (chosen >= 0 && chosen <= height) return chosen;
+    const nearest = d3.least(this.marks, (number) => Math.abs(this.y[number] - top - height / 2));
+    return nearest === undefined ? height / 2 : this.y[nearest] - top;
+  }
+
+  /** Show all of it at once. */
   fit() {
     this.fitting = true;
-    this.zoom = this.axis === "time" ? 1 : this.zoom * ((this.scroller.clientHeight - HEAD - 2) / this.height);
     this.layOut();
     this.scroller.scrollTop = 0;
   }

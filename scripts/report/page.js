@@ -115,7 +115,7 @@ function listen() {
   byId("diagram").addEventListener("wheel", (wheel) => {
     if (!wheel.ctrlKey && !wheel.metaKey) return;
     wheel.preventDefault();
-    diagram.zoomBy(Math.exp(-wheel.deltaY / 400), wheel.clientY - byId("diagram").getBoundingClientRect().top);
+    diagram.zoomBy(Math.exp(-wheel.deltaY / 400), wheel.clientY - byId("canvas").getBoundingClientRect().top - byId("diagram").scrollTop);
   }, {passive: false});
   const missed = run.operations.filter(({outcome, event}) => outcome === "ERR_DEP" && event !== null).map(({event}) => event).sort(d3.ascending);
   byId("next-dependency").disabled = !missed.length;
