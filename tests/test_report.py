@@ -247,8 +247,8 @@ def test_hovering_shows_a_message_and_the_clocks(page: Any) -> None:
     tip = page.locator("#tip").inner_text()
     assert tip.startswith("pull: answer from server 0 to server 1")
     assert "brings password = swordfish" in tip
-    assert re.search(r"sender's clock: .*server 0: \d+", tip)
-    assert re.search(r"receiver's clock: .*server 1: \d+", tip)
+    assert re.search(r"sender's clock: .*server\s0:\s\d+", tip)
+    assert re.search(r"receiver's clock: .*server\s1:\s\d+", tip)
     page.mouse.move(5, 5)
     assert not page.locator("#tip").is_visible()
 
@@ -544,6 +544,32 @@ def test_zoom_has_limits(axis: str, busy: Any) -> None:
     for _ in range(60):
         busy.click("#out")
     assert busy.evaluate("diagram.height") == pytest.approx(height)
+
+
+def test_a_narrow_window_cuts_nothing(busy: Any) -> None:
+    busy.set_viewport_size({"width": 600, "height": 900})
+    height, seen = busy.evaluate("['scrollHeight', 'clientHeight'].map((size) => byId('details')[size])")
+    assert height == seen  # "What this shows" stands there as a whole
+    busy.click("#next-dependency")
+    busy.evaluate("byId('details').scrollTop = 1e6")
+    clock = busy.locator("#details dl").last.locator("dd")
+    entries = clock.inner_text().split(", ")
+    assert len(entries) > 5
+    lines = busy.evaluate(
+        """(clock) => {
+            const [text, range] = [clock.firstChild, document.createRange()];
+            let at = 0;
+            return text.data.split(", ").map((entry) => {
+                range.setStart(text, at);
+                range.setEnd(text, at + entry.length);
+                at += entry.length + 2;
+                return range.getClientRects().length;
+            });
+        }""",
+        clock.element_handle(),
+    )
+    assert lines == [1] * len(entries)  # each in one line
+    assert busy.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_zoom_is_about_the_chosen_event(busy: Any) -> None:

@@ -82,7 +82,7 @@ class Details {
     const way = arrivals.map(({server, event, source, stood}) => element("li", {},
       this.link(event, run.processes[server]), ` at ${run.duration(run.events[event].time)}, `,
       source === null ? "put there" : `from ${run.processes[source]}`, stood ? "" : "; a later one stands over it"));
-    const facts = [["dot", dot], ["vector clock", clock.join("; ")], ["timestamp", String(timestamp)]];
+    const facts = [["dot", dot], ["vector clock", clock.map(unbroken).join("; ")], ["timestamp", String(timestamp)]];
     if (concurrent.length) facts.push(["concurrent with", element("span", {}, concurrent.flatMap((one, index) => [index ? ", " : "", this.writeLink(one)]))]);
     if (reads.length) {
       const links = reads.slice(0, 12).map((one) => this.link(run.operations[one].event, run.processes[run.operations[one].client]));

@@ -497,8 +497,13 @@ function shorten(text, most) {
   return line.length > most ? `${line.slice(0, Math.max(1, most - 1))}…` : line;
 }
 
+/** A text that stays in one line. */
+function unbroken(text) {
+  return text.replaceAll(" ", "\u00a0");
+}
+
 function sayClock(number) {
-  return Object.entries(run.clockAt(number)).map(([process, count]) => `${run.processes[process]}: ${count}`).join(", ");
+  return Object.entries(run.clockAt(number)).map(([process, count]) => unbroken(`${run.processes[process]}: ${count}`)).join(", ");
 }
 
 /** An event in lines: the first is the heading. */
