@@ -312,13 +312,17 @@ def test_a_partition_that_goes_on_keeps_its_colour(chromium: Any, tmp_path: Path
 
 
 def test_the_slider_shows_each_store_at_any_moment(page: Any) -> None:
+    slide = """number => {
+        slider.value = diagram.marks.indexOf(number);
+        slider.dispatchEvent(new Event('input'));
+    }"""
+    page.evaluate(slide, page.evaluate("diagram.marks.at(-1)"))
     assert table(page) == [["key", "server 0", "server 1"], ["password", "mellon", "mellon"]]
-    slide = "number => { slider.value = number; slider.dispatchEvent(new Event('input')); }"
     put = page.evaluate("run.events.findIndex(({kind, text}) => kind === 'executed' && text === 'password = mellon')")
     page.evaluate(slide, put)
     assert table(page)[1] == ["password", "mellon", "swordfish"]
     assert page.locator("#table td.behind").all_inner_texts() == ["swordfish"]
-    page.evaluate(slide, put - 1)
+    page.evaluate(slide, page.evaluate("put => diagram.marks[diagram.marks.indexOf(put) - 1]", put))
     assert table(page)[1] == ["password", "swordfish", "swordfish"]
     page.evaluate(slide, 0)
     assert page.locator("#table").inner_text() == "Nothing has been written yet."
@@ -334,6 +338,44 @@ def test_the_arrow_keys_go_from_event_to_event(page: Any) -> None:
     assert seen == ["password = swordfish", "put password swordfish", "stabilize", "learns password = swordfish"]
     page.keyboard.press("ArrowUp")
     assert page.locator("#details .big").inner_text() == "stabilize"
+
+
+def test_only_events_that_are_drawn_are_stopped_at(page: Any) -> None:
+    slider = page.locator("#slider")
+    for keys in ([], ["shoesize"]):
+        for key in keys:
+            page.fill("#key", key)
+        slider.focus()
+        page.keyboard.press("Home")
+        stops = []
+        for _ in range(page.evaluate("diagram.marks.length") - 1):
+            page.keyboard.press("ArrowRight")
+            stops.append(page.evaluate("diagram.selected"))
+        assert stops == page.evaluate("diagram.marks.slice(1)")
+        assert page.evaluate("slider.value === slider.max")
+    box = page.locator("#staleness svg").bounding_box()
+    for part in range(2, 9):
+        page.mouse.click(box["x"] + box["width"] * part / 10, box["y"] + box["height"] / 2)
+        assert page.evaluate("diagram.marks.includes(diagram.selected)")
+
+
+def test_the_stores_are_those_of_what_is_looked_at(page: Any) -> None:
+    """The last event in sight, or the one that was chosen."""
+    page.set_viewport_size({"width": 1400, "height": 480})
+    page.wait_for_function("moment === diagram.lastInSight()")
+    assert page.locator("#table").inner_text() == "Nothing has been written yet."
+    assert page.locator("#moment").inner_text().endswith(", the last event in sight")
+    page.evaluate("diagram.scroller.scrollTop = 1e6")
+    page.wait_for_function("moment === diagram.marks.at(-1)")
+    assert table(page)[1] == ["password", "mellon", "mellon"]
+    mark(page, "password = swordfish", "put").click()
+    assert table(page)[1] == ["password", "swordfish", "—"]
+    assert re.fullmatch(r"at [\d.]+ m?s", page.locator("#moment").inner_text())
+    page.evaluate("diagram.scroller.scrollTop = 1e6")
+    page.wait_for_timeout(100)
+    assert table(page)[1] == ["password", "swordfish", "—"]
+    page.keyboard.press("Escape")
+    assert table(page)[1] == ["password", "mellon", "mellon"]
 
 
 def test_filters(page: Any) -> None:
@@ -495,6 +537,7 @@ def test_a_label_does_what_its_mark_does(page: Any) -> None:
 
 def test_a_table_of_many_servers_scrolls(busy: Any) -> None:
     room = "[table.scrollWidth, table.clientWidth]"
+    busy.click("#next-dependency")
     busy.set_viewport_size({"width": 1000, "height": 1000})
     wide, seen = busy.evaluate(room)
     assert wide > seen
@@ -602,8 +645,9 @@ def test_plots(page: Any) -> None:
     box = page.locator("#staleness svg").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
     assert page.locator("#details .big").count() == 1
-    time = page.evaluate("run.events[slider.value].time / run.length")
-    assert 0.4 < time < 0.6
+    far = "(number) => Math.abs(run.events[number].time / run.length - 0.5)"
+    chosen, *others = page.evaluate(f"[diagram.selected, ...diagram.marks].map({far})")
+    assert chosen == pytest.approx(min(others), abs=0.05)  # the plots have margins
 
 
 def test_a_picture_can_be_saved(page: Any, tmp_path: Path, chromium: Any) -> None:

@@ -48,7 +48,7 @@ class Charts {
     const timeAt = (pointer) => Math.min(run.length, Math.max(0, x.invert(d3.pointer(pointer, svg.node())[0])));
     svg.on("pointermove", (pointer) => this.hover(pointer, say(timeAt(pointer), pointer, x, y)))
       .on("pointerleave", () => this.hover(null))
-      .on("click", (pointer) => this.goTo(eventAt(timeAt(pointer))));
+      .on("click", (pointer) => this.goTo(timeAt(pointer)));
     return {plot, x, y};
   }
 
@@ -105,11 +105,6 @@ class Charts {
     plot.selectAll("rect").data(rates).join("rect").attr("x", (_, bucket) => x(bucket * width)).attr("width", Math.max(1, x(width) - x(0) - 1))
       .attr("y", y).attr("height", (rate) => y(0) - y(rate)).style("fill", "var(--put)").style("fill-opacity", 0.55);
   }
-}
-
-/** The last event at a time. */
-function eventAt(time) {
-  return Math.max(0, d3.bisector((event) => event.time).right(run.events, time) - 1);
 }
 
 /** Some round durations between two. */

@@ -101,9 +101,8 @@ class Details {
 }
 
 class Stores {
-  constructor(place, moment, goTo) {
+  constructor(place, goTo) {
     this.place = place;
-    this.moment = moment;
     this.goTo = goTo;
     this.hidden = new Set();
     this.key = "";
@@ -115,7 +114,6 @@ class Stores {
     const running = run.runningAt(number);
     const servers = run.servers.filter((server) => !this.hidden.has(server));
     const all = [...new Set([...stores.values()].flatMap((store) => [...store.keys()]))].filter((key) => !this.key || key === this.key).sort();
-    this.moment.textContent = `at ${run.duration(run.events[number].time)}`;
     if (!all.length) {
       this.place.replaceChildren(element("p", {}, "Nothing has been written yet."));
       return;

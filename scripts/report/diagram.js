@@ -64,6 +64,7 @@ class Diagram {
     this.followed = new Set(); // writes
     this.onselect = () => {};
     this.onhover = () => {};
+    this.onsight = () => {};
     scroller.addEventListener("scroll", () => this.drawSoon(), {passive: true});
     new ResizeObserver(() => this.layOut()).observe(scroller);
   }
@@ -211,6 +212,23 @@ class Diagram {
     this.svg.attr("width", this.width).attr("height", Math.max(0, bottom - top)).style("top", `${top}px`)
       .attr("viewBox", `0 ${top} ${this.width} ${Math.max(1, bottom - top)}`);
     this.drawInto(this.svg, top, bottom);
+    this.onsight();
+  }
+
+  /** The last event that is drawn, up to the end of what is in sight; the first one if there is none there. */
+  lastInSight() {
+    const end = this.scroller.scrollTop + this.scroller.clientHeight - HEAD;
+    return this.marks[Math.max(0, d3.bisector((number) => this.y[number]).right(this.marks, end) - 1)];
+  }
+
+  /** The event that is drawn, and is nearest to a time. */
+  nearest(time) {
+    return d3.least(this.marks, (number) => Math.abs(run.events[number].time - time));
+  }
+
+  /** Which of the events that are drawn is the last one up to this. */
+  positionOf(number) {
+    return Math.max(0, d3.bisectRight(this.marks, number) - 1);
   }
 
   drawHeads(svg) {

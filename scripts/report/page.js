@@ -4,8 +4,9 @@
 const byId = (id) => document.getElementById(id);
 const diagram = new Diagram(byId("diagram"), byId("heads"), byId("canvas"));
 const details = new Details(byId("details"), choose);
-const stores = new Stores(byId("table"), byId("moment"), choose);
-const charts = new Charts(byId("charts"), choose, showTip);
+const stores = new Stores(byId("table"), choose);
+const charts = new Charts(byId("charts"), (time) => chooseMark(diagram.nearest(time)), showTip);
+let moment = 0; // the event at which the run is looked at: what was chosen, or the last one in sight
 
 /** Look at an event: everywhere on the page. */
 function choose(number) {
@@ -20,33 +21,47 @@ function choose(number) {
   lookAt(number);
 }
 
+/** The same, unless nothing is drawn. */
+function chooseMark(number) {
+  if (number !== undefined) choose(number);
+}
+
 /** Nothing is chosen any more. */
 function unchoose() {
   diagram.selected = null;
   diagram.followed = new Set();
   diagram.draw();
   details.welcome();
+  lookAround();
 }
 
 /** The filters have changed: draw what they let through, and drop what was chosen if they don't. */
 function refilter() {
   diagram.layOut();
   if (diagram.selected !== null && !diagram.marks.includes(diagram.selected)) unchoose();
-  lookAt(Number(byId("slider").value));
+  lookAt(moment);
 }
 
-/** Look at a moment: the stores, and where it is in the plots. */
+/** Look at a moment: the stores, and where it is in the plots. The slider goes over the events that are drawn. */
 function lookAt(number) {
-  byId("slider").value = number;
+  if (number === undefined || !run.events.length) return;
+  moment = number;
+  byId("slider").max = Math.max(0, diagram.marks.length - 1);
+  byId("slider").value = diagram.positionOf(number);
   stores.show(number);
   charts.mark(run.events[number].time);
+  byId("moment").textContent = `at ${run.duration(run.events[number].time)}${diagram.selected === null ? ", the last event in sight" : ""}`;
+}
+
+/** Where nothing was chosen, the last event in sight is looked at. */
+function lookAround() {
+  const number = diagram.lastInSight();
+  if (diagram.selected === null && number !== moment) lookAt(number);
 }
 
 function step(by) {
   const marks = diagram.marks;
-  const at = diagram.selected ?? Number(byId("slider").value);
-  const next = by > 0 ? marks[d3.bisectRight(marks, at)] : marks[d3.bisectLeft(marks, at) - 1];
-  if (next !== undefined) choose(next);
+  chooseMark(by > 0 ? marks[d3.bisectRight(marks, moment)] : marks[d3.bisectLeft(marks, moment) - 1]);
 }
 
 function showTip(pointer, lines = []) {
@@ -125,9 +140,9 @@ function listen() {
     element("a", {href: url, download: "diagram.svg"}).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   });
-  byId("slider").max = run.events.length - 1;
   byId("slider").addEventListener("input", ({target}) => {
-    const number = Number(target.value);
+    const number = diagram.marks[Number(target.value)];
+    if (number === undefined) return;
     diagram.selected = number;
     diagram.followed = new Set();
     details.show(number);
@@ -158,7 +173,8 @@ diagram.onhover = showTip;
 summarize();
 fillFilters();
 listen();
-diagram.layOut();
 details.welcome();
 charts.draw();
-if (run.events.length) lookAt(run.events.length - 1);
+diagram.layOut();
+lookAt(diagram.lastInSight());
+diagram.onsight = lookAround;
