@@ -641,7 +641,13 @@ def test_plots(page: Any) -> None:
         said[name] = page.locator("#tip").inner_text()
     assert re.search(r"\d+ keys? not the same on all running servers", said["staleness"])
     assert re.search(r"^(put|get) (password|shoesize): [\d.]+ (ms|µs)\nclient 1[01], at", said["latency"])
-    assert re.search(r"\d+ operations? in .*/s$", said["throughput"])
+    assert re.fullmatch(r"[\d.]+ m?s to [\d.]+ m?s\n(1 put or get|\d+ puts and gets)", said["throughput"])
+    assert re.fullmatch(r"Puts and gets in each (1|2|5|10) ms", page.locator("#throughput h2").inner_text())
+    ticks = page.locator("#throughput .tick").all_text_contents()
+    assert {"0", "1", "2"} <= {*ticks}
+    assert not [tick for tick in ticks if re.fullmatch(r"[\d,]{2,}", tick)]  # no hundreds a second: there were six
+    widths = page.evaluate("[0.3, 1, 1.1, 3, 99, 100, 16667, 2e6].map(roundWidth)")
+    assert widths == [1, 1, 2, 5, 100, 100, 20_000, 2_000_000]
     box = page.locator("#staleness svg").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
     assert page.locator("#details .big").count() == 1
