@@ -466,6 +466,9 @@ def test_columns_are_as_wide_as_there_is_room_for(busy: Any) -> None:
     busy.click("#processes summary")
     busy.click("#fit")
     assert len(in_sight(busy)) == 12
+    heads = busy.locator("#heads text").all_text_contents()
+    assert heads[:3] == ["master", "client", "1000"]  # in two lines
+    assert heads[-1] == "server 4"
     assert busy.evaluate("diagram.width === diagram.scroller.clientWidth")
     busy.set_viewport_size({"width": 2600, "height": 1000})
     busy.wait_for_function("diagram.width === diagram.scroller.clientWidth && diagram.gap > 120")

@@ -193,7 +193,7 @@ class Diagram {
     this.scroller.scrollTop = scrolled(this.scroller.scrollTop, height, y, ys, 40, 60);
     const x = this.x.get(process);
     const xs = asked.map(({server}) => this.x.get(server));
-    if (x !== undefined) this.scroller.scrollLeft = scrolled(this.scroller.scrollLeft, width, x, xs, 20, 80);
+    if (x !== undefined) this.scroller.scrollLeft = scrolled(this.scroller.scrollLeft, width, x, xs, 20, 120);
     this.draw();
   }
 
@@ -233,9 +233,15 @@ class Diagram {
 
   drawHeads(svg) {
     svg.attr("class", "diagram").attr("width", this.width).attr("height", HEAD);
-    svg.selectAll("text").data([...this.x]).join("text")
-      .attr("class", "head").attr("x", ([, x]) => x).attr("y", 28).text(([lane]) => fitted(run.processes[lane], this.gap - 6, HEADING))
-      .on("pointermove", (pointer, [lane]) => this.onhover(pointer, [run.processes[lane]]))
+    const room = this.gap - 6;
+    const lines = [...this.x].flatMap(([lane, x]) => {
+      const name = run.processes[lane];
+      if (pixels(name, HEADING) <= room) return [{name, x, y: 28, text: name}];
+      return name.split(" ").map((word, index) => ({name, x, y: 20 + 15 * index, text: fitted(word, room, HEADING)}));
+    });
+    svg.selectAll("text").data(lines).join("text")
+      .attr("class", "head").attr("x", ({x}) => x).attr("y", ({y}) => y).text(({text}) => text)
+      .on("pointermove", (pointer, {name}) => this.onhover(pointer, [name]))
       .on("pointerleave", () => this.onhover(null));
   }
 
