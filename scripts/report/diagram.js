@@ -10,6 +10,7 @@ const LEFT = 78; // the master's lane
 const NARROW = 90; // a column is not made narrower than this, or its labels would say little: the rest is scrolled to
 const WIDE = 260;
 const MASTER = 1.5; // columns: whole commands stand in the master's
+const LAST = 1.4; // columns: labels there can't go on beyond the next line
 const NEAR = 4; // rows: at the most zoom, this far are two events from each other; in real time, half of them
 const TALLEST = 8e6; // pixels; browsers have their limits
 const DENSE = 1000; // arrows in sight: from here on, only those that brought something are drawn, and few labels
@@ -98,7 +99,7 @@ class Diagram {
   layOut() {
     const lanes = d3.range(run.processes.length).filter((process) => !this.hidden.has(process));
     const width = this.scroller.clientWidth;
-    const columns = (lane) => (run.kindOf[lane] === "master" ? MASTER : 1);
+    const columns = (lane) => (run.kindOf[lane] === "master" ? MASTER : lane === lanes.at(-1) ? LAST : 1);
     const even = (width - LEFT) / Math.max(1, d3.sum(lanes, columns));
     this.gap = Math.min(WIDE, this.fitting ? even : Math.max(NARROW, even));
     this.x = new Map();
