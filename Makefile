@@ -35,12 +35,17 @@ check: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+ifeq ($(origin SCRIPT),command line)
+lesson: TITLE := $(SCRIPT)
+else
+lesson: TITLE := a random script: $(or $(ARGS),$(WORKLOAD))
+endif
 lesson: .venv/ready
 	@mkdir -p $(LESSON)
 	@$(if $(findstring file,$(origin SCRIPT)),$(GENERATE),cat -- $(SCRIPT)) > $(LESSON)/new || { rm $(LESSON)/new; exit 1; }
 	@cd $(LESSON) && rm -rf script history trace printed report.html && mv new script
 	@$(BIN)/python master.py --history $(LESSON)/history --trace $(LESSON)/trace $(LESSON)/script > $(LESSON)/printed || true
-	@$(BIN)/python scripts/report.py $(LESSON)/trace -o $(LESSON)/report.html
+	@$(BIN)/python scripts/report.py $(LESSON)/trace -o $(LESSON)/report.html --title "$(TITLE)"
 	@echo "$(LESSON)/report.html shows what happened, $(LESSON)/printed what was printed, and $(LESSON)/history is"
 	@$(BIN)/python scripts/check.py $(LESSON)/history
 

@@ -701,7 +701,8 @@ def main() -> int:
             master.history = _begin_history(arguments, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if tracing.on:
-            tracing.event("run", version=__version__, options=sys.argv[1:])
+            names = ["the prompt"] if prompt else [name or "standard input" for _, name in scripts]
+            tracing.event("run", version=__version__, options=sys.argv[1:], scripts=names)
         if prompt is not None:
             prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
         else:

@@ -21,7 +21,8 @@ processes to numbers of events; the process's own entry numbers this event. Deta
 
 | event    | of     | details                                                                                    |
 |----------|--------|--------------------------------------------------------------------------------------------|
-| run      | master | version, options: how the run was started                                                  |
+| run      | master | version, options: how the run was started; scripts: the names of the files, "standard      |
+|          |        | input" or "the prompt"                                                                     |
 | command  | master | where: "line 12"; text: the command as a line                                              |
 | group    | master | commands: [[where, text], …], puts and gets that are to be under way together              |
 | issued   | master | timestamps: of the puts and gets of the last command or group                              |
@@ -43,8 +44,9 @@ processes to numbers of events; the process's own entry numbers this event. Deta
 | answer   | any    | name: what has been asked for, and is answered now                                         |
 | answered | any    | name; by: who has answered; number: its event                                              |
 
-Keys, values and lines are bytes. A file that ends in the middle of an array (its process was killed, or the disk was
-full, which ends the trace of that process) has lost that one; a later life of the process goes on in its place.
+Keys, values and lines are bytes; what isn't UTF-8 in a file's name is escaped (Python's surrogateescape). A trace that
+ends in the middle of an array (its process was killed, or the disk was full, which ends the trace of that process) has
+lost that one; a later life of the process goes on in its place.
 An operation is known by its timestamp, in all of its processes.
 """
 
@@ -125,7 +127,7 @@ def _write(name: str, details: dict[str, Any]) -> None:
     if _file < 0:  # this process isn't one that the report is about, or its disk was full
         return
     _clock[_process] += 1
-    packed = msgpack.packb([time.monotonic_ns(), _clock, name, details])
+    packed = msgpack.packb([time.monotonic_ns(), _clock, name, details], unicode_errors="surrogateescape")
     try:
         if os.write(_file, packed) < len(packed):
             failure = "no space left"
@@ -161,6 +163,6 @@ def read(path: Path) -> Iterator[Event]:
 def _read(path: Path) -> Iterator[tuple[Event, int]]:
     """The same, each with where it ends in the file."""
     with path.open("rb") as file:
-        unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=0)
+        unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=0, unicode_errors="surrogateescape")
         for time_, clock, name, details in unpacker:
             yield Event(time_, clock, name, details), unpacker.tell()

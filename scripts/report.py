@@ -14,6 +14,7 @@ import argparse
 import html
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -71,6 +72,7 @@ def page(story: Story, title: str) -> str:
     scripts = "\n".join(f"<script>\n{(PARTS / name).read_text('utf-8')}\n</script>" for name in SCRIPTS)
     pieces = {
         "{{title}}": html.escape(title),
+        "{{command}}": html.escape(shlex.join(["./master.py", *story.options])),
         "{{diagram-style}}": (PARTS / "diagram.css").read_text("utf-8"),
         "{{page-style}}": (PARTS / "page.css").read_text("utf-8"),
         "{{data}}": data.replace("<", "\\u003c"),  # or a value might end the element that it stands in
@@ -123,7 +125,7 @@ def main() -> int:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html, if no --shiviz)"
     )
-    parser.add_argument("--title", help="of the page (default: how the run was started)")
+    parser.add_argument("--title", help="of the page (default: the names of its scripts)")
     parser.add_argument("--shiviz", type=Path, metavar="FILE", help="write a log that ShiViz reads")
     arguments = parser.parse_args()
     output = arguments.output or (None if arguments.shiviz else Path("report.html"))
@@ -136,7 +138,7 @@ def main() -> int:
                 story = tell(traces)
             except (AttributeError, LookupError, TypeError, ValueError) as error:
                 raise NoTrace(f"{arguments.folder}: damaged, or no trace: {error!r}") from error
-            _write(output, page(story, arguments.title or " ".join(["master.py", *story.options])))
+            _write(output, page(story, arguments.title or ", ".join(story.scripts) or "a run"))
     except NoTrace as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -155,6 +155,8 @@ class Story:
 
     version: str = ""
     options: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
+    """Where the commands came from."""
     length: float = 0.0
     processes: list[str] = field(default_factory=list)
     events: list[Moment] = field(default_factory=list)
@@ -265,6 +267,7 @@ class _Teller:
     def _on_run(self, moment: Moment, details: dict[str, Any]) -> None:
         self.story.version = details["version"]
         self.story.options = details["options"]
+        self.story.scripts = details.get("scripts", [])
         self._add(moment)
 
     def _on_command(self, moment: Moment, details: dict[str, Any]) -> None:
@@ -667,34 +670,76 @@ class _Teller:
         return f"{answer}: later, so it may answer."
 
     def _explain_where(self, done: Done, seen: int) -> Iterator[str]:
-        """Where, at that moment, was what the session asks for?"""
+        """Where, at that moment, was what the session asks for, and why was it not where it was asked for?"""
         event = done.asked[-1].event
-        version = self._versions[seen].version
+        least = self._versions[seen].version.timestamp
         held: dict[int, int | None] = {}
+        lost: dict[int, int] = {}  # server -> the event with which what it had was gone
         for changed, server, write in self._changes.get(done.key, ()):
             if changed > event:
                 break
+            if self._is_since(held.get(server), least) and not self._is_since(write, least):
+                lost[server] = changed
+            elif self._is_since(write, least):
+                lost.pop(server, None)
             held[server] = write
         running = {
             life.process
             for life in self.story.lives
             if life.began <= event and (life.ended is None or life.ended > event)
         }
-        able = [
-            self.story.processes[server]
-            for server, write in sorted(held.items())
-            if server in running and write is not None and self._versions[write].version.timestamp >= version.timestamp
-        ]
-        if not able:
-            yield "At that moment, no running server could have answered it."
+        having = [server for server, write in sorted(held.items()) if self._is_since(write, least)]
+        able = [server for server in having if server in running]
+        if able:
+            yield f"At that moment, {self._names(able)} could have answered."
+            yield self._explain_way(done, able)
             return
-        yield f"At that moment, {_listed(able)} could have answered."
+        yield "At that moment, no running server could have answered."
+        for server in having:
+            yield f"{self._names([server]).capitalize()} had it, but {self._end_of(server, event)}."
+        for server, started in sorted(lost.items()):
+            damaged = "damaged" if "damaged" in self.story.events[started].text else "lost"
+            back = f"came back without it{self._line_of(self._command_of(started))}: its disk was {damaged}"
+            yield f"{self._names([server]).capitalize()} had it, but {back}."
+        if lost and not having:
+            yield f"No server has it any more: this session gets ERR_DEP until {done.key} is written again."
+
+    def _is_since(self, write: int | None, timestamp: int) -> bool:
+        return write is not None and self._versions[write].version.timestamp >= timestamp
+
+    def _explain_way(self, done: Done, able: list[int]) -> str:
+        """Why what some servers have is not where it was asked for."""
+        event = done.asked[-1].event
+        asked = {one.server for one in done.asked}
         components = next((parts for at, parts in reversed(self.story.partitions) if at <= event), [])
-        home = next((part for part in components if done.asked[-1].server in part), [])
-        if not any(self._process[name] in home for name in able):
-            yield "There was no way from there to the servers that were asked: they were in different partitions."
-        else:
-            yield "It could have come over links, but nothing had moved it yet: neither stabilize nor gossip."
+        near = [server for server in able if any(server in part and asked & {*part} for part in components)]
+        if not near:
+            return "There was no way from there to the servers that were asked: they were in different partitions."
+        return (
+            f"Links led from {self._names(near)} to where it was asked for, "
+            "but nothing had moved the write over them yet: neither stabilize nor gossip."
+        )
+
+    def _end_of(self, server: int, event: int) -> str:
+        """How the last life of a server that is down at an event has ended."""
+        ends = [life.ended for life in self.story.lives if life.process == server and life.ended is not None]
+        end = max((end for end in ends if end <= event), default=None)
+        command = self._command_of(end) if end is not None else None
+        if command is None or command.text != f"killServer {self.story.processes[server].removeprefix('server ')}":
+            return "had died"
+        return f"had been killed{self._line_of(command)}"
+
+    def _command_of(self, event: int) -> Moment | None:
+        """The last command before an event."""
+        before = (self.story.events[number] for number in range(event - 1, -1, -1))
+        return next((moment for moment in before if moment.kind == "command"), None)
+
+    @staticmethod
+    def _line_of(command: Moment | None) -> str:
+        return f" ({command.where.rpartition(': ')[2]})" if command is not None and command.where else ""
+
+    def _names(self, processes: list[int]) -> str:
+        return _listed([self.story.processes[process] for process in processes])
 
 
 def _place(where: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import tracing
 from driver import ROOT, Conversation, run
 from report import SHIVIZ_PARSER, read, shiviz
 from story import Done, Story, shown, tell
+from terminal import Terminal
 
 SESSIONS = """\
 joinServer 0
@@ -208,7 +210,92 @@ def test_a_server_that_is_killed_from_outside_is_told(tmp_path: Path) -> None:
     assert [life.ended is None for life in story.lives] == [False, True]
     assert story.partitions[-1][1] == [[place(story, "server 1")]]
     assert story.operations[1].why[-1] == "No server answered (unusable)."
-    assert story.operations[2].why[-1] == "At that moment, no running server could have answered it."
+    assert story.operations[2].why[-2:] == [
+        "At that moment, no running server could have answered.",
+        "Server 0 had it, but had died.",
+    ]
+
+
+BEHIND = """\
+joinServer 0
+joinServer 1
+joinServer 2
+joinClient 5 0
+createConnection 5 1
+put 5 k v
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        (
+            "breakConnection 5 0\n",
+            [
+                "At that moment, server 0 could have answered.",
+                "Links led from server 0 to where it was asked for, "
+                "but nothing had moved the write over them yet: neither stabilize nor gossip.",
+            ],
+        ),
+        (
+            "breakConnection 0 1\nbreakConnection 2 1\nstabilize\nbreakConnection 5 0\n",
+            [
+                "At that moment, server 0 and server 2 could have answered.",
+                "There was no way from there to the servers that were asked: they were in different partitions.",
+            ],
+        ),
+        (
+            "breakConnection 0 1\nbreakConnection 2 0\nbreakConnection 5 0\nput 5 other v\ncreateConnection 5 2\n",
+            [
+                "At that moment, server 0 could have answered.",
+                "There was no way from there to the servers that were asked: they were in different partitions.",
+            ],
+        ),
+        (
+            "killServer 0\n",
+            [
+                "At that moment, no running server could have answered.",
+                "Server 0 had it, but had been killed (line 7).",
+            ],
+        ),
+        (
+            "breakConnection 0 1\nbreakConnection 2 1\nstabilize\nkillServer 2\nkillServer 0\n",
+            [
+                "At that moment, no running server could have answered.",
+                "Server 0 had it, but had been killed (line 11).",
+                "Server 2 had it, but had been killed (line 10).",
+            ],
+        ),
+    ],
+    ids=["links", "parted", "parted from all that were asked", "killed", "two killed"],
+)
+def test_who_had_it_and_why_it_cannot_answer(then: str, why: list[str], tmp_path: Path) -> None:
+    story, printed, errors = traced(f"{BEHIND}{then}get 5 k\n", tmp_path)
+    assert (printed, errors) == (["k:ERR_DEP"], [])
+    assert story.operations[-1].why[-len(why) :] == why
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["the only copy", "another one is down"])
+def test_a_lost_copy_explains_an_err_dep(other: bool, tmp_path: Path) -> None:
+    stores = tmp_path / "stores"
+    with Conversation("--gossip-interval", "0", "--data-dir", str(stores), "--trace", str(tmp_path / "t")) as master:
+        master.do("joinServer 0\njoinServer 1\njoinClient 5 0\nput 5 k v")
+        if other:
+            master.do("stabilize\nkillServer 1")
+        master.do("killServer 0")
+        shutil.rmtree(stores / "server-0")
+        master.do("joinServer 0\nget 5 k")
+    story = tell(read(tmp_path / "t"))
+    assert story.operations[-1].outcome == "ERR_DEP"
+    lost = "Server 0 had it, but came back without it: its disk was lost."
+    assert [re.sub(r" \(line \d+\)", "", sentence) for sentence in story.operations[-1].why[2:]] == [
+        "At that moment, no running server could have answered.",
+        *(
+            ["Server 1 had it, but had been killed.", lost]
+            if other
+            else [lost, "No server has it any more: this session gets ERR_DEP until k is written again."]
+        ),
+    ]
 
 
 def test_what_an_earlier_run_left_is_told(tmp_path: Path) -> None:
@@ -288,6 +375,20 @@ def test_events_of_a_trace_are_read_as_written(tmp_path: Path) -> None:
         {"where": "line 1", "text": b"joinServer 0"},
         {"text": "line 2: unknown command: nonsen\\xffse"},
     ]
+
+
+def test_the_prompt_is_told(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "--trace", str(tmp_path / "trace")) as terminal:
+        terminal.until_prompt()
+        assert terminal.end("exit\r") == 0
+    assert tell(read(tmp_path / "trace")).scripts == ["the prompt"]
+
+
+def test_a_script_with_an_odd_name_is_traced(tmp_path: Path) -> None:
+    (tmp_path / "\udcff.txt").write_text("joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 k\n")
+    story, printed, errors = traced("", tmp_path / "trace", str(tmp_path / "\udcff.txt"))
+    assert (printed, errors) == (["k:v"], [])
+    assert story.scripts == [str(tmp_path / "\udcff.txt")]
 
 
 @pytest.mark.parametrize("key", ["\x0c", "\xa0key", "k" * 60_000], ids=["form feed", "no-break space", "long"])

@@ -2,6 +2,7 @@
 // Three plots over the time of the run: staleness, latency, throughput. A click goes to that moment.
 
 const CHART_HEIGHT = 118;
+const MOST_BINS = 60; // of the operations over time
 const MARGIN = {top: 6, right: 26, bottom: 20, left: 46};
 
 class Charts {
@@ -48,7 +49,7 @@ class Charts {
     const timeAt = (pointer) => Math.min(run.length, Math.max(0, x.invert(d3.pointer(pointer, svg.node())[0])));
     svg.on("pointermove", (pointer) => this.hover(pointer, say(timeAt(pointer), pointer, x, y)))
       .on("pointerleave", () => this.hover(null))
-      .on("click", (pointer) => this.goTo(eventAt(timeAt(pointer))));
+      .on("click", (pointer) => this.goTo(timeAt(pointer)));
     return {plot, x, y};
   }
 
@@ -91,25 +92,28 @@ class Charts {
     }
   }
 
+  /** Counts and no rates: one operation in a bin of a millisecond is no thousand a second. */
   throughput() {
-    const buckets = 60;
-    const width = Math.max(1, run.length) / buckets;
-    const counts = new Array(buckets).fill(0);
-    for (const {ended} of run.operations) counts[Math.min(buckets - 1, Math.floor(ended / width))] += 1;
-    const rates = counts.map((count) => count / (width / 1e6));
+    const width = roundWidth(run.length / MOST_BINS);
+    const bins = Math.floor(run.length / width) + 1;
+    const counts = new Array(bins).fill(0);
+    for (const {ended} of run.operations) counts[Math.floor(ended / width)] += 1;
     const say = (time) => {
-      const bucket = Math.min(buckets - 1, Math.floor(time / width));
-      return [run.duration(time), `${run.count(counts[bucket], "operation")} in ${run.duration(width)}: ${d3.format(",.0f")(rates[bucket])}/s`];
+      const bin = Math.floor(time / width);
+      return [`${run.duration(bin * width)} to ${run.duration((bin + 1) * width)}`, run.count(counts[bin], "put or get", "puts and gets")];
     };
-    const {plot, x, y} = this.chart("throughput", "Puts and gets a second", [], d3.scaleLinear([0, d3.max(rates) || 1], [0, 1]).nice(4), say);
-    plot.selectAll("rect").data(rates).join("rect").attr("x", (_, bucket) => x(bucket * width)).attr("width", Math.max(1, x(width) - x(0) - 1))
-      .attr("y", y).attr("height", (rate) => y(0) - y(rate)).style("fill", "var(--put)").style("fill-opacity", 0.55);
+    const title = `Puts and gets in each ${width === 1e6 ? "second" : run.duration(width)}`;
+    const {plot, x, y} = this.chart("throughput", title, [], d3.scaleLinear([0, d3.max(counts) || 1], [0, 1]).nice(4), say);
+    const [left, right] = [(bin) => x(bin * width), (bin) => x(Math.min(run.length, (bin + 1) * width))];
+    plot.selectAll("rect").data(counts).join("rect").attr("x", (_, bin) => left(bin)).attr("width", (_, bin) => Math.max(1, right(bin) - left(bin) - 1))
+      .attr("y", y).attr("height", (count) => y(0) - y(count)).style("fill", "var(--put)").style("fill-opacity", 0.55);
   }
 }
 
-/** The last event at a time. */
-function eventAt(time) {
-  return Math.max(0, d3.bisector((event) => event.time).right(run.events, time) - 1);
+/** The least of 1, 2, 5, 10, 20, … microseconds that is not below a duration. */
+function roundWidth(least) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(1, least)));
+  return [1, 2, 5, 10].map((digit) => digit * power).find((width) => width >= least);
 }
 
 /** Some round durations between two. */

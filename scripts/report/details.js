@@ -82,7 +82,7 @@ class Details {
     const way = arrivals.map(({server, event, source, stood}) => element("li", {},
       this.link(event, run.processes[server]), ` at ${run.duration(run.events[event].time)}, `,
       source === null ? "put there" : `from ${run.processes[source]}`, stood ? "" : "; a later one stands over it"));
-    const facts = [["dot", dot], ["vector clock", clock.join("; ")], ["timestamp", String(timestamp)]];
+    const facts = [["dot", dot], ["vector clock", clock.map(unbroken).join("; ")], ["timestamp", String(timestamp)]];
     if (concurrent.length) facts.push(["concurrent with", element("span", {}, concurrent.flatMap((one, index) => [index ? ", " : "", this.writeLink(one)]))]);
     if (reads.length) {
       const links = reads.slice(0, 12).map((one) => this.link(run.operations[one].event, run.processes[run.operations[one].client]));
@@ -101,9 +101,8 @@ class Details {
 }
 
 class Stores {
-  constructor(place, moment, goTo) {
+  constructor(place, goTo) {
     this.place = place;
-    this.moment = moment;
     this.goTo = goTo;
     this.hidden = new Set();
     this.key = "";
@@ -115,7 +114,6 @@ class Stores {
     const running = run.runningAt(number);
     const servers = run.servers.filter((server) => !this.hidden.has(server));
     const all = [...new Set([...stores.values()].flatMap((store) => [...store.keys()]))].filter((key) => !this.key || key === this.key).sort();
-    this.moment.textContent = `at ${run.duration(run.events[number].time)}`;
     if (!all.length) {
       this.place.replaceChildren(element("p", {}, "Nothing has been written yet."));
       return;
@@ -128,7 +126,7 @@ class Stores {
       return element("tr", {}, element("td", {title: key}, key), held.map((write, index) => this.cell(write, newest, running.has(servers[index]))));
     });
     const more = all.length > MOST_KEYS ? element("p", {}, `and ${run.count(all.length - MOST_KEYS, "key")} more; choose one above`) : "";
-    this.place.replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, rows)), more);
+    this.place.replaceChildren(element("table", {style: `--columns: ${servers.length + 1}`}, element("thead", {}, head), element("tbody", {}, rows)), more);
   }
 
   cell(write, newest, running) {

@@ -6,9 +6,19 @@
 
 const ROW = 24; // pixels between two events, in order
 const HEAD = 46;
-const LEFT = 92; // the master's lane
+const LEFT = 78; // the master's lane
+const NARROW = 90; // a column is not made narrower than this, or its labels would say little: the rest is scrolled to
+const WIDE = 260;
+const MASTER = 1.5; // columns: whole commands stand in the master's
+const LAST = 1.4; // columns: labels there can't go on beyond the next line
+const NEAR = 4; // rows: at the most zoom, this far are two events from each other; in real time, half of them
+const TALLEST = 8e6; // pixels; browsers have their limits
 const DENSE = 1000; // arrows in sight: from here on, only those that brought something are drawn, and few labels
 const COLOURS = d3.schemeTableau10;
+const BESIDE = 12; // pixels from a mark to its label
+const LINE = 13; // labels that are closer than this would touch
+const LABEL = 190; // pixels to the right of a mark that its label may take, also beyond its column, if nothing stands there
+const OUTCOME = /(→ |: )?(ERR_DEP|ERR_KEY|refused|uncertain|unusable|undone|lost)$/;
 
 /** What can be shown: its name, whether it is at first, and what it says. */
 const KINDS = {
@@ -47,6 +57,7 @@ class Diagram {
     this.svg = this.canvas.append("svg").attr("class", "diagram");
     this.axis = "order";
     this.zoom = 1;
+    this.fitting = false; // whether all columns have to be in sight, however narrow they become
     this.shown = Object.fromEntries(Object.entries(KINDS).map(([kind, [, first]]) => [kind, first]));
     this.key = "";
     this.hidden = new Set();
@@ -54,6 +65,7 @@ class Diagram {
     this.followed = new Set(); // writes
     this.onselect = () => {};
     this.onhover = () => {};
+    this.onsight = () => {};
     scroller.addEventListener("scroll", () => this.drawSoon(), {passive: true});
     new ResizeObserver(() => this.layOut()).observe(scroller);
   }
@@ -87,15 +99,16 @@ class Diagram {
   layOut() {
     const lanes = d3.range(run.processes.length).filter((process) => !this.hidden.has(process));
     const width = this.scroller.clientWidth;
-    const labels = 150; // to the right of the last lane
-    this.gap = Math.max(120, Math.min(260, (width - LEFT - labels - 110) / Math.max(1, lanes.length - 1)));
+    const columns = (lane) => (run.kindOf[lane] === "master" ? MASTER : lane === lanes.at(-1) ? LAST : 1);
+    const even = (width - LEFT) / Math.max(1, d3.sum(lanes, columns));
+    this.gap = Math.min(WIDE, this.fitting ? even : Math.max(NARROW, even));
     this.x = new Map();
     let x = LEFT;
     for (const lane of lanes) {
       this.x.set(lane, x);
-      x += run.kindOf[lane] === "master" ? Math.max(210, this.gap) : this.gap;
+      x += columns(lane) * this.gap;
     }
-    this.width = Math.max(width, x - this.gap + labels);
+    this.width = Math.max(width, x);
     this.marks = [];
     this.arrows = run.messages.filter((message) => this.isMessageShown(message));
     const weights = new Float64Array(run.events.length);
@@ -110,40 +123,56 @@ class Diagram {
       }
     });
     this.y = new Float64Array(run.events.length);
-    const scale = this.axis === "time" ? this.pixelsPerMicrosecond() : ROW * this.zoom;
-    let y = ROW;
-    let before = 0;
-    run.events.forEach((event, number) => {
-      // An event stands in the middle of its room; one without mark or arrow takes none.
-      if (this.axis === "time") y = ROW + event.time * scale;
-      else {
-        y += ((weights[number] + before) / 2) * scale;
-        before = weights[number];
-      }
-      this.y[number] = y;
+    // In order, an event stands in the middle of its room; one without mark or arrow takes none.
+    let [rows, before] = [0, 0];
+    const places = run.events.map(({time}, number) => {
+      rows += (weights[number] + before) / 2;
+      before = weights[number];
+      return this.axis === "time" ? time : rows;
     });
+    const scale = this.scale(places);
+    places.forEach((place, number) => { this.y[number] = ROW + place * scale; });
     this.height = (this.y.length ? this.y[this.y.length - 1] : 0) + 2 * ROW;
     this.canvas.style("height", `${this.height}px`).style("width", `${this.width}px`);
     this.drawHeads(this.heads.selectAll("svg").data([0]).join("svg"));
     this.draw();
   }
 
-  pixelsPerMicrosecond() {
-    return Math.min(8e6, Math.max(1, this.scroller.clientHeight - HEAD - 3 * ROW) * this.zoom) / Math.max(1, run.length);
+  /** Pixels for each row, or microsecond. The zoom is kept within its limits: from all at once to few at a time. */
+  scale(places) {
+    const time = this.axis === "time";
+    const room = Math.max(1, this.scroller.clientHeight - HEAD - 2 - 3 * ROW);
+    const all = room / Math.max(1, places.at(-1) ?? 1);
+    const unit = time ? all : ROW; // at a zoom of 1
+    const gaps = d3.pairs(this.marks, (one, next) => places[next] - places[one]).filter((gap) => gap > 0);
+    const near = time ? Math.min((NEAR * ROW) / (d3.median(gaps) ?? 0), TALLEST / Math.max(1, run.length)) : NEAR * ROW;
+    const fit = Math.min(all, near);
+    this.zoom = (this.fitting ? fit : Math.max(Math.min(fit, unit), Math.min(Math.max(near, unit), this.zoom * unit))) / unit;
+    return this.zoom * unit;
   }
 
-  /** Zoom about a place of the window; *fit* shows all of it. */
-  zoomBy(factor, at = this.scroller.clientHeight / 2) {
-    const anchor = this.scroller.scrollTop + at - HEAD;
-    const share = anchor / this.height;
-    this.zoom = Math.min(2e4, Math.max(this.axis === "time" ? 1 : 1e-5, this.zoom * factor));
+  /** Zoom about a height of the window, below the heads. */
+  zoomBy(factor, at = this.middle()) {
+    const [before, y] = [this.zoom, this.scroller.scrollTop + at];
+    this.fitting = false;
+    this.zoom *= factor;
     this.layOut();
-    this.scroller.scrollTop = share * this.height - at + HEAD;
+    this.scroller.scrollTop = ROW + (y - ROW) * (this.zoom / before) - at;
     this.draw();
   }
 
+  /** What is looked at: the height of the event that was chosen, if it is in sight, or of the one nearest the middle. */
+  middle() {
+    const [top, height] = [this.scroller.scrollTop, this.scroller.clientHeight - HEAD];
+    const chosen = this.y[this.selected] - top;
+    if (chosen >= 0 && chosen <= height) return chosen;
+    const nearest = d3.least(this.marks, (number) => Math.abs(this.y[number] - top - height / 2));
+    return nearest === undefined ? height / 2 : this.y[nearest] - top;
+  }
+
+  /** Show all of it at once. */
   fit() {
-    this.zoom = this.axis === "time" ? 1 : this.zoom * ((this.scroller.clientHeight - HEAD - 2) / this.height);
+    this.fitting = true;
     this.layOut();
     this.scroller.scrollTop = 0;
   }
@@ -151,18 +180,21 @@ class Diagram {
   show(axis) {
     this.axis = axis;
     this.zoom = 1;
+    this.fitting = false;
     this.layOut();
     if (this.selected !== null) this.goTo(this.selected);
   }
 
-  /** Scroll so that the event is in sight. */
+  /** Scroll so that the event is in sight, and the servers that were asked if it is of an operation. */
   goTo(number) {
-    const [y, top, height] = [this.y[number], this.scroller.scrollTop, this.scroller.clientHeight - HEAD];
-    if (y < top + 40 || y > top + height - 60) this.scroller.scrollTop = Math.max(0, y - height / 2);
-    const x = this.x.get(run.events[number].process);
-    if (x !== undefined && (x < this.scroller.scrollLeft || x > this.scroller.scrollLeft + this.scroller.clientWidth - 80)) {
-      this.scroller.scrollLeft = x - this.scroller.clientWidth / 2;
-    }
+    const {process, operation} = run.events[number];
+    const asked = (run.operations[operation]?.asked ?? []).filter(({server}) => this.x.has(server));
+    const [width, height] = [this.scroller.clientWidth, this.scroller.clientHeight - HEAD];
+    const [y, ys] = [this.y[number], asked.map(({event}) => this.y[event])];
+    this.scroller.scrollTop = scrolled(this.scroller.scrollTop, height, y, ys, 40, 60);
+    const x = this.x.get(process);
+    const xs = asked.map(({server}) => this.x.get(server));
+    if (x !== undefined) this.scroller.scrollLeft = scrolled(this.scroller.scrollLeft, width, x, xs, 20, 120);
     this.draw();
   }
 
@@ -181,12 +213,37 @@ class Diagram {
     this.svg.attr("width", this.width).attr("height", Math.max(0, bottom - top)).style("top", `${top}px`)
       .attr("viewBox", `0 ${top} ${this.width} ${Math.max(1, bottom - top)}`);
     this.drawInto(this.svg, top, bottom);
+    this.onsight();
+  }
+
+  /** The last event that is drawn, up to the end of what is in sight; the first one if there is none there. */
+  lastInSight() {
+    const end = this.scroller.scrollTop + this.scroller.clientHeight - HEAD;
+    return this.marks[Math.max(0, d3.bisector((number) => this.y[number]).right(this.marks, end) - 1)];
+  }
+
+  /** The event that is drawn, and is nearest to a time. */
+  nearest(time) {
+    return d3.least(this.marks, (number) => Math.abs(run.events[number].time - time));
+  }
+
+  /** Which of the events that are drawn is the last one up to this. */
+  positionOf(number) {
+    return Math.max(0, d3.bisectRight(this.marks, number) - 1);
   }
 
   drawHeads(svg) {
     svg.attr("class", "diagram").attr("width", this.width).attr("height", HEAD);
-    svg.selectAll("text").data([...this.x]).join("text")
-      .attr("class", "head").attr("x", ([, x]) => x).attr("y", 28).text(([lane]) => run.processes[lane]);
+    const room = this.gap - 6;
+    const lines = [...this.x].flatMap(([lane, x]) => {
+      const name = run.processes[lane];
+      if (pixels(name, HEADING) <= room) return [{name, x, y: 28, text: name}];
+      return name.split(" ").map((word, index) => ({name, x, y: 20 + 15 * index, text: fitted(word, room, HEADING)}));
+    });
+    svg.selectAll("text").data(lines).join("text")
+      .attr("class", "head").attr("x", ({x}) => x).attr("y", ({y}) => y).text(({text}) => text)
+      .on("pointermove", (pointer, {name}) => this.onhover(pointer, [name]))
+      .on("pointerleave", () => this.onhover(null));
   }
 
   /** Draw what lies between two heights. */
@@ -211,7 +268,7 @@ class Diagram {
       if (components.length < 2 || end < top || begin > bottom) return;
       components.forEach((component, number) => component.filter((server) => this.x.has(server)).forEach((server) => {
         const together = `partition ${number + 1} of ${components.length}: ${component.map((one) => run.processes[one]).join(", ")}`;
-        shades.push({x: this.x.get(server) - half, begin, end, together, colour: COLOURS[number % COLOURS.length]});
+        shades.push({x: this.x.get(server) - half, begin, end, together, colour: COLOURS[run.colours[index][number] % COLOURS.length]});
       }));
     });
     layer.selectAll("rect").data(shades).join("rect").attr("class", "partition")
@@ -326,41 +383,67 @@ class Diagram {
   }
 
   drawMarks(layer, from, to) {
-    const last = new Map(); // lane -> the height of its last mark, and of its last label
+    const last = new Map(); // lane -> the height of its last mark
     const marks = [];
     for (let index = d3.bisectLeft(this.marks, from); index < this.marks.length && this.marks[index] < to; index++) {
       const number = this.marks[index];
       const event = run.events[number];
       const look = run.lookOf(event);
-      const lane = last.get(event.process) ?? [-Infinity, -Infinity];
       const y = this.y[number];
       const matters = number === this.selected || ["dependency", "error", "warning", "killed"].includes(look);
-      if (y - lane[0] < 3 && !matters) continue;
+      if (y - last.get(event.process) < 3 && !matters) continue;
       const telling = !this.dense || matters || (event.kind === "command" && event.operation === null);
-      const labelled = (telling && y - lane[1] > 11) || number === this.selected;
-      last.set(event.process, [y, labelled ? y : lane[1]]);
-      marks.push({number, event, look, labelled, on: this.isOn(number)});
+      last.set(event.process, y);
+      const chosen = number === this.selected;
+      const rank = chosen ? 2 : matters ? 1 : 0;
+      marks.push({number, event, look, x: this.x.get(event.process), y, on: this.isOn(number), rank, telling: telling || chosen});
     }
+    this.label(marks);
     const shape = {command: d3.symbolSquare, error: d3.symbolSquare, warning: d3.symbolSquare, learnt: d3.symbolDiamond, started: d3.symbolTriangle, killed: d3.symbolTimes};
     const size = {command: 42, learnt: 88, started: 70, killed: 110, other: 18};
-    const symbol = ({look}) => d3.symbol(shape[look] ?? d3.symbolCircle, size[look] ?? 78)();
-    const x = ({event}) => this.x.get(event.process);
-    const y = ({number}) => this.y[number];
-    layer.selectAll("path").data(marks, ({number}) => number).join("path")
-      .attr("class", ({look, on}) => `mark ${look}${on ? " on" : ""}`).attr("d", symbol)
-      .attr("transform", (mark) => `translate(${x(mark)},${y(mark)})`)
-      .attr("data-event", ({number}) => number)
-      .on("pointermove", (pointer, {number}) => this.onhover(pointer, sayEvent(number)))
+    const listening = (drawn) => drawn.on("pointermove", (pointer, {number}) => this.onhover(pointer, sayEvent(number)))
       .on("pointerleave", () => this.onhover(null))
       .on("click", (_, {number}) => this.onselect(number));
-    const room = (event) => Math.floor(((run.kindOf[event.process] === "master" ? Math.max(210, this.gap) : this.gap) - 20) / 6.1);
-    layer.selectAll("text").data(marks.filter(({labelled}) => labelled), ({number}) => number).join("text")
+    const symbol = ({look}) => d3.symbol(shape[look] ?? d3.symbolCircle, size[look] ?? 78)();
+    layer.selectAll("path").data(marks, ({number}) => number).join("path")
+      .attr("class", ({look, on}) => `mark ${look}${on ? " on" : ""}`).attr("d", symbol)
+      .attr("transform", ({x, y}) => `translate(${x},${y})`)
+      .attr("data-event", ({number}) => number)
+      .call(listening);
+    layer.selectAll("text").data(marks.filter(({label}) => label), ({number}) => number).join("text")
       .attr("class", ({look, on}) => `label ${look}${on ? " on" : ""}`)
-      .attr("x", (mark) => x(mark) + 10).attr("y", (mark) => y(mark) + 4)
-      .text(({event}) => shorten(event.text, room(event)));
+      .attr("x", ({x}) => x + BESIDE).attr("y", ({y}) => y + 4).text(({label}) => label).call(listening);
     const ring = this.selected === null || !this.x.has(run.events[this.selected].process) ? [] : [this.selected];
     layer.selectAll("circle").data(ring).join("circle").attr("class", "ring").attr("r", 9.5)
       .attr("cx", (number) => this.place(number)[0]).attr("cy", (number) => this.place(number)[1]);
+  }
+
+  /** Give the marks their labels, so that none lies over another or over a mark: what matters comes first. */
+  label(marks) {
+    const taken = d3.rollup(marks, () => [], ({x}) => x); // lane -> the heights of its labels
+    for (const {index, mark} of marks.map((one, index) => ({index, mark: one})).sort((one, other) => other.mark.rank - one.mark.rank)) {
+      const {event, x, y, look, telling} = mark;
+      if (!telling || taken.get(x).some((height) => Math.abs(height - y) < LINE)) continue;
+      const column = this.gap * (run.kindOf[event.process] === "master" ? MASTER : 1);
+      const room = Math.min(Math.max(LABEL, column), this.end(marks, index) - x) - BESIDE - 8;
+      mark.font = look === "command" ? COMMAND : PLAIN;
+      mark.label = fitted(event.text, room, mark.font);
+      if (mark.label) taken.get(x).push(y);
+    }
+  }
+
+  /** Where the next thing stands to the right of a mark: another mark, or the edge. */
+  end(marks, index) {
+    const {x, y} = marks[index];
+    let end = this.width;
+    const look = (step) => {
+      for (let at = index + step; at in marks && Math.abs(marks[at].y - y) < LINE; at += step) {
+        if (marks[at].x > x) end = Math.min(end, marks[at].x);
+      }
+    };
+    look(-1);
+    look(1);
+    return end;
   }
 
   // -- a picture to keep ----------------------------------------------------------------------------------
@@ -370,18 +453,68 @@ class Diagram {
     const whole = this.height <= most;
     const top = whole ? 0 : this.scroller.scrollTop;
     const bottom = whole ? this.height : Math.min(this.height, top + this.scroller.clientHeight);
-    const width = Math.min(this.width, Math.max(...this.x.values()) + 160);
+    const height = bottom - top + HEAD;
     const svg = d3.create("svg").attr("xmlns", "http://www.w3.org/2000/svg").attr("class", "diagram");
     svg.append("style").text(document.getElementById("diagram-style").textContent);
-    svg.attr("viewBox", `0 0 ${width} ${bottom - top + HEAD}`).attr("width", width).attr("height", bottom - top + HEAD);
-    svg.append("rect").attr("width", width).attr("height", bottom - top + HEAD).attr("fill", "#fff");
+    const paper = svg.append("rect").attr("height", height).attr("fill", "#fff");
     this.drawHeads(svg.append("svg"));
     this.drawInto(svg.append("svg").attr("class", "diagram").attr("y", HEAD).attr("width", this.width).attr("height", bottom - top)
       .attr("viewBox", `0 ${top} ${this.width} ${bottom - top}`), top, bottom);
+    // Where it is looked at, letters may be a bit wider.
+    const ends = svg.selectAll(".label").data().map(({x, label, font}) => x + BESIDE + 1.1 * pixels(label, font));
+    const width = Math.ceil(Math.max(...ends, ...[...this.x.values()].map((x) => x + 50)));
+    svg.attr("viewBox", `0 0 ${width} ${height}`).attr("width", width).attr("height", height);
+    paper.attr("width", width);
     svg.selectAll(".reach").remove();
     svg.selectAll("[data-event]").attr("data-event", null);
     return svg.node().outerHTML;
   }
+}
+
+/** Where to scroll to, so that a place is in sight, with room before and behind it, and the others too if they can be. */
+function scrolled(now, size, place, others, before, behind) {
+  let [low, high] = d3.extent([place, ...others]);
+  if (high - low > size - before - behind) low = high = place;
+  const inSight = low >= now + before && high <= now + size - behind;
+  return inSight ? now : Math.max(0, (low + high - size) / 2);
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+const PLAIN = "12px system-ui, 'Helvetica Neue', Arial, sans-serif"; // as in diagram.css
+const COMMAND = "11.5px ui-monospace, Menlo, Consolas, monospace";
+const HEADING = `650 ${PLAIN}`;
+
+/** How many pixels a text takes. */
+function pixels(text, font) {
+  pen.font = font;
+  return pen.measureText(text).width;
+}
+
+/** A label that fits: keys and values lose their middle, what came of an operation is never shortened. "" if none fits. */
+function fitted(text, room, font) {
+  const fits = (line) => pixels(line, font) <= room;
+  let line = shorten(text, 400);
+  if (fits(line)) return line;
+  line = line.replace(/^learns /, ""); // its mark says that
+  const [outcome = ""] = line.match(OUTCOME) ?? [];
+  const rest = line.slice(0, line.length - outcome.length).trim();
+  const words = rest.match(/^(\S+ )?(\S+ )?(\S+ )?(.*)$/).slice(1).filter((word) => word).map((word) => word.trim());
+  const said = () => words.join(" ") + (outcome.startsWith("→") ? " " : "") + outcome;
+  while (!fits(said())) {
+    const index = d3.maxIndex(words, (word) => word.length);
+    const {length} = words[index] ?? "";
+    if (length < 4) return [outcome.replace(/^\W+/, "")].find(fits) ?? "";
+    const excess = Math.ceil(((pixels(said(), font) - room) / pixels(words[index], font)) * length);
+    words[index] = withoutMiddle(words[index], Math.max(3, length - excess));
+  }
+  return said();
+}
+
+/** A text of so many characters: an ellipsis stands for what is left out. */
+function withoutMiddle(text, most) {
+  if (text.length <= most) return text;
+  const end = Math.floor((most - 1) / 2);
+  return `${text.slice(0, most - 1 - end).replace("…", "")}…${text.slice(text.length - end).replace("…", "")}`;
 }
 
 function shorten(text, most) {
@@ -389,8 +522,13 @@ function shorten(text, most) {
   return line.length > most ? `${line.slice(0, Math.max(1, most - 1))}…` : line;
 }
 
+/** A text that stays in one line. */
+function unbroken(text) {
+  return text.replaceAll(" ", "\u00a0");
+}
+
 function sayClock(number) {
-  return Object.entries(run.clockAt(number)).map(([process, count]) => `${run.processes[process]}: ${count}`).join(", ");
+  return Object.entries(run.clockAt(number)).map(([process, count]) => unbroken(`${run.processes[process]}: ${count}`)).join(", ");
 }
 
 /** An event in lines: the first is the heading. */

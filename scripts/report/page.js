@@ -4,8 +4,9 @@
 const byId = (id) => document.getElementById(id);
 const diagram = new Diagram(byId("diagram"), byId("heads"), byId("canvas"));
 const details = new Details(byId("details"), choose);
-const stores = new Stores(byId("table"), byId("moment"), choose);
-const charts = new Charts(byId("charts"), choose, showTip);
+const stores = new Stores(byId("table"), choose);
+const charts = new Charts(byId("charts"), (time) => chooseMark(diagram.nearest(time)), showTip);
+let moment = 0; // the event at which the run is looked at: what was chosen, or the last one in sight
 
 /** Look at an event: everywhere on the page. */
 function choose(number) {
@@ -20,18 +21,47 @@ function choose(number) {
   lookAt(number);
 }
 
-/** Look at a moment: the stores, and where it is in the plots. */
+/** The same, unless nothing is drawn. */
+function chooseMark(number) {
+  if (number !== undefined) choose(number);
+}
+
+/** Nothing is chosen any more. */
+function unchoose() {
+  diagram.selected = null;
+  diagram.followed = new Set();
+  diagram.draw();
+  details.welcome();
+  lookAround();
+}
+
+/** The filters have changed: draw what they let through, and drop what was chosen if they don't. */
+function refilter() {
+  diagram.layOut();
+  if (diagram.selected !== null && !diagram.marks.includes(diagram.selected)) unchoose();
+  lookAt(moment);
+}
+
+/** Look at a moment: the stores, and where it is in the plots. The slider goes over the events that are drawn. */
 function lookAt(number) {
-  byId("slider").value = number;
+  if (number === undefined || !run.events.length) return;
+  moment = number;
+  byId("slider").max = Math.max(0, diagram.marks.length - 1);
+  byId("slider").value = diagram.positionOf(number);
   stores.show(number);
   charts.mark(run.events[number].time);
+  byId("moment").textContent = `at ${run.duration(run.events[number].time)}${diagram.selected === null ? ", the last event in sight" : ""}`;
+}
+
+/** Where nothing was chosen, the last event in sight is looked at. */
+function lookAround() {
+  const number = diagram.lastInSight();
+  if (diagram.selected === null && number !== moment) lookAt(number);
 }
 
 function step(by) {
   const marks = diagram.marks;
-  const at = diagram.selected ?? Number(byId("slider").value);
-  const next = by > 0 ? marks[d3.bisectRight(marks, at)] : marks[d3.bisectLeft(marks, at) - 1];
-  if (next !== undefined) choose(next);
+  chooseMark(by > 0 ? marks[d3.bisectRight(marks, moment)] : marks[d3.bisectLeft(marks, moment) - 1]);
 }
 
 function showTip(pointer, lines = []) {
@@ -61,7 +91,7 @@ function fillFilters() {
     onclick: ({currentTarget}) => {
       diagram.shown[kind] = !diagram.shown[kind];
       currentTarget.setAttribute("aria-pressed", String(diagram.shown[kind]));
-      diagram.layOut();
+      refilter();
     },
   }, name)));
   const boxes = run.processes.map((name, process) => element("input", {type: "checkbox", checked: "", "data-process": name, onchange: applyProcesses}));
@@ -77,16 +107,16 @@ function fillFilters() {
     diagram.hidden = new Set(boxes.flatMap((box, process) => (box.checked ? [] : [process])));
     stores.hidden = diagram.hidden;
     byId("processes").firstElementChild.textContent = diagram.hidden.size ? `processes (${boxes.length - diagram.hidden.size} of ${boxes.length})` : "processes";
-    diagram.layOut();
-    stores.show(Number(byId("slider").value));
+    refilter();
   }
 }
 
 function listen() {
   byId("key").addEventListener("input", ({target}) => {
-    diagram.key = stores.key = run.keys.includes(target.value) ? target.value : "";
-    diagram.layOut();
-    stores.show(Number(byId("slider").value));
+    const known = run.keys.includes(target.value);
+    byId("no-key").hidden = known || !target.value;
+    diagram.key = stores.key = known ? target.value : "";
+    refilter();
   });
   for (const button of byId("axis").children) {
     button.addEventListener("click", () => {
@@ -100,7 +130,7 @@ function listen() {
   byId("diagram").addEventListener("wheel", (wheel) => {
     if (!wheel.ctrlKey && !wheel.metaKey) return;
     wheel.preventDefault();
-    diagram.zoomBy(Math.exp(-wheel.deltaY / 400), wheel.clientY - byId("diagram").getBoundingClientRect().top);
+    diagram.zoomBy(Math.exp(-wheel.deltaY / 400), wheel.clientY - byId("canvas").getBoundingClientRect().top - byId("diagram").scrollTop);
   }, {passive: false});
   const missed = run.operations.filter(({outcome, event}) => outcome === "ERR_DEP" && event !== null).map(({event}) => event).sort(d3.ascending);
   byId("next-dependency").disabled = !missed.length;
@@ -110,9 +140,9 @@ function listen() {
     element("a", {href: url, download: "diagram.svg"}).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   });
-  byId("slider").max = run.events.length - 1;
   byId("slider").addEventListener("input", ({target}) => {
-    const number = Number(target.value);
+    const number = diagram.marks[Number(target.value)];
+    if (number === undefined) return;
     diagram.selected = number;
     diagram.followed = new Set();
     details.show(number);
@@ -127,12 +157,14 @@ function listen() {
     press.preventDefault();
     step(by);
   });
+  const menu = byId("processes");
   document.addEventListener("keydown", ({key}) => {
     if (key !== "Escape") return;
-    diagram.selected = null;
-    diagram.followed = new Set();
-    diagram.draw();
-    details.welcome();
+    if (menu.open) menu.open = false;
+    else unchoose();
+  });
+  document.addEventListener("click", ({target}) => {
+    if (!menu.contains(target)) menu.open = false;
   });
 }
 
@@ -141,7 +173,8 @@ diagram.onhover = showTip;
 summarize();
 fillFilters();
 listen();
-diagram.layOut();
 details.welcome();
 charts.draw();
-if (run.events.length) lookAt(run.events.length - 1);
+diagram.layOut();
+lookAt(diagram.lastInSight());
+diagram.onsight = lookAround;

@@ -53,6 +53,24 @@ run.runningAt = (number) => new Set(
   run.lives.filter(({began, ended}) => began <= number && (ended === null || ended > number)).map(({process}) => process),
 );
 
+/** The colours of partitions, by number, as run.partitions has them: one that goes on keeps its colour. */
+run.colours = (() => {
+  let before = [];
+  return run.partitions.map(([, components]) => {
+    const colours = new Array(components.length).fill(null);
+    // What has most servers in common goes on; among equals, what keeps its lowest server.
+    const pairs = components.flatMap((servers, index) => before.map(({servers: earlier, colour}) => (
+      {index, colour, common: servers.filter((server) => earlier.includes(server)).length, lowest: servers[0] === earlier[0]}
+    ))).filter(({common}) => common);
+    for (const {index, colour} of d3.sort(pairs, (one, other) => other.common - one.common || other.lowest - one.lowest)) {
+      if (colours[index] === null && !colours.includes(colour)) colours[index] = colour;
+    }
+    for (const index of colours.keys()) colours[index] ??= d3.range(components.length).find((colour) => !colours.includes(colour));
+    before = components.map((servers, index) => ({servers, colour: colours[index]}));
+    return colours;
+  });
+})();
+
 /** What an event is, for its look: the class of its mark. */
 run.lookOf = (event) => {
   const {kind, operation, number} = event;
