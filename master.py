@@ -701,8 +701,9 @@ def main() -> int:
             master.history = _begin_history(arguments, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if tracing.on:
-            names = ["the prompt"] if prompt else [name or "standard input" for _, name in scripts]
-            tracing.event("run", version=__version__, options=sys.argv[1:], scripts=names)
+            names = ["standard input" if name == "-" else name for name in arguments.scripts or ["-"]]
+            told = ["the prompt"] if prompt else names
+            tracing.event("run", version=__version__, options=sys.argv[1:], scripts=told)
         if prompt is not None:
             prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
         else:
