@@ -357,19 +357,7 @@ class Round:
 
     def _line(self) -> bytes:
         choose = self.random.choice
-        (kind,) = self.random.choices(
-            (
-                "put",
-                "get",
-                "joinServer",
-                "joinClient",
-                "breakConnection",
-                "createConnection",
-                "killServer",
-                "stabilize",
-            ),
-            (40, 30, 12, 5, 3, 5, 1, 0.5),
-        )
+        (kind,) = self.random.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))
         if kind == "put":
             key, value = choose(KEYS), b"v%d%s" % (self.judge.last + 1, b"." * choose((0, 0, 0, 10, 5000)))
             self.judge.put(key, value)

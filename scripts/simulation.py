@@ -280,6 +280,7 @@ class World:
         self._link_numbers: dict[frozenset[int], int] = {}
         self._clients: dict[int, Client] = {}
         self._touched: set[Server] = set()
+        self._damaged: set[int] = set()
         for ident in range(SERVERS - 1):
             self._join(self._servers[ident])
         self._start_clients()
@@ -337,6 +338,7 @@ class World:
                 data[-1 - where * 7 % len(data)] ^= 0xFF
                 path.write_bytes(data)
                 self._truth.forget_disk(server.ident)
+                self._damaged.add(server.ident)
 
     def _step_full(self, number: int, _: int) -> None:
         self._server(number).full = not self._server(number).full
@@ -419,6 +421,9 @@ class World:
         peer = Peer(Replica(server.ident, incarnation), GOSSIP_INTERVAL)
         log = Storage(server.folder, incarnation)
         recovery = log.recover()
+        if recovery.damages and server.ident not in self._damaged:
+            raise Violation(f"server {server.ident} reports damage, and there was none: {recovery.damages}")
+        self._damaged.discard(server.ident)
         peer.recover(recovery.deltas, bool(recovery.damages))
         log.start(peer.model)
         server.peer, server.disk, server.fuse = peer, Disk(server, log, self._truth), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import sys
 import termios
@@ -17,9 +18,13 @@ import msgpack
 import pytest
 
 import storage
+import transport
+from client import _Client
 from driver import LIMIT_SECONDS, Conversation, Output, run, wait_until
+from model import Operation
 from oracle import Oracle, random_script
 from server import Options, Server, _Service
+from session import ServerLost
 
 NO_GOSSIP = ("--gossip-interval", "0")
 STABILIZE_SECONDS = 5.0
@@ -570,3 +575,40 @@ def test_stabilize_needs_nobody_to_kill_who_is_silent() -> None:
         errors = conversation.do("stabilize").errors
         assert errors == [f"stabilize: server {number} made no progress for 2 s, and was killed" for number in range(5)]
         assert [name for name in conversation.pids() if name.startswith("server")] == []
+
+
+def test_a_put_that_could_not_be_sent_is_not_uncertain(tmp_path: Path) -> None:
+    client = _Client(5)
+    client.exposed_connect(0, transport.new_address(str(tmp_path), "nobody"), 1.0)
+    with pytest.raises(ServerLost) as lost:
+        client._ask(0, Operation(b"k", b"v", 1, None))
+    assert not lost.value.cut_short
+
+
+def test_a_client_that_was_killed_does_not_keep_the_rest_from_ending() -> None:
+    with Conversation(*NO_GOSSIP) as conversation:
+        assert conversation.do("joinServer 0\njoinClient 5 0\njoinClient 6 0\nput 6 k v").errors == []
+        conversation.signal("client 5", signal.SIGKILL)
+        assert conversation.do("get 5 k").errors == ["get: client 5 died", "get: client 5 is not running"]
+        conversation.process.kill()
+        conversation.process.wait()
+        wait_until(lambda: not conversation.pids(), "the end of all")
+        directory = conversation.run_directory
+        assert directory is not None
+        wait_until(lambda: not Path(directory).exists(), "the end of the run's folder")
+
+
+def test_a_moment_without_descriptors_makes_no_server_deaf() -> None:
+    with Conversation(*NO_GOSSIP) as conversation:
+        conversation.do("joinServer 0\njoinClient 5 0\njoinClient 6 0\njoinClient 7 0\nput 5 k v")
+        server = conversation.pids()["server 0"]
+        usual = resource.prlimit(server, resource.RLIMIT_NOFILE)
+        taken = {int(entry.name) for entry in Path(f"/proc/{server}/fd").iterdir()}
+        free = min(set(range(len(taken) + 1)) - taken)
+        resource.prlimit(server, resource.RLIMIT_NOFILE, (free, usual[1]))
+        # The descriptor for this connection was reserved when the server began to wait for it; for the next there is none.
+        assert conversation.do("get 6 k") == (b"k:v\n", [])
+        conversation.send("get 7 k")
+        wait_until_read(conversation)
+        resource.prlimit(server, resource.RLIMIT_NOFILE, usual)
+        assert conversation.do() == (b"k:v\n", [])

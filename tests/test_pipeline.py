@@ -7,6 +7,8 @@ is under way, some instant of its death must explain what was printed and what i
 from __future__ import annotations
 
 import os
+import re
+import resource
 import select
 import shutil
 import signal
@@ -19,7 +21,7 @@ from random import Random
 
 import pytest
 
-from driver import Conversation, run, wait_until
+from driver import Conversation, run, state, wait_until
 from oracle import random_script
 
 EPISODES = 12
@@ -218,6 +220,52 @@ def test_a_client_and_its_server_that_are_lost_together_leave_no_put_that_has_fa
             uncertain = sum("uncertain" in error for error in errors)
             stand = len(conversation.do("joinServer 0\nprintStore 0").lines)
             assert 900 - len(failed) - uncertain <= stand <= 900 - len(failed), (len(failed), uncertain, stand)
+
+
+def slept(pid: int) -> int:
+    """How often a process has gone to sleep: once for each message that it waits for."""
+    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_a_put_of_a_group_that_was_taken_back_binds_no_session(tmp_path: Path) -> None:
+    """Client 10 has heard that its put was stored; client 11 has not heard its answer, which doesn't fit into a
+    socket, when their server is killed. So nothing of the group has happened."""
+    with Conversation("--gossip-interval", "0", "--data-dir", str(tmp_path)) as conversation:
+        conversation.do("joinServer 0\njoinClient 10 0\njoinClient 11 0\nput 10 k0 old\nput 11 big " + "x" * (8 << 20))
+        first, second = conversation.pids()["client 10"], conversation.pids()["client 11"]
+        conversation.signal("client 10", signal.SIGSTOP)
+        before = slept(second)
+        conversation.send("put 10 k new\nget 11 big")
+        wait_until(lambda: slept(second) > before and state(second) == "S", "client 11 to hand its part in")
+        conversation.signal("client 11", signal.SIGSTOP)
+        before = slept(first)
+        conversation.signal("client 10", signal.SIGCONT)
+        log = tmp_path / "server-0" / "log.0"
+        wait_until(lambda: log.read_bytes()[-200:].count(b"new"), "the group to be carried out")
+        wait_until(lambda: slept(first) > before + 1 and state(first) == "S", "client 10 to have its answer")
+        conversation.signal("server 0", signal.SIGKILL)
+        conversation.signal("client 11", signal.SIGCONT)
+        assert len(conversation.do().errors) == 3
+        assert conversation.do("joinServer 0\nget 10 k") == (b"k:ERR_KEY\n", [])
+
+
+def test_a_file_of_many_large_values_is_more_than_one_group(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    lines = [f"put 5 k{number % 7} {number:0500000d}" for number in range(200)]
+    script.write_text("\n".join(["joinServer 0", "joinClient 5 0", *lines, "get 5 k1"]))
+    result = run("", "--gossip-interval", "0", str(script))
+    assert (result.stdout, result.stderr, result.status) == (f"k1:{197:0500000d}\n".encode(), "", 0)
+
+
+def test_what_was_answered_before_a_refusal_is_printed_before_it() -> None:
+    with Conversation("--gossip-interval", "0") as conversation:
+        conversation.do("joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 z end\nput 6 m middle")
+        resource.prlimit(conversation.pids()["server 0"], resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        output = conversation.do("get 6 m\nput 5 b x\nget 5 z\nget 6 m")
+        assert output.lines == ["m:middle", "z:end", "m:middle"]
+        assert [error.rpartition(": ")[2] for error in output.errors] == ["File too large"]
 
 
 def test_a_frozen_server_in_a_group_is_killed_and_the_others_go_on() -> None:

@@ -515,3 +515,27 @@ def test_it_runs_from_any_folder(tmp_path: Path) -> None:
     assert run(f"{CLUSTER}get 5 k\n", cwd=tmp_path).stdout == b"k:v\n"
     assert list(tmp_path.iterdir()) == []
     assert (ROOT / "master.py").exists()
+
+
+def test_a_broken_connection_leaves_nothing_at_the_server() -> None:
+    with Conversation("--gossip-interval", "0") as conversation:
+        assert conversation.do("joinServer 0\njoinClient 5 0").errors == []
+        server = conversation.pids()["server 0"]
+
+        def used() -> tuple[int, int]:
+            return tuple(len(list(Path(f"/proc/{server}/{what}").iterdir())) for what in ("fd", "task"))
+
+        wait_until(lambda: len({used() for _ in range(5)}) == 1, "the server to be at rest")
+        before = used()
+        assert conversation.do("put 5 k v\nget 5 k\nbreakConnection 5 0") == (b"k:v\n", [])
+        wait_until(lambda: used() == before, f"{before} descriptors and threads")
+
+
+def test_no_life_of_a_server_leaves_a_file_in_the_runs_folder() -> None:
+    with Conversation("--gossip-interval", "0") as conversation:
+        conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v")
+        conversation.pids()
+        assert conversation.run_directory is not None
+        before = len(list(Path(conversation.run_directory).rglob("*")))
+        assert conversation.do("killServer 0\njoinServer 0\n" * 5 + "get 5 k") == (b"k:v\n", [])
+        assert len(list(Path(conversation.run_directory).rglob("*"))) == before

@@ -319,6 +319,12 @@ def test_a_put_that_was_cut_short_and_then_refused_is_uncertain() -> None:
         return made
 
     assert session().execute(b"k", b"v", 7, ask) == ["uncertain", 7]
+
+    def ask_and_lose(server: int, operation: Operation) -> object:
+        raise ServerLost(cut_short=server == 0)  # the other one was dead before
+
+    assert session().execute(b"k", b"v", 7, ask_and_lose) == ["uncertain", 7]
+    assert session().execute(b"k", None, 7, ask_and_lose) == ["unusable"]
     alone = session()
     alone.disconnect(0)
     assert alone.execute(b"k", b"v", 7, ask) == ["refused", "server 1: the disk is full"]

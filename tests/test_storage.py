@@ -358,6 +358,19 @@ def test_a_log_cut_at_any_byte_is_a_prefix_and_no_damage(eager: None, folders: F
         shutil.rmtree(killed)
 
 
+def test_nothing_of_a_long_torn_record_is_left_behind_a_short_one(folders: Folders) -> None:
+    life = folders.live()
+    life.put((b"first", b"v"))
+    life.put((b"long", b"x" * 5000))
+    killed = folders.copy(life.folder)
+    os.truncate(killed / "log.0", (killed / "log.0").stat().st_size - 10)
+    again = folders.live(killed, 2)
+    again.put((b"k", b""))
+    last = folders.recovered(killed, 3)
+    assert last.damages == []
+    assert last.store() == {b"first": b"v", b"k": b""}
+
+
 def test_a_snapshot_does_not_speak_of_writes_that_only_the_log_behind_it_has(
     eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
