@@ -202,6 +202,8 @@ class _Teller:
         self._clocks: list[dict[str, int]] = [{} for _ in names]
         self._numbered: dict[tuple[int, int], int] = {}  # (process, its event) -> the story's event
         self._begun: dict[int, int] = {}  # timestamp -> operation
+        self._key_names: dict[bytes, str] = {}
+        self._taken: set[str] = set()  # of these
         self._commands: list[tuple[int, bytes]] = []  # events and lines, of the last command or group
         self._answers_due: dict[int, list[Done]] = {}  # by client: whose answer isn't back at the master
         self._dots: dict[tuple[int, int, int], int] = {}
@@ -262,6 +264,18 @@ class _Teller:
         """One more event of the same time, whose clock has no news any more."""
         return self._add(Moment(moment.process, moment.time, moment.kind, {}, **changes))
 
+    def _key(self, key: bytes) -> str:
+        """A key as text, which no other key has: several may look alike once they are cut, or escaped."""
+        name = self._key_names.get(key)
+        if name is None:
+            alike, name = 1, shown(key)
+            while name in self._taken:
+                alike += 1
+                name = f"{shown(key)} [{alike}]"
+            self._key_names[key] = name
+            self._taken.add(name)
+        return name
+
     # -- the master ----------------------------------------------------------------------------------------
 
     def _on_run(self, moment: Moment, details: dict[str, Any]) -> None:
@@ -293,7 +307,9 @@ class _Teller:
             client = self._process.get(f"client {int(ident)}")
             if client is None:
                 continue  # it has no trace
-            done = Done(client, name == b"put", shown(key), "", asked.where, timestamp, asked.time, command, asked.time)
+            done = Done(
+                client, name == b"put", self._key(key), "", asked.where, timestamp, asked.time, command, asked.time
+            )
             asked.operation = len(self.story.operations)
             self._begun[timestamp] = asked.operation
             self.story.operations.append(done)
@@ -374,7 +390,7 @@ class _Teller:
             if number is None:
                 continue
             done = self.story.operations[number]
-            done.key, done.outcome = shown(key), outcome[0]
+            done.key, done.outcome = self._key(key), outcome[0]
             done.event = self._add_again(moment, operation=number)
             done.ended = moment.time
             remembered = self._sessions.get((done.client, done.key))
@@ -468,7 +484,7 @@ class _Teller:
         for operation, answer in operations:
             number = self._begun.get(operation.timestamp)
             done = self.story.operations[number] if number is not None else None
-            key = shown(operation.key)
+            key = self._key(operation.key)
             event = self._add_again(moment, operation=number)
             standing = self._stores.setdefault(moment.process, {}).get(operation.key)
             seen = learnt.get((operation.session, operation.key), operation.seen)
@@ -531,7 +547,7 @@ class _Teller:
             self._versions.append(write)
             version = write.version
             clock = [self._dot(dot) for dot in version.clock.entries]
-            told = Told(shown(write.key), shown(write.value), version.timestamp, self._dot(version.dot), clock)
+            told = Told(self._key(write.key), shown(write.value), version.timestamp, self._dot(version.dot), clock)
             self.story.writes.append(told)
         return number
 
@@ -559,8 +575,8 @@ class _Teller:
             self._say_staleness(event)
 
     def _change(self, event: int, server: int, key: bytes, write: int | None) -> None:
-        self.story.changes.append((event, server, shown(key), write))
-        self._changes.setdefault(shown(key), []).append((event, server, write))
+        self.story.changes.append((event, server, self._key(key), write))
+        self._changes.setdefault(self._key(key), []).append((event, server, write))
 
     def _compare(self, one: int, other: int) -> None:
         first, second = self._versions[one].version, self._versions[other].version

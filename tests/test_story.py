@@ -401,6 +401,25 @@ def test_a_key_may_be_anything(key: str, tmp_path: Path) -> None:
     ]
 
 
+def test_keys_that_look_alike_are_told_apart(tmp_path: Path) -> None:
+    """An escaped byte and the text of its escape; and two that are the same where they are cut."""
+    long = b"k" * 1000
+    script = b"joinServer 0\njoinClient 5 0\nput 5 \xff one\nput 5 %s1 three\n" % long
+    path = tmp_path / "script"
+    path.write_bytes(script + b"get 5 \\xff\nput 5 \\xff two\nget 5 %s2\nget 5 \xff\nprintStore 0\n" % long)
+    run("", "--trace", str(tmp_path / "trace"), str(path))
+    story = tell(read(tmp_path / "trace"))
+    assert [(done.key, done.outcome) for done in story.operations] == [
+        (r"\xff", "stored"),
+        (shown(long + b"1"), "stored"),
+        (r"\xff [2]", "ERR_KEY"),
+        (r"\xff [2]", "stored"),
+        (shown(long + b"2") + " [2]", "ERR_KEY"),
+        (r"\xff", "value"),
+    ]
+    assert len({key for _, _, key, _ in story.changes}) == 3
+
+
 def test_a_trace_for_which_there_is_no_room_is_told_at_the_end(tmp_path: Path) -> None:
     script = "joinServer 0\njoinClient 5 0\n" + "put 5 k v\n" * 300 + "get 5 k\n"
     limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); "
