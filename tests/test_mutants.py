@@ -190,6 +190,7 @@ MUTANTS = [
         "storage.py",
         "if zlib.crc32(payload) == payload_check:",
         "if payload:",
+        pytest_run("tests/test_storage.py", "-k", "flipped"),
     ),
     Mutant(
         "the context in a snapshot speaks of writes that came while it was written",
