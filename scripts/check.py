@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from spread import Contradiction, KeyLog, Timeline, Undecided, explain
+from spread import LINE, Contradiction, KeyLog, Timeline, Undecided, explain
 
 FORMAT = 1
 SHORT = 40
@@ -171,9 +171,10 @@ class Checker:
             self._info(line, began, process, said)
         elif kind == "fail":
             if f == "stabilize":
-                self.timeline.burst(2 * line)
+                self.timeline.burst(LINE * line)
         else:
             raise Unknown(f"line {line}: no type of line is called {kind!r}")
+        self.timeline.settle(LINE * line)
 
     def finish(self) -> None:
         """There are no more lines."""
@@ -187,7 +188,7 @@ class Checker:
     # -- topology ------------------------------------------------------------------------------------------
 
     def _change(self, line: int, f: str, ids: list[int]) -> None:
-        time = 2 * line
+        time = LINE * line
         timeline = self.timeline
         if f == "stabilize":
             self._stabilize(time)
@@ -219,9 +220,9 @@ class Checker:
         if make:
             self._need_running(line, one)
             self._need_running(line, other)
-            self.timeline.link(one, other, 2 * line)
+            self.timeline.link(one, other, LINE * line)
         else:
-            self.timeline.unlink(one, other, 2 * line)
+            self.timeline.unlink(one, other, LINE * line)
 
     def _connect(self, client: int, server: int) -> None:
         connections = self._clients[client].connections
@@ -239,12 +240,12 @@ class Checker:
             return
         began = self._under_way.get("master")
         if began and began[0][1:] == ("joinServer", [ident]) and ident not in self.timeline.running:
-            self.timeline.start(ident, 2 * line - 2)  # it had its links for a moment
+            self.timeline.start(ident, LINE * line - 2)  # it had its links for a moment
         self._deaths.append((line, ident))
         if ident in self.timeline.running:
             if began and began[0][1] == "stabilize":
-                self.timeline.burst(2 * line)  # what had moved until then, has moved
-            self.timeline.stop(ident, 2 * line)
+                self.timeline.burst(LINE * line)  # what had moved until then, has moved
+            self.timeline.die(ident, LINE * line)
 
     def _stabilize(self, time: int) -> None:
         if self.timeline.is_whole():
@@ -285,11 +286,13 @@ class Checker:
         if usable[:1] != [server]:
             raise Invalid(f"line {line}: server {server} took the put, but {_turn(client, usable)}", line)
         key = self._write(line, client, name, value, version)
-        key.log.put(server, 2 * line, version, self.timeline)
+        time = LINE * line
+        key.log.put(server, time, version, self.timeline)
         if self._deaths and self._deaths[-1][0] > began:
             died = {ident for at, ident in self._deaths if at > began}
             for other in died & set(self._clients[client].connections):
-                key.log.may_put(other, 2 * line, version, later=False, timeline=self.timeline)
+                key.log.may_put(other, time, version, later=False, timeline=self.timeline)
+        self.timeline.settle(time + 2)  # one that died may have passed the put on before
         self._open[name] = key
         session = self._clients[client].session
         self._see(key, session, line, version, own=True)
@@ -319,7 +322,8 @@ class Checker:
         for server in connections:
             alive = server in self.timeline.running  # the put may still be on its way there
             if died_at > began and (alive or server in died):
-                key.log.may_put(server, 2 * line, said["timestamp"], later=alive, timeline=self.timeline)
+                key.log.may_put(server, LINE * line, said["timestamp"], later=alive, timeline=self.timeline)
+        self.timeline.settle(LINE * line + 2)
         self._open[name] = key
 
     def _get(self, line: int, client: int, said: dict[str, Any]) -> None:
@@ -342,15 +346,18 @@ class Checker:
             if server not in usable or (not dependency and usable[0] != server):
                 raise Invalid(f"line {line}: server {server} answered, but {_turn(client, usable)}", line)
             asked = usable[: usable.index(server)]
+        time = LINE * line
         try:
             for other in asked:
                 if key.writes or self.kept:
-                    key.log.at_most(other, 2 * line, dependency - 1, self.timeline)
+                    key.log.at_most(other, time, dependency - 1, self.timeline)
                     self._open[name] = key
+                time += 2  # one after another: gossip may run in between
+            self.timeline.settle(time)
             if answer != "ERR_DEP":
                 version = 0 if answer == "ERR_KEY" else self._read(line, name, key, value, said["timestamp"])
                 self._keep_session(line, client, name, value, version, seen)
-                self._observe(line, name, key, server, version)
+                self._observe(line, time, name, key, server, version)
                 self._compare(line, name, key, server, version)
                 if version:
                     self._see(key, session, line, version, own=False)
@@ -408,17 +415,18 @@ class Checker:
             last = raw
             shown[name] = self._read(line, name, self._key(name), value, version)
         missing = [name for name in self.keys if name not in shown] if len(shown) < len(self.keys) else []
+        time = LINE * line
         for name, version in (*shown.items(), *dict.fromkeys(missing, 0).items()):
             try:
-                self._observe(line, name, self.keys[name], server, version)
+                self._observe(line, time, name, self.keys[name], server, version)
             except Contradiction as contradiction:
                 raise self._invalid(name, self.keys[name], contradiction) from None
         for name, version in shown.items():
             self._compare(line, name, self.keys[name], server, version)
-        self._prints[server] = 2 * line
+        self._prints[server] = time
 
-    def _observe(self, line: int, name: str, key: Key, server: int, version: int) -> None:
-        """A server has shown exactly this version."""
+    def _observe(self, line: int, time: int, name: str, key: Key, server: int, version: int) -> None:
+        """A server has shown exactly this version, at one of the line's moments."""
         log = key.log
         if version:
             write = key.writes[version]
@@ -431,7 +439,7 @@ class Checker:
             if not log.tracks and version == log.base_at(server, self.timeline):
                 return
             self._open[name] = key
-        log.saw(server, 2 * line, version, self.timeline)
+        log.saw(server, time, version, self.timeline)
 
     def _compare(self, line: int, name: str, key: Key, server: int, version: int) -> None:
         """Does the server lack something that a write which it has came after?"""
@@ -454,9 +462,9 @@ class Checker:
     # -- reasons -------------------------------------------------------------------------------------------
 
     def _invalid(self, name: str, key: Key, found: Contradiction) -> Impossible:
-        line, server = found.time // 2, found.server
+        line, server = found.time // LINE, found.server
         write = key.writes.get(found.version)
-        reasons = {time // 2 for time in found.because if 0 < time != found.time}
+        reasons = {time // LINE for time in found.because if 0 < time != found.time}
         if key.log.base and key.log.base_time in found.because:
             reasons.add(key.writes[key.log.base].line)
         because = sorted(reasons)

@@ -23,7 +23,8 @@ since a server that passes on v can't have had a larger version before. They are
 version first, each path adding ups for the versions to come. If all find one, that is a schedule of gossip which
 explains everything. If one doesn't, every schedule is tried, within limits.
 
-Times are even for the lines of a history (twice the line's number), and odd between them, where gossip happens.
+Each line of a history has LINE moments. What it tells of happens at the even ones: at the first, or, where a get asks
+several servers, one after another. Gossip happens at the odd ones.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["Contradiction", "KeyLog", "Timeline", "Undecided", "explain"]
+__all__ = ["LINE", "Contradiction", "KeyLog", "Timeline", "Undecided", "explain"]
+
+LINE = 1 << 16
+"""How many moments a line has: enough for a client with 30,000 connections."""
 
 FOREVER = 1 << 62
 MOST_STATES = 100_000
@@ -96,6 +100,7 @@ class Timeline:
         """What may carry gossip; links that never may aren't here."""
         self.gossips = gossips
         self._links: dict[int, set[int]] = {}
+        self._lingering: list[tuple[_Links, int]] = []
         self._topology = 0
         self._components: list[frozenset[int]] | None = None
 
@@ -115,6 +120,21 @@ class Timeline:
             self.unlink(server, other, time)
         self.running.discard(server)
         self._changed()
+
+    def die(self, server: int, time: int) -> None:
+        """A server was found dead. Until `settle`, gossip may have crossed its links: it was alive for a part of that."""
+        neighbours = self.neighbours[server]
+        lingering = [(neighbours[other], len(neighbours[other].ends) - 1) for other in self._links[server] if self.gossips]
+        self.stop(server, time)
+        for links, last in lingering:
+            links.ends[last] = FOREVER
+        self._lingering += lingering
+
+    def settle(self, time: int) -> None:
+        """The command is done that those who died since the last one were found dead by."""
+        for links, last in self._lingering:
+            links.ends[last] = time
+        self._lingering.clear()
 
     def link(self, one: int, other: int, time: int) -> None:
         """Two servers are linked."""

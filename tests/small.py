@@ -183,13 +183,25 @@ class Run:
         if not usable:
             return
         self.begin("get", [key, None], client)
+        died = []
+        outcome: dict[str, Any] = {"answer": "ERR_DEP"}
         for server in usable:
+            if len(self.running) > 1 and self.random.random() < 0.05:
+                self.stop(server)
+                died.append(server)
+                continue
             version = self.stores[server].get(key, 0)
             if version >= seen:
-                self.end("get", [key, self.values.get(version)], client, **answered(server, version))
+                outcome = answered(server, version)
                 self.seen[client, key] = version
-                return
-        self.end("get", [key, None], client, answer="ERR_DEP")
+                break
+            self.gossip()
+        for server in died:
+            self.add("info", "died", [server], error="it died")
+        if len(died) == len(usable):
+            self.add("fail", "get", [key, None], client, error="none of its servers is running")
+        else:
+            self.end("get", [key, self.values.get(outcome.get("timestamp", 0))], client, **outcome)
 
     def print_store(self) -> None:
         server = self.random.choice(sorted(self.running))

@@ -414,6 +414,56 @@ def test_a_relay_must_have_kept_what_it_passed_on_and_shared_it_at_stabilize(tmp
         assert verdict_of(spelled(GOSSIP, history(*commands, alone)), tmp_path).verdict == "valid"
 
 
+def asks_two(*more: Any) -> list[dict[str, Any]]:
+    """Three servers in a chain, and a client that is to ask 1 and then 2 for what stands at 0."""
+    return history(
+        *(("joinServer", [server]) for server in range(3)),
+        ("breakConnection", [0, 2]),
+        ("joinClient", [10, 0]),
+        put(10, 0, "red", 1),
+        ("createConnection", [10, 1]),
+        ("createConnection", [10, 2]),
+        ("breakConnection", [10, 0]),
+        *more,
+        get(10, 2, "red", 1),
+    )
+
+
+def test_gossip_may_run_while_a_get_asks_one_server_after_another(tmp_path: Path) -> None:
+    """Server 1 is behind when it is asked, and passes the value on to server 2 before that is asked."""
+    text = spelled(GOSSIP, asks_two())
+    assert Judge(text).is_valid()
+    assert verdict_of(text, tmp_path).verdict == "valid"
+    for header, more in ((GOSSIP, ("breakConnection", [0, 1])), (GOSSIP, ("breakConnection", [1, 2]))):
+        text = spelled(header, asks_two(more))
+        assert not Judge(text).is_valid()
+        assert verdict_of(text, tmp_path).verdict == "invalid"
+    assert verdict_of(spelled(HEADER, asks_two()), tmp_path).verdict == "invalid"
+
+
+def test_gossip_of_a_server_that_is_found_dead_may_have_run_between_two_asks(tmp_path: Path) -> None:
+    """Server 1 is asked; then 0 passes the value on over 1 to 2, and dies before it is asked; then 2 is."""
+    writer = Run(Random(0), gossips=True)
+    writer.lines = asks_two(("createConnection", [10, 0]), ("breakConnection", [10, 2]), ("createConnection", [10, 2]))
+    answer = writer.lines.pop()
+    writer.add("info", "died", [0], error="server 0 died")
+    writer.lines.append(answer | {"index": len(writer.lines)})
+    text = spelled(GOSSIP, writer.lines)
+    assert Judge(text).is_valid()
+    assert verdict_of(text, tmp_path).verdict == "valid"
+
+
+def test_real_gets_that_ask_several_servers_while_gossip_runs(tmp_path: Path) -> None:
+    script = "joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 2\njoinClient 10 0\n"
+    for number in range(300):
+        script += f"put 10 k{number} v\ncreateConnection 10 1\ncreateConnection 10 2\nbreakConnection 10 0\n"
+        script += f"get 10 k{number}\ncreateConnection 10 0\nbreakConnection 10 1\nbreakConnection 10 2\n"
+    path = tmp_path / "history"
+    for interval in ("0.001", "0.002"):
+        run(script, "--gossip-interval", interval, "--history", str(path))
+        assert (check(path).verdict, check(path).why) == ("valid", "")
+
+
 def base() -> list[dict[str, Any]]:
     return history(("joinServer", [0]), ("joinClient", [10, 0]), put(10, 0, "red", 1), get(10, 0, "red", 1))
 
