@@ -19,6 +19,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import re
 import sys
 from bisect import bisect_left
 from collections import deque
@@ -34,6 +36,34 @@ from spread import LINE, Contradiction, KeyLog, Timeline, Undecided, explain
 FORMAT = 1
 SHORT = 40
 """Longer values are kept as hashes."""
+
+IDS = {
+    "joinServer": 1,
+    "killServer": 1,
+    "joinClient": 2,
+    "breakConnection": 2,
+    "createConnection": 2,
+    "stabilize": 0,
+    "printStore": 1,
+    "died": 1,
+    "warning": 0,
+}
+"""How many ids a command has, or what happened by itself; a put and a get have something else."""
+
+KINDS = frozenset(("invoke", "ok", "fail", "info"))
+NAMES = frozenset((*IDS, "put", "get"))
+
+EXCUSES = (
+    (r"(?:server|client) (\d+) is not running", "down"),
+    (r"server (\d+) (?:runs|is running) already", "up"),
+    (r"id (\d+) is (?:taken by a client|a client's, not a server's)", "client"),
+    (r"id (\d+) is (?:taken by a server|a server's, not a client's)", "server"),
+    (r"id (\d+) is unknown.*", "unknown"),
+    (r"client (\d+) has no connection", "unusable"),
+    (r"client (\d+) has only server \d+, which is not running", "unusable"),
+    (r"none of the servers of client (\d+) is running.*", "unusable"),
+)
+"""What commands give as reasons why they failed, where the history tells whether it is so. There are other reasons."""
 
 
 class Invalid(Exception):
@@ -105,7 +135,10 @@ class Client:
 
     def __init__(self, session: int) -> None:
         self.session = session
-        self.connections: list[int] = []
+        self.connections: dict[int, int] = {}
+        """Server -> the line that has made the connection."""
+        self.broken: dict[int, int] = {}
+        """Server -> the last line that has broken it."""
 
 
 class Checker:
@@ -131,6 +164,9 @@ class Checker:
         self._under_way: dict[object, deque[tuple[int, str, Any]]] = {}
         self._deaths: list[tuple[int, int]] = []
         self._ghosts: dict[int, tuple[int, list[int]]] = {}
+        self._kinds: dict[int, tuple[str, int]] = {}  # id -> "server" or "client", and the line that made it one
+        self._fates: dict[int, tuple[int, str]] = {}  # id -> what happened to it last, and in which line
+        self._time = 0
         self._prints: dict[int, int] = {}
         self._held: dict[int, dict[int, int]] = {}  # server -> session -> line of its newest write that is known there
 
@@ -141,6 +177,9 @@ class Checker:
         kind, f, process, value = said["type"], said["f"], said["process"], said["value"]
         if said["index"] != line - 2:
             raise Unknown(f"line {line}: its index is {said['index']}, not {line - 2}: lines are missing, or too many")
+        if said["time"] < self._time:
+            raise Unknown(f"line {line}: its time is before that of the line before")
+        self._time = said["time"]
         if kind == "invoke":
             self._under_way.setdefault(process, deque()).append((line, f, value))
             return
@@ -164,16 +203,13 @@ class Checker:
             elif f == "put":
                 self._put(line, began, process, said)
             elif f == "printStore":
-                self._print_store(line, said)
+                self._print_store(line, began, asked[0], said)
             else:
                 self._change(line, f, asked)
         elif kind == "info":
             self._info(line, began, process, said)
-        elif kind == "fail":
-            if f == "stabilize":
-                self.timeline.burst(LINE * line)
         else:
-            raise Unknown(f"line {line}: no type of line is called {kind!r}")
+            self._fail(line, f, said["error"])
         self.timeline.settle(LINE * line)
 
     def finish(self) -> None:
@@ -193,57 +229,86 @@ class Checker:
         if f == "stabilize":
             self._stabilize(time)
         elif f == "joinServer":
+            self._need_kind(line, ids[0], "server")
             if ids[0] in timeline.running:
                 raise Invalid(f"line {line}: server {ids[0]} was started, but it ran already", line)
             timeline.start(ids[0], time)
+            self._fates[ids[0]] = line, "was started"
         elif f == "killServer":
             self._need_running(line, ids[0])
             timeline.stop(ids[0], time)
+            self._fates[ids[0]] = line, "was killed"
         elif f == "joinClient":
+            self._need_kind(line, ids[0], "client")
             self._need_running(line, ids[1])
             if ids[0] not in self._clients:
                 self._sessions += 1
                 self._clients[ids[0]] = Client(self._sessions)
-            self._connect(*ids)
+                self._fates[ids[0]] = line, "was started"
+            self._clients[ids[0]].connections.setdefault(ids[1], line)
         else:
             self._change_connection(line, f == "createConnection", *ids)
 
     def _change_connection(self, line: int, make: bool, one: int, other: int) -> None:
-        for client, server in ((one, other), (other, one)):
-            if client in self._clients:
-                if make:
-                    self._need_running(line, server)
-                    self._connect(client, server)
-                elif server in self._clients[client].connections:
-                    self._clients[client].connections.remove(server)
-                return
+        for ident in (one, other):
+            if ident not in self._kinds:
+                raise Invalid(f"line {line}: {ident} is neither a server nor a client", line)
+        if self._kinds[other][0] == "client":
+            one, other = other, one
+        client = self._clients.get(one)
+        if one == other or self._kinds[other][0] == "client":
+            what = "itself" if one == other else "another client"
+            raise Invalid(f"line {line}: {self._kinds[one][0]} {one} can have no connection to {what}", line)
         if make:
-            self._need_running(line, one)
             self._need_running(line, other)
-            self.timeline.link(one, other, LINE * line)
-        else:
+            if client is not None:
+                client.connections.setdefault(other, line)
+            else:
+                self._need_running(line, one)
+                self.timeline.link(one, other, LINE * line)
+        elif client is None:
             self.timeline.unlink(one, other, LINE * line)
+        elif client.connections.pop(other, None):
+            client.broken[other] = line
 
-    def _connect(self, client: int, server: int) -> None:
-        connections = self._clients[client].connections
-        if server not in connections:
-            connections.append(server)
+    def _need_kind(self, line: int, ident: int, kind: str) -> None:
+        """An id once used keeps its kind."""
+        known, since = self._kinds.setdefault(ident, (kind, line))
+        if known != kind:
+            raise Invalid(f"line {line}: {ident} can't be a {kind}: it is a {known}'s since line {since}", since, line)
 
     def _need_running(self, line: int, server: int) -> None:
         if server not in self.timeline.running:
-            raise Invalid(f"line {line}: server {server} isn't running, so this can't be done", line)
+            why, since = self._why_down(server, "server")
+            raise Invalid(f"line {line}: {why}, so this can't be done", since, line)
+
+    def _why_down(self, ident: int, kind: str) -> tuple[str, int]:
+        """What became of a server or client, and the line that says so, or 0."""
+        known, since = self._kinds.get(ident, (kind, 0))
+        if known != kind:
+            return f"{ident} is a {known}'s id, not a {kind}'s (line {since})", since
+        since, what = self._fates.get(ident, (0, ""))
+        return f"{kind} {ident} {f'{what} in line {since}' if since else 'was never started'}", since
 
     def _died(self, line: int, ident: int) -> None:
+        began = self._under_way.get("master")
+        _, f, ids = began[0] if began else (0, "", [])
+        is_starting = f in ("joinServer", "joinClient") and ids[0] == ident
+        if is_starting:
+            self._need_kind(line, ident, "server" if f == "joinServer" else "client")
+        if ident not in self.timeline.running and ident not in self._clients:
+            if not is_starting:
+                why, since = self._why_down(ident, "server")
+                raise Invalid(f"line {line}: {ident} can't have died: {why}", since, line)
+            if f == "joinServer":
+                self.timeline.start(ident, LINE * line - 2)  # it had its links for a moment
+        self._fates[ident] = line, "died"
         client = self._clients.pop(ident, None)
         if client is not None:
-            self._ghosts[ident] = line, client.connections
-            return
-        began = self._under_way.get("master")
-        if began and began[0][1:] == ("joinServer", [ident]) and ident not in self.timeline.running:
-            self.timeline.start(ident, LINE * line - 2)  # it had its links for a moment
-        self._deaths.append((line, ident))
+            self._ghosts[ident] = line, list(client.connections)
         if ident in self.timeline.running:
-            if began and began[0][1] == "stabilize":
+            self._deaths.append((line, ident))
+            if f == "stabilize":
                 self.timeline.burst(LINE * line)  # what had moved until then, has moved
             self.timeline.die(ident, LINE * line)
 
@@ -263,6 +328,34 @@ class Checker:
         except Contradiction as contradiction:
             raise self._invalid(name, key, contradiction) from None
 
+    def _fail(self, line: int, f: str, error: str) -> None:
+        """A command has done nothing; but what it gives as the reason must be so."""
+        if f == "stabilize":
+            self.timeline.burst(LINE * line)  # some updates may have moved before it failed
+        for pattern, excuse in EXCUSES:
+            found = re.fullmatch(pattern, error)
+            against = self._speaks_against(excuse, int(found[1])) if found else None
+            if against is not None:
+                raise Invalid(f'line {line}: {f} failed, because "{error}"; but {against[0]}', against[1], line)
+
+    def _speaks_against(self, excuse: str, ident: int) -> tuple[str, int] | None:
+        """What there is against a command's reason, and the line that says so, or 0."""
+        kind, since = self._kinds.get(ident, ("nobody", 0))
+        is_up = ident in self.timeline.running or ident in self._clients
+        if excuse == "down":
+            return self._why_down(ident, kind) if is_up else None
+        if excuse == "up":
+            return None if is_up else self._why_down(ident, "server")
+        if excuse == "unusable":
+            connections = self._clients[ident].connections if ident in self._clients else {}
+            made, server = min(
+                ((at, one) for one, at in connections.items() if one in self.timeline.running), default=(0, 0)
+            )
+            return (f"it has a connection to server {server} since line {made}", made) if made else None
+        if kind == ("nobody" if excuse == "unknown" else excuse):
+            return None
+        return f"it is {kind}'s{f' since line {since}' if since else ''}", since
+
     # -- puts and gets -------------------------------------------------------------------------------------
 
     def _key(self, name: str) -> Key:
@@ -276,7 +369,8 @@ class Checker:
 
     def _usable(self, line: int, client: int) -> list[int]:
         if client not in self._clients:
-            raise Invalid(f"line {line}: client {client} isn't running, so it can't be answered", line)
+            why, since = self._why_down(client, "client")
+            raise Invalid(f"line {line}: {why}, so it can't be answered", since, line)
         return [server for server in self._clients[client].connections if server in self.timeline.running]
 
     def _put(self, line: int, began: int, client: int, said: dict[str, Any]) -> None:
@@ -284,13 +378,13 @@ class Checker:
         server, version = said["server"], said["timestamp"]
         usable = self._usable(line, client)
         if usable[:1] != [server]:
-            raise Invalid(f"line {line}: server {server} took the put, but {_turn(client, usable)}", line)
+            raise self._wrong_turn(line, client, usable, server, "took the put")
         key = self._write(line, client, name, value, version)
         time = LINE * line
         key.log.put(server, time, version, self.timeline)
         if self._deaths and self._deaths[-1][0] > began:
             died = {ident for at, ident in self._deaths if at > began}
-            for other in died & set(self._clients[client].connections):
+            for other in died & self._clients[client].connections.keys():
                 key.log.may_put(other, time, version, later=False, timeline=self.timeline)
         self.timeline.settle(time + 2)  # one that died may have passed the put on before
         self._open[name] = key
@@ -317,7 +411,7 @@ class Checker:
         key = self._write(line, client, name, value, said["timestamp"])
         died_at, connections = self._ghosts.get(client, (0, []))
         if client in self._clients:
-            died_at, connections = line, self._clients[client].connections
+            died_at, connections = line, list(self._clients[client].connections)
         died = {ident for at, ident in self._deaths if at > began}
         for server in connections:
             alive = server in self.timeline.running  # the put may still be on its way there
@@ -344,7 +438,7 @@ class Checker:
         else:
             server = said["server"]
             if server not in usable or (not dependency and usable[0] != server):
-                raise Invalid(f"line {line}: server {server} answered, but {_turn(client, usable)}", line)
+                raise self._wrong_turn(line, client, usable, server, "answered")
             asked = usable[: usable.index(server)]
         time = LINE * line
         try:
@@ -363,6 +457,21 @@ class Checker:
                     self._see(key, session, line, version, own=False)
         except Contradiction as contradiction:
             raise self._invalid(name, key, contradiction) from None
+
+    def _wrong_turn(self, line: int, client: int, usable: list[int], server: int, what: str) -> Invalid:
+        """That a client turned to a server though it should not have, and the lines that say why."""
+        connections, broken = self._clients[client].connections, self._clients[client].broken
+        if server not in connections:
+            since = broken.get(server, 0)
+            why = f"client {client} has no connection to it{f' since line {since}' if since else ''}"
+        elif server not in self.timeline.running:
+            why, since = self._why_down(server, "server")
+        else:
+            since = connections[server]
+            turn = f"it was server {usable[0]}'s turn, whose connection was made in line {connections[usable[0]]}"
+            text = f"{turn}; that to server {server} was made in line {since}"
+            return Invalid(f"line {line}: server {server} {what}, but {text}", connections[usable[0]], since, line)
+        return Invalid(f"line {line}: server {server} {what}, but {why}", since, line)
 
     def _read(self, line: int, name: str, key: Key, value: str, version: int) -> int:
         """The version that was read; it must have been written, with that value."""
@@ -403,8 +512,10 @@ class Checker:
         if not seen or seen[-1].version < version:
             seen.append(Seen(line, version, own))
 
-    def _print_store(self, line: int, said: dict[str, Any]) -> None:
+    def _print_store(self, line: int, began: int, asked: int, said: dict[str, Any]) -> None:
         server = said["server"]
+        if server != asked:
+            raise Invalid(f"line {line}: server {server} printed its store, but server {asked} was to", began, line)
         self._need_running(line, server)
         shown: dict[str, int] = {}
         last = b""
@@ -478,10 +589,6 @@ class Checker:
         return Impossible(name, server, line, write.line if write else 0, because, otherwise)
 
 
-def _turn(client: int, usable: list[int]) -> str:
-    return f"it was server {usable[0]}'s turn" if usable else f"client {client} had no server that it could use"
-
-
 def _kept(value: str) -> str | bytes:
     if len(value) <= SHORT:
         return value
@@ -542,7 +649,7 @@ def _begin(raw: bytes) -> Checker:
         found = header["history"]
         if found == FORMAT:
             return Checker(header)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Unknown("there is no header: line 1 must be that of a history") from None
     raise Unknown(f"line 1: the history's format is {found!r}; this program knows {FORMAT}")
 
@@ -550,12 +657,82 @@ def _begin(raw: bytes) -> Checker:
 def _take(checker: Checker, line: int, raw: bytes) -> None:
     try:
         said = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unknown(f"line {line} is not JSON") from None
+    wrong = _misshapen(said)
+    if wrong:
+        raise Unknown(f"line {line}: not a line of a history: {wrong}")
     try:
         checker.take(line, said)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise Unknown(f"line {line}: not a line of a history ({type(error).__name__}: {error})") from error
+    except UnicodeEncodeError:
+        raise Unknown(f"line {line}: not a line of a history: a key that stands for no bytes") from None
+
+
+def _misshapen(said: Any) -> str:
+    """What is wrong with the fields of a line, if anything is. Whoever reads them later relies on this."""
+    if type(said) is not dict:
+        return "it is no object"
+    kind, f, value = said.get("type"), said.get("f"), said.get("value")
+    if type(kind) is not str or kind not in KINDS:
+        return f"its type is {_short(kind)}"
+    if type(f) is not str or f not in NAMES:
+        return f"no command is called {_short(f)}"
+    is_operation = f in ("put", "get")
+    if type(said.get("index")) is not int or type(said.get("time")) is not int or said["time"] < 0:
+        return "its index or time is no number"
+    process = said.get("process")
+    if type(process) is not int if is_operation else process != "master":
+        return f"{f} of process {_short(process)}"
+    if f in ("died", "warning") and kind != "info":
+        return f"{f} of type {kind}, not info"
+    if kind in ("fail", "info") and type(said.get("error")) is not str:
+        return "it gives no error"
+    if type(value) is not list:
+        return "its value is no list"
+    if f == "printStore" and kind == "ok":
+        return _misshapen_store(value, said)
+    if is_operation:
+        return _misshapen_operation(kind, f, value, said)
+    if len(value) != IDS[f] or any(type(ident) is not int for ident in value):
+        return f"{f} of {_short(value)}"
+    return ""
+
+
+def _misshapen_store(value: list[Any], said: dict[str, Any]) -> str:
+    timestamps = said.get("timestamp")
+    if type(said.get("server")) is not int:
+        return "it doesn't say which server"
+    if not all(type(pair) is list and len(pair) == 2 and type(pair[0]) is type(pair[1]) is str for pair in value):
+        return "its value is no list of pairs"
+    if type(timestamps) is not list or len(timestamps) != len(value) or not all(map(_is_timestamp, timestamps)):
+        return "it has not one timestamp for each pair"
+    return ""
+
+
+def _misshapen_operation(kind: str, f: str, value: list[Any], said: dict[str, Any]) -> str:
+    answer = said.get("answer")
+    if answer is not None and (kind, f, answer) not in (("ok", "get", "ERR_KEY"), ("ok", "get", "ERR_DEP")):
+        return f"{f} with the answer {_short(answer)}"
+    has_value = f == "put" or (kind == "ok" and answer is None)
+    if len(value) != 2 or type(value[0]) is not str or type(value[1]) is not (str if has_value else type(None)):
+        return f"{f} of {_short(value)}{f' with the answer {answer}' if answer else ''}"
+    has_server, has_timestamp = "server" in said, "timestamp" in said
+    if kind == "ok" and (has_server, has_timestamp) != (answer != "ERR_DEP", answer is None):
+        return f"{answer or f} with {'a' if has_server else 'no'} server and {'a' if has_timestamp else 'no'} timestamp"
+    if (has_server and type(said["server"]) is not int) or (has_timestamp and not _is_timestamp(said["timestamp"])):
+        return "its server or timestamp is no number"
+    return ""
+
+
+def _is_timestamp(found: Any) -> bool:
+    return type(found) is int and found > 0
+
+
+def _short(found: Any) -> str:
+    """Something that should not be there, in short."""
+    return (
+        _shown(json.dumps(found)) if type(found) in (str, int, float, list, type(None)) else f"a {type(found).__name__}"
+    )
 
 
 def _broken(checker: Checker) -> dict[str, list[str]]:
@@ -629,10 +806,14 @@ def main() -> int:
         verdict = check(options.history)
     except OSError as error:
         parser.exit(2, f"error: {options.history}: {error.strerror}\n")
-    if options.json:
-        print(json.dumps(verdict._asdict()))
-    else:
-        _print_verdict(options.history, verdict)
+    try:
+        if options.json:
+            print(json.dumps(verdict._asdict()))
+        else:
+            _print_verdict(options.history, verdict)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody wants to read it; the status says it as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return {"valid": 0, "invalid": 1, "unknown": 2}[verdict.verdict]
 
 

@@ -122,9 +122,11 @@ class Timeline:
         self._changed()
 
     def die(self, server: int, time: int) -> None:
-        """A server was found dead. Until `settle`, gossip may have crossed its links: it was alive for a part of that."""
+        """A server was found dead. Until `settle`, gossip may have crossed its links: who knows when it died?"""
         neighbours = self.neighbours[server]
-        lingering = [(neighbours[other], len(neighbours[other].ends) - 1) for other in self._links[server] if self.gossips]
+        lingering = [
+            (neighbours[other], len(neighbours[other].ends) - 1) for other in self._links[server] if self.gossips
+        ]
         self.stop(server, time)
         for links, last in lingering:
             links.ends[last] = FOREVER

@@ -2,8 +2,9 @@
 
 Written from docs/semantics.md and docs/history.md alone, to be compared with scripts/check.py. For each key by itself
 it keeps *all* states that the servers can be in together, a version each. Between two lines gossip may do any number of
-steps, of which each copies from one server to a neighbour; so it may while a get asks one server after another. What isn't as the line says is struck out; where no state is
-left, the history is invalid. That takes exponential time, so it is only for a handful of servers and lines.
+steps, of which each copies from one server to a neighbour; so it may while a get asks one server after another. What
+isn't as the line says is struck out; where no state is left, the history is invalid. That takes exponential time, so it
+is only for a handful of servers and lines.
 """
 
 from __future__ import annotations

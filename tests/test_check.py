@@ -173,6 +173,8 @@ def say(lines: list[dict[str, Any]], command: int, text: str) -> None:
     """Have a get print ERR_KEY or ERR_DEP."""
     line = answer(lines, command)
     line.pop("timestamp", None)
+    if text == "ERR_DEP":
+        line.pop("server", None)
     line |= {"value": [line["value"][0], None], "answer": text}
 
 
@@ -270,8 +272,9 @@ def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
         (lambda lines: read_what(lines, 21, 11), "client 10 read colour=blue from server 2 .* gossip is off", (11, 21)),
         (lambda lines: read_what(lines, 21, 6), r"it had itself written blue .*\(Read Your Writes\)", (6, 11, 21)),
         (lambda lines: swap(lines, 8, 15), "line 17: it shows colour=blue, which nobody had put there", (8,)),
-        (lambda lines: alter(lines, 13, server=1), "server 1 answered, but it was server 0's turn", (13,)),
-        (lambda lines: alter(lines, 11, server=1), "server 1 took the put, but it was server 0's turn", (11,)),
+        (lambda lines: alter(lines, 13, server=1), "server 1 answered, but client 10 has no connection to it", (13,)),
+        (lambda lines: alter(lines, 22, server=0), "client 10 has no connection to it since line 41", (20, 22)),
+        (lambda lines: alter(lines, 11, server=1), "server 1 took the put, but client 10 has no connection", (11,)),
         (lambda lines: alter(lines, 11, timestamp=7), "timestamp 7 is not larger than", (6, 11)),
     ],
     ids=lambda part: part[:60] if isinstance(part, str) else "",
@@ -486,11 +489,51 @@ def dropped(text: str) -> str:
         (lambda text: "".join(text.splitlines(keepends=True)[1:]), "there is no header"),
         (lambda text: text.replace('"history": 1', '"history": 2'), "the history's format is 2"),
         (lambda text: text + "nonsense\n", "line 10 is not JSON"),
+        (lambda text: text + "[" * 100_000 + "\n", "line 10 is not JSON"),
+        (lambda text: "[" * 100_000 + "\n", "there is no header"),
         (lambda text: text + "{}\n", "line 10: not a line of a history"),
+        (
+            lambda text: text.replace('"process": 10', '"process": "10"'),
+            "line 6: not a line of a history: put of process",
+        ),
+        (
+            lambda text: text.replace('"process": "master"', '"process": 1'),
+            "line 2: not a line of a history: joinServer",
+        ),
+        (
+            lambda text: text.replace('"joinClient", "value": [10, 0]', '"joinClient", "value": [10, "0"]'),
+            "line 4: not",
+        ),
+        (lambda text: text.replace("joinServer", "frobnicate"), 'no command is called "frobnicate"'),
+        (
+            lambda text: text.replace('"timestamp": 1', '"timestamp": NaN'),
+            "line 7: not a line of a history: its server",
+        ),
+        (
+            lambda text: text.replace('"timestamp": 1', '"answer": "ERR_KEY"'),
+            "line 7: not a line of a history: put with",
+        ),
+        (
+            lambda text: text[:-20] + text[-20:].replace('"timestamp": 1', '"answer": "ERR_KEY"'),
+            'get of ["k", "red"] with the answer ERR_KEY',
+        ),
+        (
+            lambda text: text[:-20] + text[-20:].replace('"timestamp": 1', '"answer": "ERR_DEP"'),
+            'get of ["k", "red"] with the answer ERR_DEP',
+        ),
+        (lambda text: text.replace('"server": 0', '"server": "0"'), "its server or timestamp is no number"),
+        (
+            lambda text: text.replace('"ok", "process": "master"', '"fail", "process": "master"'),
+            "line 3: not a line of a history: it gives no error",
+        ),
+        (lambda text: text.replace('"time": 0', '"time": 5', 1), "line 3: its time is before that of the line before"),
+        (lambda text: text.replace('"time": 0', '"time": -1'), "its index or time is no number"),
         (lambda text: text + "[1, 2]\n", "line 10: not a line of a history"),
         (dropped, "line 4: its index is 3, not 2"),
         (
-            lambda text: text.replace('"invoke", "process": 10, "f": "get"', '"ok", "process": 10, "f": "get"'),
+            lambda text: text.replace(
+                '"invoke", "process": 10, "f": "get"', '"fail", "error": "", "process": 10, "f": "get"'
+            ),
             "line 8: what has begun it is missing",
         ),
         (lambda text: text.replace('"value": ["k", null]', '"value": ["l", null]'), "line 9: it doesn't fit line 8"),
@@ -505,9 +548,108 @@ def test_what_is_no_whole_history_is_unknown(change: Callable[[str], str], why: 
     assert why in verdict.why
 
 
+def test_a_key_that_stands_for_no_bytes_is_unknown(tmp_path: Path) -> None:
+    lines = history(*BEGUN, ("printStore", [["\ud800", "v"]], "master", {"server": 0, "timestamp": [1]}))
+    lines[-2]["value"] = [0]
+    verdict = verdict_of(spelled(HEADER, lines), tmp_path)
+    assert (verdict.verdict, verdict.why[:8]) == ("unknown", "line 15:")
+
+
 def test_what_is_wrong_before_a_torn_end_is_invalid(tmp_path: Path) -> None:
     text = spelled(HEADER, [*base()[:-1], base()[-1] | {"value": ["k", "blue"]}])
     assert verdict_of(text + '{"index"', tmp_path).verdict == "invalid"
+
+
+BEGUN = (
+    ("joinServer", [0]),
+    ("joinServer", [1]),
+    ("joinClient", [5, 0]),
+    ("put", ["k", "red"], 5, {"server": 0, "timestamp": 1}),
+    ("createConnection", [5, 1]),
+    ("killServer", [1]),
+)
+"""They end in lines 3, 5, 7, 9, 11 and 13; what the next one ends in is line 15."""
+
+
+@pytest.mark.parametrize(
+    ("f", "value", "process", "error", "why"),
+    [
+        ("get", ["k", None], 5, "client 5 has no connection", "it has a connection to server 0 since line 7"),
+        ("put", ["k", "v"], 5, "none of the servers of client 5 is running: 0, 1", "server 0 since line 7"),
+        ("put", ["k", "v"], 5, "client 5 is not running", "client 5 was started in line 7"),
+        ("get", ["k", None], 0, "id 0 is a server's, not a client's", None),
+        ("get", ["k", None], 9, "client 9 is not running", None),
+        ("put", ["k", "v"], 5, "server 0: No space left on device", None),
+        ("killServer", [0], "master", "server 0 is not running", "server 0 was started in line 3"),
+        ("printStore", [0], "master", "server 0 is not running", "server 0 was started in line 3"),
+        ("killServer", [1], "master", "server 1 is not running", None),
+        ("killServer", [5], "master", "id 5 is a client's, not a server's", None),
+        ("killServer", [0], "master", "id 0 is a client's, not a server's", "it is server's since line 3"),
+        ("joinServer", [0], "master", "server 0 runs already", None),
+        ("joinServer", [1], "master", "server 1 runs already", "server 1 was killed in line 13"),
+        ("joinServer", [7], "master", "server 7 is running already", "server 7 was never started"),
+        ("joinServer", [7], "master", "id 7 is taken by a client", "it is nobody's"),
+        ("joinServer", [5], "master", "id 5 is taken by a client", None),
+        ("joinServer", [7], "master", "server 7 could not be started: its disk is full", None),
+        ("breakConnection", [5, 0], "master", "id 5 is unknown: neither a server nor a client", "since line 7"),
+        ("breakConnection", [5, 8], "master", "id 8 is unknown: neither a server nor a client", None),
+    ],
+)
+def test_a_command_fails_only_for_a_reason(
+    f: str, value: list[Any], process: int | str, error: str, why: str | None, tmp_path: Path
+) -> None:
+    writer = Run(Random(0), gossips=False)
+    writer.lines = history(*BEGUN)
+    writer.begin(f, value, process)
+    writer.add("fail", f, value, process, error=error)
+    verdict = verdict_of(spelled(HEADER, writer.lines), tmp_path)
+    assert verdict.verdict == ("valid" if why is None else "invalid")
+    assert (why or "") in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("command", "why", "lines"),
+    [
+        (("joinServer", [5]), "5 can't be a server: it is a client's since line 7", [7, 15]),
+        (("joinClient", [1, 0]), "1 can't be a client: it is a server's since line 5", [5, 15]),
+        (("createConnection", [0, 0]), "server 0 can have no connection to itself", [15]),
+        (("createConnection", [5, 9]), "9 is neither a server nor a client", [15]),
+        (("createConnection", [0, 1]), "server 1 was killed in line 13, so this can't be done", [13, 15]),
+        (("killServer", [5]), "5 is a client's id, not a server's (line 7)", [7, 15]),
+        (("killServer", [9]), "server 9 was never started", [15]),
+        (("printStore", [], "master", {"server": 1, "timestamp": []}), "server 1 printed its store, but", [14, 15]),
+        (get(6, 0, "red", 1), "client 6 was never started, so it can't be answered", [15]),
+        (get(5, 1, "red", 1), "server 1 answered, but server 1 was killed in line 13", [13, 15]),
+    ],
+)
+def test_what_can_not_be_done_is_explained(command: Any, why: str, lines: list[int], tmp_path: Path) -> None:
+    written = history(*BEGUN, command)
+    if command[0] == "printStore":
+        written[-2]["value"] = [0]
+    verdict = verdict_of(spelled(HEADER, written), tmp_path)
+    assert verdict.verdict == "invalid"
+    assert why in verdict.why
+    assert verdict.lines == lines
+
+
+def test_whose_turn_it_was_is_told_with_the_connections(tmp_path: Path) -> None:
+    verdict = verdict_of(spelled(GOSSIP, history(*BEGUN[:-1], put(5, 1, "blue", 2))), tmp_path)
+    assert verdict.verdict == "invalid"
+    assert verdict.why == (
+        "line 13: server 1 took the put, but it was server 0's turn, whose connection was made in line 7; that to "
+        "server 1 was made in line 11"
+    )
+    assert verdict.lines == [7, 11, 13]
+
+
+def test_nobody_dies_who_does_not_run(tmp_path: Path) -> None:
+    writer = Run(Random(0), gossips=False)
+    writer.lines = history(*BEGUN)
+    writer.add("info", "died", [1], error="server 1 died")
+    verdict = verdict_of(spelled(HEADER, writer.lines), tmp_path)
+    assert (verdict.verdict, verdict.lines) == ("invalid", [13, 14])
+    writer.lines[-1]["type"] = "ok"
+    assert verdict_of(spelled(HEADER, writer.lines), tmp_path).verdict == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -598,6 +740,17 @@ def test_status_and_output(tmp_path: Path) -> None:
     path.write_text("")
     assert (program(str(path)).returncode, program(str(tmp_path / "none")).returncode) == (2, 2)
     assert program("--help").returncode == 0
+
+
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_text(spelled(HEADER, base()))
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(ROOT / "scripts" / "check.py"), str(path)]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_the_checker_uses_nothing_of_the_store() -> None:
