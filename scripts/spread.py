@@ -312,6 +312,7 @@ class _Case:
         self.timeline = timeline
         self.log = log
         self.stabilizes = _stabilizes(timeline, log)
+        self._moments = [stabilize.time for stabilize in self.stabilizes]
         self._own_ups = ups
         self.lows = self._carry_lows(lows) if self.stabilizes else lows
         self.ups = self._carry_ups(ups) if self.stabilizes else ups
@@ -439,13 +440,10 @@ class _Case:
                     passed = links.first(max(time, begins[other]))
                     if passed < ends[server]:
                         heapq.heappush(heap, (passed, hops + 1, other, server))
-            for stabilize in self.stabilizes:
-                if time < stabilize.time < ends[server]:
-                    for component in stabilize.components:
-                        if server in component:
-                            for other in component:
-                                if other not in arrivals.times:
-                                    heapq.heappush(heap, (stabilize.time, hops + 1, other, server))
+            for moment, component in self._stabilizes_of(server, time, min(ends[server] - 1, latest)):
+                for other in component:
+                    if other not in arrivals.times:
+                        heapq.heappush(heap, (moment, hops + 1, other, server))
         arrivals.missing = next(((s, t) for s, t in needs if arrivals.times.get(s, FOREVER) > t), None)
         return arrivals
 
@@ -459,14 +457,22 @@ class _Case:
             if place < len(times) and versions[place] <= version:
                 continue
             first = bisect_left(versions, version, 0, place)
+            since = times[first - 1] if first else -1  # what holds until then is less, and has been carried on
             if place < len(times) and times[place] == time:
                 place += 1
             times[first:place], versions[first:place] = [time], [version]
-            for stabilize in self.stabilizes:
-                if stabilize.time <= time:
-                    for component in stabilize.components:
-                        if server in component:
-                            border += [(other, stabilize.time) for other in component]
+            for moment, component in self._stabilizes_of(server, since, time):
+                border += [(other, moment) for other in component]
+
+    def _stabilizes_of(self, server: int, after: int, until: int) -> Iterator[tuple[int, frozenset[int]]]:
+        """When stabilize gave a server what others had, or others what it had, and its component then.
+
+        Few of them matter at a time: to look at all for each version would take quadratic time.
+        """
+        for place in range(bisect_right(self._moments, after), bisect_right(self._moments, until)):
+            for component in self.stabilizes[place].components:
+                if server in component:
+                    yield self._moments[place], component
 
 
 class _Arrivals:
@@ -547,15 +553,23 @@ def _with_path(
 
 def _search(case: _Case) -> None:
     """Try every way in which gossip can have moved the versions that were seen. Raises Contradiction, Undecided."""
-    everything = [time for steps in (*case.lows.values(), *case.ups.values()) for time in steps[0]]
     servers = sorted(case.timeline.births)
     place = {server: index for index, server in enumerate(servers)}
-    moments = sorted({0, *_moments(case)})
+    needs = sorted((time, server, version) for version, found in case.log.needs.items() for server, time in found)
+    at_once: dict[int, list[tuple[int, int]]] = {}
+    at_last: list[tuple[int, int, int]] = []
+    for version in case.log.needs:
+        for server, time, later in case.sources(version):
+            if later:
+                at_last.append((place[server], version, time))
+            else:
+                at_once.setdefault(time, []).append((place[server], version))
+    events = _Events(case, place)
     states = {tuple(0 for _ in servers)}
     looked_at = 0
     worst = (0, 0, 0)
-    for now, following in pairwise([*moments, moments[-1] + 2]):
-        states = {state for before in states for state in _happen(case, place, before, now)}
+    for now, following in pairwise([*events.moments, events.moments[-1] + 2]):
+        states = {state for before in states for state in events.happen(before, now)}
         links = [
             (place[one], place[other])
             for one, others in case.timeline.neighbours.items()
@@ -563,12 +577,7 @@ def _search(case: _Case) -> None:
             if links.first(now + 1) < following
         ]
         caps = [_cap(case.ups[server], now + 1) for server in servers]
-        maybes = [
-            (place[server], version)
-            for version in case.log.needs
-            for server, time, later in case.sources(version)
-            if time == now or (later and time <= now)
-        ]
+        maybes = at_once.get(now, []) + [(at, version) for at, version, time in at_last if time <= now]
         border = list(states)
         while border:
             state = border.pop()
@@ -583,9 +592,12 @@ def _search(case: _Case) -> None:
                         states.add(raised)
                         border.append(raised)
         if not states:
+            everything = [time for steps in (*case.lows.values(), *case.ups.values()) for time in steps[0]]
             raise Contradiction(*worst, everything)
-        needed = [(s, t, v) for v, needs in case.log.needs.items() for s, t in needs if t >= following]
-        worst = min(needed, key=lambda need: need[1], default=worst)
+        coming = bisect_left(needs, (following,))
+        if coming < len(needs):
+            time, server, version = needs[coming]
+            worst = server, time, version
 
 
 def _moments(case: _Case) -> Iterator[int]:
@@ -609,30 +621,38 @@ def _cap(steps: Steps, time: int) -> int:
     return versions[place] if place < len(times) else FOREVER
 
 
-def _happen(case: _Case, place: dict[int, int], before: tuple[int, ...], now: int) -> Iterator[tuple[int, ...]]:
-    """The state after a line of the history, if it can be."""
-    state = list(before)
-    log = case.log
-    if now == log.base_time:
-        for server in place:
-            state[place[server]] = log.base_at(server, case.timeline)
-    for version, (server, time) in log.puts.items():
-        if time == now:
-            if state[place[server]] > version:
+class _Events:
+    """What happens to a key at which moment."""
+
+    def __init__(self, case: _Case, place: dict[int, int]) -> None:
+        self.moments = sorted({0, *_moments(case)})
+        self._case = case
+        self._place = place
+        self._puts = {time: (place[server], version) for version, (server, time) in case.log.puts.items()}
+        self._stabilizes = {stabilize.time: stabilize.components for stabilize in case.stabilizes}
+
+    def happen(self, before: tuple[int, ...], now: int) -> Iterator[tuple[int, ...]]:
+        """The state after a moment of the history, if it can be."""
+        state = list(before)
+        case, place = self._case, self._place
+        if now == case.log.base_time:
+            for server in place:
+                state[place[server]] = case.log.base_at(server, case.timeline)
+        if now in self._puts:
+            at, version = self._puts[now]
+            if state[at] > version:
                 return
-            state[place[server]] = version
-    for stabilize in case.stabilizes:
-        if stabilize.time == now:
-            for component in stabilize.components:
-                largest = max(state[place[server]] for server in component)
-                for server in component:
-                    state[place[server]] = largest
-    for server, (times, versions) in case.lows.items():
-        held = bisect_right(times, now)
-        if held and state[place[server]] < versions[held - 1]:
-            return
-    if all(state[place[server]] <= _cap(case.ups[server], now) for server in place):
-        yield tuple(state)
+            state[at] = version
+        for component in self._stabilizes.get(now, ()):
+            largest = max(state[place[server]] for server in component)
+            for server in component:
+                state[place[server]] = largest
+        for server, (times, versions) in case.lows.items():
+            held = bisect_right(times, now)
+            if held and state[place[server]] < versions[held - 1]:
+                return
+        if all(state[place[server]] <= _cap(case.ups[server], now) for server in place):
+            yield tuple(state)
 
 
 # -- reasons -----------------------------------------------------------------------------------------------
