@@ -77,13 +77,25 @@ class Invalid(Exception):
 class Impossible(Invalid):
     """What a server showed of a key, and could not have held; what the lines say is still to be filled in."""
 
-    def __init__(self, name: str, server: int, line: int, written: int, because: list[int], otherwise: str) -> None:
-        super().__init__("", line, written, *because)
+    def __init__(
+        self,
+        name: str,
+        server: int,
+        line: int,
+        written: int,
+        because: list[tuple[int, int]],
+        cuts: list[int],
+        otherwise: str,
+    ) -> None:
+        super().__init__("", line, written, *(reason for reason, _ in because), *cuts)
         self.name = name
         self.server = server
         self.line = line
         self.written = written
         self.because = because
+        """Lines, and which server it is of which they say something."""
+        self.cuts = cuts
+        """Lines that have cut the ways by which it might have come."""
         self.otherwise = otherwise
         """What to say where there is nothing else."""
 
@@ -575,10 +587,12 @@ class Checker:
     def _invalid(self, name: str, key: Key, found: Contradiction) -> Impossible:
         line, server = found.time // LINE, found.server
         write = key.writes.get(found.version)
-        reasons = {time // LINE for time in found.because if 0 < time != found.time}
-        if key.log.base and key.log.base_time in found.because:
-            reasons.add(key.writes[key.log.base].line)
-        because = sorted(reasons)
+        written = write.line if write else 0
+        reasons = {(time // LINE, at) for time, at in found.because if time and (time, at) != (found.time, server)}
+        if key.log.base and any(time == key.log.base_time for time, _ in found.because):
+            reasons.add((key.writes[key.log.base].line, server))
+        because = sorted(one for one in reasons if one[0] != written)
+        cuts = [time // LINE for time in found.cuts]
         since = key.log.puts.get(found.version)
         if since is None:
             otherwise = f"but nothing has brought it to server {server}"
@@ -586,7 +600,7 @@ class Checker:
             otherwise = f"but since then no chain of links has led from server {since[0]} to server {server} in time"
         else:
             otherwise = f"but gossip is off, and no stabilize has brought it from server {since[0]} to server {server}"
-        return Impossible(name, server, line, write.line if write else 0, because, otherwise)
+        return Impossible(name, server, line, written, because, cuts, otherwise)
 
 
 def _kept(value: str) -> str | bytes:
@@ -741,17 +755,20 @@ def _broken(checker: Checker) -> dict[str, list[str]]:
 
 def _sentence(path: Path, found: Impossible) -> str:
     """Why something is impossible, with what the lines say."""
-    wanted = {found.line, found.written, *found.because[:6]}
+    because, cuts = found.because[:6], found.cuts[:6]
+    wanted = {found.line, found.written, *(line for line, _ in because), *cuts}
     with path.open("rb") as file:
         said = {line: json.loads(raw) for line, raw in enumerate(file, 1) if line in wanted}
     text = f"line {found.line}: {_told(said[found.line], found.name, found.server)}"
     if found.written and found.written != found.line:
         text += f" (put in line {found.written} at server {said[found.written].get('server', '?')})"
-    if not found.because:
-        return f"{text}, {found.otherwise}"
-    reasons = "; ".join(f"line {line}: {_told(said[line], found.name, None)}" for line in found.because[:6])
-    more = f"; and {len(found.because) - 6} more lines" if len(found.because) > 6 else ""
-    return f"{text}, which can't be, because of {reasons}{more}"
+    reasons = [f"line {line}: {_told(said[line], found.name, server)}" for line, server in because]
+    reasons += [f"line {line}: {_told(said[line], found.name, None)}" for line in cuts]
+    left = len(found.because) + len(found.cuts) - len(reasons)
+    listed = "; ".join([*reasons, f"and {left} more lines"] if left else reasons)
+    if found.because:
+        return f"{text}, which can't be, because of {listed}"
+    return f"{text}, {found.otherwise}{f', because of {listed}' if listed else ''}"
 
 
 def _told(said: dict[str, Any], name: str, server: int | None) -> str:

@@ -369,7 +369,14 @@ def test_two_versions_that_can_only_come_by_the_same_relay_in_the_wrong_order(tm
     """Each by itself has a path."""
     text = spelled(GOSSIP, two_ways([2], []))
     assert not Judge(text).is_valid()
-    assert verdict_of(text, tmp_path).verdict == "invalid"
+    verdict = verdict_of(text, tmp_path)
+    assert verdict.verdict == "invalid"
+    assert verdict.why == (
+        "line 59: client 14 read k=one from server 4 (put in line 41 at server 0), which can't be, because of line 57: "
+        "client 13 read k=two from server 3; line 21: breakConnection 0 1; line 23: breakConnection 0 3; line 25: "
+        "breakConnection 0 4; line 33: breakConnection 1 2; line 37: breakConnection 3 2; line 39: breakConnection 4 2"
+    )
+    assert verdict.lines == [21, 23, 25, 33, 37, 39, 41, 57, 59]
 
 
 def test_the_other_relay_is_found_where_the_first_choice_spoils_it(tmp_path: Path) -> None:
@@ -399,7 +406,31 @@ def test_a_link_does_not_bring_what_has_been_written_over_before(tmp_path: Path)
     )
     verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
     assert verdict.verdict == "invalid"
-    assert verdict.lines == [13, 15, 19]
+    assert verdict.lines == [11, 13, 15, 19]
+
+
+def test_the_break_that_parted_servers_is_named(tmp_path: Path) -> None:
+    lines = history(
+        ("joinServer", [0]),
+        ("joinServer", [1]),
+        ("joinServer", [2]),
+        ("joinClient", [10, 0]),
+        ("joinClient", [11, 1]),
+        ("breakConnection", [0, 2]),
+        ("breakConnection", [1, 2]),
+        ("createConnection", [1, 2]),
+        ("killServer", [1]),
+        put(10, 0, "red", 1),
+        ("breakConnection", [11, 1]),
+        ("createConnection", [11, 2]),
+        get(11, 2, "red", 1),
+    )
+    verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
+    assert verdict.why == (
+        "line 27: client 11 read k=red from server 2 (put in line 21 at server 0), but since then no chain of links "
+        "has led from server 0 to server 2 in time, because of line 13: breakConnection 0 2; line 19: killServer 1"
+    )
+    assert verdict.lines == [13, 19, 21, 27]
 
 
 def test_a_relay_must_have_kept_what_it_passed_on_and_shared_it_at_stabilize(tmp_path: Path) -> None:
