@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
 import os
 import re
@@ -496,6 +497,27 @@ def test_real_gets_that_ask_several_servers_while_gossip_runs(tmp_path: Path) ->
     for interval in ("0.001", "0.002"):
         run(script, "--gossip-interval", interval, "--history", str(path))
         assert (check(path).verdict, check(path).why) == ("valid", "")
+
+
+def with_a_dead_server(rounds: int) -> str:
+    """Server 3 is killed and stays dead; versions come from 0 to 1 and from there to 2, with many a stabilize."""
+    commands: list[Any] = [("joinServer", [server]) for server in range(4)]
+    commands += [("joinClient", [10 + server, server]) for server in range(3)]
+    commands += [("breakConnection", [0, 2]), ("killServer", [3])]
+    for version in range(1, 2 * rounds, 2):
+        commands += [put(10, 0, "a", version), get(12, 2, "a", version), ("stabilize", [])]
+        commands += [put(12, 2, "b", version + 1), get(10, 0, "b", version + 1)]
+    return spelled(GOSSIP, history(*commands))
+
+
+def test_it_takes_linear_time_where_a_server_stays_dead(tmp_path: Path) -> None:
+    def work(rounds: int) -> int:
+        text = with_a_dead_server(rounds)
+        profile = cProfile.Profile()
+        assert profile.runcall(verdict_of, text, tmp_path).verdict == "valid"
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert work(400) < 2.2 * work(200)
 
 
 def base() -> list[dict[str, Any]]:
