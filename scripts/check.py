@@ -276,7 +276,7 @@ class Checker:
             if client is not None:
                 client.connections.setdefault(other, line)
             else:
-                self._need_running(line, one)
+                self._need_running(line, one, self._kinds[one][0])
                 self.timeline.link(one, other, LINE * line)
         elif client is None:
             self.timeline.unlink(one, other, LINE * line)
@@ -289,12 +289,12 @@ class Checker:
         if known != kind:
             raise Invalid(f"line {line}: {ident} can't be a {kind}: it is a {known}'s since line {since}", since, line)
 
-    def _need_running(self, line: int, server: int) -> None:
-        if server not in self.timeline.running:
-            why, since = self._why_down(server, "server")
+    def _need_running(self, line: int, ident: int, kind: str = "server") -> None:
+        if ident not in self.timeline.running:
+            why, since = self._fate_of(ident, kind)
             raise Invalid(f"line {line}: {why}, so this can't be done", since, line)
 
-    def _why_down(self, ident: int, kind: str) -> tuple[str, int]:
+    def _fate_of(self, ident: int, kind: str) -> tuple[str, int]:
         """What became of a server or client, and the line that says so, or 0."""
         known, since = self._kinds.get(ident, (kind, 0))
         if known != kind:
@@ -310,7 +310,7 @@ class Checker:
             self._need_kind(line, ident, "server" if f == "joinServer" else "client")
         if ident not in self.timeline.running and ident not in self._clients:
             if not is_starting:
-                why, since = self._why_down(ident, "server")
+                why, since = self._fate_of(ident, "server")
                 raise Invalid(f"line {line}: {ident} can't have died: {why}", since, line)
             if f == "joinServer":
                 self.timeline.start(ident, LINE * line - 2)  # it had its links for a moment
@@ -355,9 +355,9 @@ class Checker:
         kind, since = self._kinds.get(ident, ("nobody", 0))
         is_up = ident in self.timeline.running or ident in self._clients
         if excuse == "down":
-            return self._why_down(ident, kind) if is_up else None
+            return self._fate_of(ident, kind) if is_up else None
         if excuse == "up":
-            return None if is_up else self._why_down(ident, "server")
+            return None if ident in self.timeline.running else self._fate_of(ident, "server")
         if excuse == "unusable":
             connections = self._clients[ident].connections if ident in self._clients else {}
             made, server = min(
@@ -366,7 +366,7 @@ class Checker:
             return (f"it has a connection to server {server} since line {made}", made) if made else None
         if kind == ("nobody" if excuse == "unknown" else excuse):
             return None
-        return f"it is {kind}'s{f' since line {since}' if since else ''}", since
+        return (f"it is a {kind}'s since line {since}" if since else "it is nobody's"), since
 
     # -- puts and gets -------------------------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class Checker:
 
     def _usable(self, line: int, client: int) -> list[int]:
         if client not in self._clients:
-            why, since = self._why_down(client, "client")
+            why, since = self._fate_of(client, "client")
             raise Invalid(f"line {line}: {why}, so it can't be answered", since, line)
         return [server for server in self._clients[client].connections if server in self.timeline.running]
 
@@ -477,7 +477,7 @@ class Checker:
             since = broken.get(server, 0)
             why = f"client {client} has no connection to it{f' since line {since}' if since else ''}"
         elif server not in self.timeline.running:
-            why, since = self._why_down(server, "server")
+            why, since = self._fate_of(server, "server")
         else:
             since = connections[server]
             turn = f"it was server {usable[0]}'s turn, whose connection was made in line {connections[usable[0]]}"

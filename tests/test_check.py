@@ -637,7 +637,7 @@ BEGUN = (
         ("printStore", [0], "master", "server 0 is not running", "server 0 was started in line 3"),
         ("killServer", [1], "master", "server 1 is not running", None),
         ("killServer", [5], "master", "id 5 is a client's, not a server's", None),
-        ("killServer", [0], "master", "id 0 is a client's, not a server's", "it is server's since line 3"),
+        ("killServer", [0], "master", "id 0 is a client's, not a server's", "it is a server's since line 3"),
         ("joinServer", [0], "master", "server 0 runs already", None),
         ("joinServer", [1], "master", "server 1 runs already", "server 1 was killed in line 13"),
         ("joinServer", [7], "master", "server 7 is running already", "server 7 was never started"),
@@ -693,6 +693,16 @@ def test_whose_turn_it_was_is_told_with_the_connections(tmp_path: Path) -> None:
         "server 1 was made in line 11"
     )
     assert verdict.lines == [7, 11, 13]
+
+
+def test_a_client_that_died_can_have_no_connection(tmp_path: Path) -> None:
+    writer = Run(Random(0), gossips=False)
+    writer.lines = history(*BEGUN)
+    writer.add("info", "died", [5], error="client 5 died")
+    for f, why in (("breakConnection", ""), ("createConnection", "line 18: client 5 died in line 14, so")):
+        writer.begin(f, [0, 5])
+        writer.end(f, [0, 5])
+        assert verdict_of(spelled(HEADER, writer.lines), tmp_path).why[: len(why) or None] == why
 
 
 def test_nobody_dies_who_does_not_run(tmp_path: Path) -> None:
