@@ -211,7 +211,7 @@ class Checker:
         self.operations += 1
         if kind == "ok":
             if f == "get":
-                self._get(line, process, said)
+                self._get(line, began, process, said)
             elif f == "put":
                 self._put(line, began, process, said)
             elif f == "printStore":
@@ -379,25 +379,32 @@ class Checker:
                     key.log.saw(server, time, 0, self.timeline)  # the store was printed without it
         return key
 
-    def _usable(self, line: int, client: int) -> list[int]:
+    def _usable(self, line: int, began: int, client: int) -> tuple[list[int], list[int]]:
+        """The servers that a client could use, and those that it had to; one found dead meanwhile may have answered."""
         if client not in self._clients:
             why, since = self._fate_of(client, "client")
             raise Invalid(f"line {line}: {why}, so it can't be answered", since, line)
-        return [server for server in self._clients[client].connections if server in self.timeline.running]
+        connections, running = self._clients[client].connections, self.timeline.running
+        certain = [server for server in connections if server in running]
+        died = self._died_since(began)
+        return [server for server in connections if server in running or server in died] if died else certain, certain
+
+    def _died_since(self, began: int) -> set[int]:
+        if not self._deaths or self._deaths[-1][0] < began:
+            return set()
+        return {ident for at, ident in self._deaths if at > began}
 
     def _put(self, line: int, began: int, client: int, said: dict[str, Any]) -> None:
         name, value = said["value"]
         server, version = said["server"], said["timestamp"]
-        usable = self._usable(line, client)
-        if usable[:1] != [server]:
-            raise self._wrong_turn(line, client, usable, server, "took the put")
+        usable, certain = self._usable(line, began, client)
+        if server not in usable or any(other in certain for other in usable[: usable.index(server)]):
+            raise self._wrong_turn(line, client, certain, server, "took the put")
         key = self._write(line, client, name, value, version)
         time = LINE * line
         key.log.put(server, time, version, self.timeline)
-        if self._deaths and self._deaths[-1][0] > began:
-            died = {ident for at, ident in self._deaths if at > began}
-            for other in died & self._clients[client].connections.keys():
-                key.log.may_put(other, time, version, later=False, timeline=self.timeline)
+        for other in self._died_since(began) & self._clients[client].connections.keys() - {server}:
+            key.log.may_put(other, time, version, later=False, timeline=self.timeline)
         self.timeline.settle(time + 2)  # one that died may have passed the put on before
         self._open[name] = key
         session = self._clients[client].session
@@ -424,7 +431,7 @@ class Checker:
         died_at, connections = self._ghosts.get(client, (0, []))
         if client in self._clients:
             died_at, connections = line, list(self._clients[client].connections)
-        died = {ident for at, ident in self._deaths if at > began}
+        died = self._died_since(began)
         for server in connections:
             alive = server in self.timeline.running  # the put may still be on its way there
             if died_at > began and (alive or server in died):
@@ -432,9 +439,9 @@ class Checker:
         self.timeline.settle(LINE * line + 2)
         self._open[name] = key
 
-    def _get(self, line: int, client: int, said: dict[str, Any]) -> None:
+    def _get(self, line: int, began: int, client: int, said: dict[str, Any]) -> None:
         name, value = said["value"]
-        usable = self._usable(line, client)
+        usable, certain = self._usable(line, began, client)
         session = self._clients[client].session
         key = self._key(name)
         seen = key.sessions.get(session, ())
@@ -444,14 +451,14 @@ class Checker:
             if not dependency:
                 text = f"line {line}: client {client} got ERR_DEP for {_shown(name)}"
                 raise Invalid(f"{text}, but it had neither written nor read it", line)
-            asked = usable
-            if not asked:
+            asked = certain
+            if not usable:
                 raise Invalid(f"line {line}: client {client} has no server to ask", line)
         else:
             server = said["server"]
-            if server not in usable or (not dependency and usable[0] != server):
-                raise self._wrong_turn(line, client, usable, server, "answered")
-            asked = usable[: usable.index(server)]
+            asked = [other for other in usable[: usable.index(server)] if other in certain] if server in usable else []
+            if server not in usable or (asked and not dependency):
+                raise self._wrong_turn(line, client, certain, server, "answered")
         time = LINE * line
         try:
             for other in asked:

@@ -146,6 +146,13 @@ class Judge:
     def _usable(self, client: int) -> list[int]:
         return [server for server in self._clients.get(client, ()) if server in self._running]
 
+    def _before(self, client: int, server: int) -> list[int]:
+        """The servers that a client must have asked before this one, which may have been found dead since."""
+        connections = self._clients.get(client, [])
+        if server not in connections or server not in self._running | self._died:
+            raise _Wrong
+        return [other for other in connections[: connections.index(server)] if other in self._running]
+
     def _put(self, line: dict[str, Any]) -> None:
         key, value = line["value"]
         version = line["timestamp"]
@@ -153,7 +160,7 @@ class Judge:
             raise _Wrong
         self._writes.setdefault(key, {})[version] = value
         if line["type"] == "ok":
-            if self._usable(line["process"])[:1] != [line["server"]]:
+            if self._before(line["process"], line["server"]):
                 raise _Wrong
             self._states[key] = self._with_write(key, line["server"], version)
             self._seen[line["process"], key] = version
@@ -169,17 +176,16 @@ class Judge:
         usable, seen = self._usable(client), self._seen.get((client, key), 0)
         answer = line.get("answer")
         if answer == "ERR_DEP":
-            if not usable:
+            if not seen or not (usable or self._died & set(self._clients.get(client, ()))):
                 raise _Wrong
             self._pass_over(key, usable, seen)
             return
         server = line["server"]
-        if server not in usable:
-            raise _Wrong
+        before = self._before(client, server)
         version = self._version(key, value, 0 if answer else line["timestamp"])
         if version < seen:
             raise _Wrong
-        self._pass_over(key, usable[: usable.index(server)], seen)
+        self._pass_over(key, before, seen)
         self._strike(key, lambda state: state[server] == version)
         self._seen[client, key] = version
 

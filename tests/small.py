@@ -170,7 +170,14 @@ class Run:
             return
         self.stores[usable[0]][key] = version
         self.seen[client, key] = version
+        self.perhaps_die(usable[0])
         self.end("put", [key, value], client, server=usable[0], timestamp=version)
+
+    def perhaps_die(self, server: int) -> None:
+        """It has answered, and is found dead before that is written down."""
+        if len(self.running) > 1 and self.random.random() < 0.05:
+            self.stop(server)
+            self.add("info", "died", [server], error="it died")
 
     def lose(self) -> None:
         if len(self.running) > 1 and self.random.random() < 0.3:
@@ -196,8 +203,10 @@ class Run:
                 self.seen[client, key] = version
                 break
             self.gossip()
-        for server in died:
-            self.add("info", "died", [server], error="it died")
+        for lost in died:
+            self.add("info", "died", [lost], error="it died")
+        if len(died) < len(usable):
+            self.perhaps_die(server)
         if len(died) == len(usable):
             self.add("fail", "get", [key, None], client, error="none of its servers is running")
         else:

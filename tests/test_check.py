@@ -488,6 +488,23 @@ def test_gossip_of_a_server_that_is_found_dead_may_have_run_between_two_asks(tmp
     assert verdict_of(text, tmp_path).verdict == "valid"
 
 
+def test_a_server_may_have_answered_and_be_found_dead_before_that_is_written_down(tmp_path: Path) -> None:
+    for command in (get(10, 2, "red", 1), put(10, 2, "blue", 2)):
+        writer = Run(Random(0), gossips=True)
+        writer.lines = asks_two(("stabilize", []), ("breakConnection", [10, 1]), command)[:-2]
+        answer = writer.lines.pop()
+        writer.add("info", "died", [2], error="server 2 died")
+        writer.lines.append(answer | {"index": len(writer.lines)})
+        text = spelled(GOSSIP, writer.lines)
+        assert Judge(text).is_valid()
+        assert (verdict_of(text, tmp_path).verdict, verdict_of(text, tmp_path).why) == ("valid", "")
+        writer.begin(command[0], [*answer["value"][:1], None] if command[0] == "get" else answer["value"], 10)
+        writer.lines.append(answer | {"index": len(writer.lines), "timestamp": 3 if command[0] == "put" else 1})
+        text = spelled(GOSSIP, writer.lines)
+        assert not Judge(text).is_valid()
+        assert verdict_of(text, tmp_path).verdict == "invalid"
+
+
 def test_real_gets_that_ask_several_servers_while_gossip_runs(tmp_path: Path) -> None:
     script = "joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 2\njoinClient 10 0\n"
     for number in range(300):
