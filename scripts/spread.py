@@ -23,20 +23,26 @@ since a server that passes on v can't have had a larger version before. They are
 version first, each path adding ups for the versions to come. If all find one, that is a schedule of gossip which
 explains everything. If one doesn't, every schedule is tried, within limits.
 
-Times are even for the lines of a history (twice the line's number), and odd between them, where gossip happens.
+Each line of a history has LINE moments. What it tells of happens at the even ones: at the first, or, where a get asks
+several servers, one after another. Gossip happens at the odd ones.
 """
 
 from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-__all__ = ["Contradiction", "KeyLog", "Timeline", "Undecided", "explain"]
+__all__ = ["LINE", "Contradiction", "KeyLog", "Timeline", "Undecided", "explain"]
+
+LINE = 1 << 16
+"""How many moments a line has: enough for a client with 30,000 connections."""
 
 FOREVER = 1 << 62
+_Any = TypeVar("_Any")
 MOST_STATES = 100_000
 """How many states of the servers are looked at, before it is left undecided whether paths go together."""
 
@@ -44,15 +50,24 @@ MOST_STATES = 100_000
 class Contradiction(Exception):
     """A server can't have held exactly this version, or one up to it, at this moment.
 
-    *because*: the moments of what speaks against it, as few as were found.
+    *because*: the moments and servers of what speaks against it, as few as were found; *cuts*: when links were cut
+    by which it might have come else.
     """
 
-    def __init__(self, server: int, time: int, version: int, because: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        server: int,
+        time: int,
+        version: int,
+        because: Iterable[tuple[int, int]] = (),
+        cuts: Iterable[int] = (),
+    ) -> None:
         super().__init__(server, time, version)
         self.server = server
         self.time = time
         self.version = version
         self.because = sorted(set(because))
+        self.cuts = sorted(set(cuts))
 
 
 class Undecided(Exception):
@@ -96,6 +111,7 @@ class Timeline:
         """What may carry gossip; links that never may aren't here."""
         self.gossips = gossips
         self._links: dict[int, set[int]] = {}
+        self._lingering: list[tuple[_Links, int]] = []
         self._topology = 0
         self._components: list[frozenset[int]] | None = None
 
@@ -115,6 +131,23 @@ class Timeline:
             self.unlink(server, other, time)
         self.running.discard(server)
         self._changed()
+
+    def die(self, server: int, time: int) -> None:
+        """A server was found dead. Until `settle`, gossip may have crossed its links: who knows when it died?"""
+        neighbours = self.neighbours[server]
+        lingering = [
+            (neighbours[other], len(neighbours[other].ends) - 1) for other in self._links[server] if self.gossips
+        ]
+        self.stop(server, time)
+        for links, last in lingering:
+            links.ends[last] = FOREVER
+        self._lingering += lingering
+
+    def settle(self, time: int) -> None:
+        """The command is done that those who died since the last one were found dead by."""
+        for links, last in self._lingering:
+            links.ends[last] = time
+        self._lingering.clear()
 
     def link(self, one: int, other: int, time: int) -> None:
         """Two servers are linked."""
@@ -263,7 +296,7 @@ class KeyLog:
 
     @staticmethod
     def _contradict(track: _Track, server: int, time: int, version: int) -> None:
-        raise Contradiction(server, time, version, [track.low_times[bisect_right(track.lows, version)]])
+        raise Contradiction(server, time, version, [(track.low_times[bisect_right(track.lows, version)], server)])
 
     def can_close(self) -> bool:
         """Whether stabilize over all servers leaves no doubt of what they hold."""
@@ -286,10 +319,20 @@ Steps = tuple[list[int], list[int]]
 class _Case:
     """A key's lows and ups at all servers, with what stabilize makes of them."""
 
-    def __init__(self, timeline: Timeline, log: KeyLog, lows: dict[int, Steps], ups: dict[int, Steps]) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        log: KeyLog,
+        lows: dict[int, Steps],
+        ups: dict[int, Steps],
+        neighbours: dict[int, dict[int, _Links]] | None = None,
+    ) -> None:
+        """*neighbours*: other than those of the time-line."""
         self.timeline = timeline
         self.log = log
+        self.neighbours = timeline.neighbours if neighbours is None else neighbours
         self.stabilizes = _stabilizes(timeline, log)
+        self._moments = [stabilize.time for stabilize in self.stabilizes]
         self._own_ups = ups
         self.lows = self._carry_lows(lows) if self.stabilizes else lows
         self.ups = self._carry_ups(ups) if self.stabilizes else ups
@@ -412,18 +455,15 @@ class _Case:
                 continue
             arrivals.times[server], arrivals.parents[server] = time, parent
             left.discard(server)
-            for other, links in self.timeline.neighbours[server].items():
+            for other, links in self.neighbours[server].items():
                 if other not in arrivals.times:
                     passed = links.first(max(time, begins[other]))
                     if passed < ends[server]:
                         heapq.heappush(heap, (passed, hops + 1, other, server))
-            for stabilize in self.stabilizes:
-                if time < stabilize.time < ends[server]:
-                    for component in stabilize.components:
-                        if server in component:
-                            for other in component:
-                                if other not in arrivals.times:
-                                    heapq.heappush(heap, (stabilize.time, hops + 1, other, server))
+            for moment, component in self._stabilizes_of(server, time, min(ends[server] - 1, latest)):
+                for other in component:
+                    if other not in arrivals.times:
+                        heapq.heappush(heap, (moment, hops + 1, other, server))
         arrivals.missing = next(((s, t) for s, t in needs if arrivals.times.get(s, FOREVER) > t), None)
         return arrivals
 
@@ -437,14 +477,22 @@ class _Case:
             if place < len(times) and versions[place] <= version:
                 continue
             first = bisect_left(versions, version, 0, place)
+            since = times[first - 1] if first else -1  # what holds until then is less, and has been carried on
             if place < len(times) and times[place] == time:
                 place += 1
             times[first:place], versions[first:place] = [time], [version]
-            for stabilize in self.stabilizes:
-                if stabilize.time <= time:
-                    for component in stabilize.components:
-                        if server in component:
-                            border += [(other, stabilize.time) for other in component]
+            for moment, component in self._stabilizes_of(server, since, time):
+                border += [(other, moment) for other in component]
+
+    def _stabilizes_of(self, server: int, after: int, until: int) -> Iterator[tuple[int, frozenset[int]]]:
+        """When stabilize gave a server what others had, or others what it had, and its component then.
+
+        Few of them matter at a time: to look at all for each version would take quadratic time.
+        """
+        for place in range(bisect_right(self._moments, after), bisect_right(self._moments, until)):
+            for component in self.stabilizes[place].components:
+                if server in component:
+                    yield self._moments[place], component
 
 
 class _Arrivals:
@@ -485,22 +533,28 @@ def explain(timeline: Timeline, log: KeyLog) -> None:
     """
     if not log.needs and (not timeline.stabilizes or timeline.stabilizes[-1].time <= log.base_time):
         return
-    case = _Case.of(timeline, log)
+    try:
+        _solve(_Case.of(timeline, log), MOST_STATES)
+    except Contradiction as found:
+        raise _with_reasons(timeline, log, found) from None
+
+
+def _solve(case: _Case, most_states: int) -> None:
+    """Raises Contradiction, without reasons, and Undecided."""
     crossed = case.crossed()
     if crossed is not None:
-        raise _with_reasons(timeline, log, *crossed)
+        raise Contradiction(*crossed)
     ups = case.ups
-    for version in sorted(log.needs):
-        needs = log.needs[version]
+    for version in sorted(case.log.needs):
+        needs = case.log.needs[version]
         arrivals = case.spread(version, needs, ups)
         if arrivals.missing is not None and ups is not case.ups:
             arrivals = case.spread(version, needs, case.ups)
             if arrivals.missing is None:
-                _search(case)
+                _search(case, most_states)
                 return
         if arrivals.missing is not None:
-            server, time = arrivals.missing
-            raise _with_reasons(timeline, log, server, time, version)
+            raise Contradiction(*arrivals.missing, version)
         ups = _with_path(case, arrivals, needs, ups)
 
 
@@ -523,35 +577,38 @@ def _with_path(
 # -- every schedule ----------------------------------------------------------------------------------------
 
 
-def _search(case: _Case) -> None:
+def _search(case: _Case, most_states: int) -> None:
     """Try every way in which gossip can have moved the versions that were seen. Raises Contradiction, Undecided."""
-    everything = [time for steps in (*case.lows.values(), *case.ups.values()) for time in steps[0]]
     servers = sorted(case.timeline.births)
     place = {server: index for index, server in enumerate(servers)}
-    moments = sorted({0, *_moments(case)})
+    needs = sorted((time, server, version) for version, found in case.log.needs.items() for server, time in found)
+    at_once: dict[int, list[tuple[int, int]]] = {}
+    at_last: list[tuple[int, int, int]] = []
+    for version in case.log.needs:
+        for server, time, later in case.sources(version):
+            if later:
+                at_last.append((place[server], version, time))
+            else:
+                at_once.setdefault(time, []).append((place[server], version))
+    events = _Events(case, place)
     states = {tuple(0 for _ in servers)}
     looked_at = 0
     worst = (0, 0, 0)
-    for now, following in pairwise([*moments, moments[-1] + 2]):
-        states = {state for before in states for state in _happen(case, place, before, now)}
+    for now, following in pairwise([*events.moments, events.moments[-1] + 2]):
+        states = {state for before in states for state in events.happen(before, now)}
         links = [
             (place[one], place[other])
-            for one, others in case.timeline.neighbours.items()
+            for one, others in case.neighbours.items()
             for other, links in others.items()
             if links.first(now + 1) < following
         ]
         caps = [_cap(case.ups[server], now + 1) for server in servers]
-        maybes = [
-            (place[server], version)
-            for version in case.log.needs
-            for server, time, later in case.sources(version)
-            if time == now or (later and time <= now)
-        ]
+        maybes = at_once.get(now, []) + [(at, version) for at, version, time in at_last if time <= now]
         border = list(states)
         while border:
             state = border.pop()
             looked_at += 1
-            if looked_at > MOST_STATES:
+            if looked_at > most_states:
                 raise Undecided
             moves = [(other, state[one]) for one, other in links if state[one] in case.log.needs] + maybes
             for other, version in moves:
@@ -561,9 +618,11 @@ def _search(case: _Case) -> None:
                         states.add(raised)
                         border.append(raised)
         if not states:
-            raise Contradiction(*worst, everything)
-        needed = [(s, t, v) for v, needs in case.log.needs.items() for s, t in needs if t >= following]
-        worst = min(needed, key=lambda need: need[1], default=worst)
+            raise Contradiction(*worst)
+        coming = bisect_left(needs, (following,))
+        if coming < len(needs):
+            time, server, version = needs[coming]
+            worst = server, time, version
 
 
 def _moments(case: _Case) -> Iterator[int]:
@@ -572,7 +631,7 @@ def _moments(case: _Case) -> Iterator[int]:
         yield from steps[0]
     yield from (stabilize.time for stabilize in case.stabilizes)
     yield from case.timeline.births.values()
-    for others in case.timeline.neighbours.values():
+    for others in case.neighbours.values():
         for links in others.values():
             yield from links.starts
             yield from (end for end in links.ends if end < FOREVER)
@@ -587,73 +646,144 @@ def _cap(steps: Steps, time: int) -> int:
     return versions[place] if place < len(times) else FOREVER
 
 
-def _happen(case: _Case, place: dict[int, int], before: tuple[int, ...], now: int) -> Iterator[tuple[int, ...]]:
-    """The state after a line of the history, if it can be."""
-    state = list(before)
-    log = case.log
-    if now == log.base_time:
-        for server in place:
-            state[place[server]] = log.base_at(server, case.timeline)
-    for version, (server, time) in log.puts.items():
-        if time == now:
-            if state[place[server]] > version:
+class _Events:
+    """What happens to a key at which moment."""
+
+    def __init__(self, case: _Case, place: dict[int, int]) -> None:
+        self.moments = sorted({0, *_moments(case)})
+        self._case = case
+        self._place = place
+        self._puts = {time: (place[server], version) for version, (server, time) in case.log.puts.items()}
+        self._stabilizes = {stabilize.time: stabilize.components for stabilize in case.stabilizes}
+
+    def happen(self, before: tuple[int, ...], now: int) -> Iterator[tuple[int, ...]]:
+        """The state after a moment of the history, if it can be."""
+        state = list(before)
+        case, place = self._case, self._place
+        if now == case.log.base_time:
+            for server in place:
+                state[place[server]] = case.log.base_at(server, case.timeline)
+        if now in self._puts:
+            at, version = self._puts[now]
+            if state[at] > version:
                 return
-            state[place[server]] = version
-    for stabilize in case.stabilizes:
-        if stabilize.time == now:
-            for component in stabilize.components:
-                largest = max(state[place[server]] for server in component)
-                for server in component:
-                    state[place[server]] = largest
-    for server, (times, versions) in case.lows.items():
-        held = bisect_right(times, now)
-        if held and state[place[server]] < versions[held - 1]:
-            return
-    if all(state[place[server]] <= _cap(case.ups[server], now) for server in place):
-        yield tuple(state)
+            state[at] = version
+        for component in self._stabilizes.get(now, ()):
+            largest = max(state[place[server]] for server in component)
+            for server in component:
+                state[place[server]] = largest
+        for server, (times, versions) in case.lows.items():
+            held = bisect_right(times, now)
+            if held and state[place[server]] < versions[held - 1]:
+                return
+        if all(state[place[server]] <= _cap(case.ups[server], now) for server in place):
+            yield tuple(state)
 
 
 # -- reasons -----------------------------------------------------------------------------------------------
 
+Fact = tuple[str, int, int, int]
+"""low, up or need; the server, time and version."""
 
-def _with_reasons(timeline: Timeline, log: KeyLog, server: int, time: int, version: int, /) -> Contradiction:
-    """The contradiction, with as few of the lows and ups as it takes."""
-    needs = [(server, time)]
-    facts: list[tuple[str, int, int, int]] = []
-    for other in timeline.births:
-        track = log.tracks.get(other) or _Track(log.base_at(other, timeline), log.base_time)
-        facts += [("low", other, t, v) for t, v in zip(track.low_times, track.lows, strict=True) if v > version]
-        facts += [("up", other, t, v) for t, v in zip(track.up_times, track.ups, strict=True) if v < version]
+MOST_FACTS = 500
+"""With more of them, it is not tried which of them are needed to see that paths don't go together."""
 
-    def case_of(kept: list[tuple[str, int, int, int]]) -> _Case:
-        lows: dict[int, Steps] = {other: ([], []) for other in timeline.births}
-        ups: dict[int, Steps] = {other: ([], []) for other in timeline.births}
-        for kind, other, t, v in kept:
-            times, versions = (lows if kind == "low" else ups)[other]
-            times.append(t)
-            versions.append(v)
-        return _Case(timeline, log, lows, ups)
 
-    is_need = needs[0] in log.needs.get(version, ())
+def _with_reasons(timeline: Timeline, log: KeyLog, found: Contradiction) -> Contradiction:
+    """The contradiction, with as few reasons as it takes."""
+    server, time, version = found.server, found.time, found.version
+    known = list(_facts(timeline, log))
+    facts = [
+        fact for fact in known if (fact[0] == "low" and fact[3] > version) or (fact[0] == "up" and fact[3] < version)
+    ]
+    need = ("need", server, time, version)
+    is_need = (server, time) in log.needs.get(version, ())
 
-    def contradicts(kept: list[tuple[str, int, int, int]]) -> bool:
-        case = case_of(kept)
+    def contradict(facts: list[Fact], cuts: list[int] | None = None) -> bool:
+        """By themselves, whatever the other versions."""
+        case = _case_of(timeline, log, [*facts, need], cuts)
         if case.ends(server, version) <= time:
             return True
-        return is_need and case.spread(version, needs, case.ups).missing is not None
+        return is_need and case.spread(version, [(server, time)], case.ups).missing is not None
 
+    def contradict_together(facts: list[Fact], cuts: list[int] | None = None) -> bool:
+        try:
+            _solve(_case_of(timeline, log, [*facts, need], cuts), MOST_STATES // 50)
+        except Contradiction:
+            return True
+        except Undecided:
+            pass
+        return False
+
+    if not contradict(facts):
+        facts, contradict = [fact for fact in known if fact != need], contradict_together
+        if len(facts) > MOST_FACTS:
+            return Contradiction(server, time, version, [(t, at) for _, at, t, _ in facts])
+    facts = _fewest(facts, contradict)
+    because = [(t, at) for _, at, t, _ in facts]
+    ends = _case_of(timeline, log, facts, None).ends(server, version)
+    if ends <= time:
+        return Contradiction(server, time, version, [*because, (ends, server)])
+    ends_of_links = [end for links in timeline.neighbours.values() for one in links.values() for end in one.ends]
+    cuts = sorted({end for end in ends_of_links if end < time}) if timeline.gossips else []
+    return Contradiction(server, time, version, because, _fewest(cuts, lambda cuts: contradict(facts, cuts)))
+
+
+def _facts(timeline: Timeline, log: KeyLog) -> Iterator[Fact]:
+    """All that is known."""
+    for server in timeline.births:
+        track = log.tracks.get(server) or _Track(log.base_at(server, timeline), log.base_time)
+        yield from (("low", server, time, low) for time, low in zip(track.low_times, track.lows, strict=True))
+        yield from (("up", server, time, up) for time, up in zip(track.up_times, track.ups, strict=True))
+    for version, needs in log.needs.items():
+        yield from (("need", server, time, version) for server, time in needs)
+
+
+def _case_of(timeline: Timeline, log: KeyLog, facts: list[Fact], cuts: list[int] | None) -> _Case:
+    """What it would be if only these facts were known, and links had been cut only at these moments."""
+    lows: dict[int, Steps] = {other: ([], []) for other in timeline.births}
+    ups: dict[int, Steps] = {other: ([], []) for other in timeline.births}
+    partly = copy(log)
+    partly.needs = {}
+    for kind, server, time, version in facts:
+        if kind == "need":
+            partly.needs.setdefault(version, []).append((server, time))
+        else:
+            times, versions = (lows if kind == "low" else ups)[server]
+            times.append(time)
+            versions.append(version)
+    return _Case(timeline, partly, lows, ups, None if cuts is None else _only_cut(timeline, set(cuts)))
+
+
+def _only_cut(timeline: Timeline, cuts: set[int]) -> dict[int, dict[int, _Links]]:
+    """The links, as if they had been cut only at these moments."""
+    neighbours: dict[int, dict[int, _Links]] = {server: {} for server in timeline.neighbours}
+    for one, others in timeline.neighbours.items():
+        for other, known in others.items():
+            if one < other:
+                links = neighbours[one][other] = neighbours[other][one] = _Links()
+                links.starts.append(known.starts[0])
+                for end, start in zip(known.ends, [*known.starts[1:], FOREVER], strict=True):
+                    if end in cuts:
+                        links.ends.append(end)
+                        links.starts.append(start)
+                links.ends.append(FOREVER)
+    return neighbours
+
+
+def _fewest(found: list[_Any], suffice: Callable[[list[_Any]], bool], tries: int = 500) -> list[_Any]:
+    """As few of these as suffice, as far as can be seen with so many tries."""
     parts = 2
-    while facts and contradicts(facts):
-        size = -(-len(facts) // parts)
-        for begin in range(0, len(facts), size):
-            rest = facts[:begin] + facts[begin + size :]
-            if contradicts(rest):
-                facts, parts = rest, max(2, parts - 1)
+    while found and tries > 0:
+        size = -(-len(found) // parts)
+        for begin in range(0, len(found), size):
+            rest = found[:begin] + found[begin + size :]
+            tries -= 1
+            if suffice(rest):
+                found, parts = rest, max(2, parts - 1)
                 break
         else:
             if size == 1:
                 break
-            parts = min(len(facts), 2 * parts)
-    because = [t for _, _, t, _ in facts]
-    ends = case_of(facts).ends(server, version)
-    return Contradiction(server, time, version, [*because, ends] if ends <= time else because)
+            parts = min(len(found), 2 * parts)
+    return found

@@ -2,8 +2,9 @@
 
 Written from docs/semantics.md and docs/history.md alone, to be compared with scripts/check.py. For each key by itself
 it keeps *all* states that the servers can be in together, a version each. Between two lines gossip may do any number of
-steps, of which each copies from one server to a neighbour. What isn't as the line says is struck out; where no state is
-left, the history is invalid. That takes exponential time, so it is only for a handful of servers and lines.
+steps, of which each copies from one server to a neighbour; so it may while a get asks one server after another. What
+isn't as the line says is struck out; where no state is left, the history is invalid. That takes exponential time, so it
+is only for a handful of servers and lines.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Judge:
         self._ever: set[int] = set()
         self._died: set[int] = set()
         self._links: set[frozenset[int]] = set()
+        self._lingering: set[frozenset[int]] = set()  # of servers that were found dead by the command that runs
         self._clients: dict[int, list[int]] = {}
         self._seen: dict[tuple[int, str], int] = {}
         self._writes: dict[str, dict[int, str]] = {}
@@ -47,9 +49,10 @@ class Judge:
                 if line["type"] == "invoke":
                     self._died.clear()
                 else:
-                    if self._gossip:
-                        self._let_gossip()
+                    self._let_gossip()
                     self._take(line)
+                    if line["f"] != "died":
+                        self._lingering.clear()
         except _Wrong:
             return False
         return True
@@ -65,7 +68,9 @@ class Judge:
                     self._states[key] = {tuple(sorted((*state, (value[0], 0)))) for state in states}
         elif f in ("killServer", "died"):
             self._running.discard(value[0])
-            self._died |= {value[0]} if f == "died" else set()
+            if f == "died":
+                self._died.add(value[0])
+                self._lingering |= {link for link in self._links if value[0] in link}
             self._links = {link for link in self._links if value[0] not in link}
         elif f == "joinClient":
             self._clients.setdefault(value[0], [])
@@ -80,6 +85,9 @@ class Judge:
                     self._clients[one].remove(other)
         elif f == "stabilize":
             self._stabilize()
+        elif line["type"] == "fail":
+            if self._usable(line["process"]):
+                raise _Wrong
         elif f == "put":
             self._put(line)
         elif f == "get":
@@ -97,11 +105,13 @@ class Judge:
     # -- what moves versions -------------------------------------------------------------------------------
 
     def _let_gossip(self) -> None:
+        if not self._gossip:
+            return
         for states in self._states.values():
             border = list(states)
             while border:
                 state = dict(border.pop())
-                for link in self._links:
+                for link in self._links | self._lingering:
                     one, other = link
                     for source, target in ((one, other), (other, one)):
                         if state[source] > state[target]:
@@ -136,6 +146,13 @@ class Judge:
     def _usable(self, client: int) -> list[int]:
         return [server for server in self._clients.get(client, ()) if server in self._running]
 
+    def _before(self, client: int, server: int) -> list[int]:
+        """The servers that a client must have asked before this one, which may have been found dead since."""
+        connections = self._clients.get(client, [])
+        if server not in connections or server not in self._running | self._died:
+            raise _Wrong
+        return [other for other in connections[: connections.index(server)] if other in self._running]
+
     def _put(self, line: dict[str, Any]) -> None:
         key, value = line["value"]
         version = line["timestamp"]
@@ -143,12 +160,13 @@ class Judge:
             raise _Wrong
         self._writes.setdefault(key, {})[version] = value
         if line["type"] == "ok":
-            if self._usable(line["process"])[:1] != [line["server"]]:
+            if self._before(line["process"], line["server"]):
                 raise _Wrong
             self._states[key] = self._with_write(key, line["server"], version)
             self._seen[line["process"], key] = version
         for server in self._died & set(self._clients[line["process"]]):  # it may have logged the put
             self._states[key] |= self._with_write(key, server, version)
+        self._let_gossip()  # one that died may have passed it on before
 
     def _with_write(self, key: str, server: int, version: int) -> set[State]:
         return {tuple(sorted({**dict(state), server: version}.items())) for state in self._states[key]}
@@ -158,19 +176,23 @@ class Judge:
         usable, seen = self._usable(client), self._seen.get((client, key), 0)
         answer = line.get("answer")
         if answer == "ERR_DEP":
-            if not usable:
+            if not seen or not (usable or self._died & set(self._clients.get(client, ()))):
                 raise _Wrong
-            self._strike(key, lambda state: all(state[server] < seen for server in usable))
+            self._pass_over(key, usable, seen)
             return
         server = line["server"]
-        if server not in usable:
-            raise _Wrong
-        before = usable[: usable.index(server)]
+        before = self._before(client, server)
         version = self._version(key, value, 0 if answer else line["timestamp"])
         if version < seen:
             raise _Wrong
-        self._strike(key, lambda state: state[server] == version and all(state[other] < seen for other in before))
+        self._pass_over(key, before, seen)
+        self._strike(key, lambda state: state[server] == version)
         self._seen[client, key] = version
+
+    def _pass_over(self, key: str, servers: list[int], seen: int) -> None:
+        for server in servers:
+            self._strike(key, lambda state, server=server: state[server] < seen)
+            self._let_gossip()
 
     def _print_store(self, line: dict[str, Any]) -> None:
         server = line["server"]

@@ -170,7 +170,14 @@ class Run:
             return
         self.stores[usable[0]][key] = version
         self.seen[client, key] = version
+        self.perhaps_die(usable[0])
         self.end("put", [key, value], client, server=usable[0], timestamp=version)
+
+    def perhaps_die(self, server: int) -> None:
+        """It has answered, and is found dead before that is written down."""
+        if len(self.running) > 1 and self.random.random() < 0.05:
+            self.stop(server)
+            self.add("info", "died", [server], error="it died")
 
     def lose(self) -> None:
         if len(self.running) > 1 and self.random.random() < 0.3:
@@ -183,13 +190,27 @@ class Run:
         if not usable:
             return
         self.begin("get", [key, None], client)
+        died = []
+        outcome: dict[str, Any] = {"answer": "ERR_DEP"}
         for server in usable:
+            if len(self.running) > 1 and self.random.random() < 0.05:
+                self.stop(server)
+                died.append(server)
+                continue
             version = self.stores[server].get(key, 0)
             if version >= seen:
-                self.end("get", [key, self.values.get(version)], client, **answered(server, version))
+                outcome = answered(server, version)
                 self.seen[client, key] = version
-                return
-        self.end("get", [key, None], client, answer="ERR_DEP")
+                break
+            self.gossip()
+        for lost in died:
+            self.add("info", "died", [lost], error="it died")
+        if len(died) < len(usable):
+            self.perhaps_die(server)
+        if len(died) == len(usable):
+            self.add("fail", "get", [key, None], client, error="none of its servers is running")
+        else:
+            self.end("get", [key, self.values.get(outcome.get("timestamp", 0))], client, **outcome)
 
     def print_store(self) -> None:
         server = self.random.choice(sorted(self.running))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
 import os
 import re
@@ -173,6 +174,8 @@ def say(lines: list[dict[str, Any]], command: int, text: str) -> None:
     """Have a get print ERR_KEY or ERR_DEP."""
     line = answer(lines, command)
     line.pop("timestamp", None)
+    if text == "ERR_DEP":
+        line.pop("server", None)
     line |= {"value": [line["value"][0], None], "answer": text}
 
 
@@ -270,8 +273,9 @@ def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
         (lambda lines: read_what(lines, 21, 11), "client 10 read colour=blue from server 2 .* gossip is off", (11, 21)),
         (lambda lines: read_what(lines, 21, 6), r"it had itself written blue .*\(Read Your Writes\)", (6, 11, 21)),
         (lambda lines: swap(lines, 8, 15), "line 17: it shows colour=blue, which nobody had put there", (8,)),
-        (lambda lines: alter(lines, 13, server=1), "server 1 answered, but it was server 0's turn", (13,)),
-        (lambda lines: alter(lines, 11, server=1), "server 1 took the put, but it was server 0's turn", (11,)),
+        (lambda lines: alter(lines, 13, server=1), "server 1 answered, but client 10 has no connection to it", (13,)),
+        (lambda lines: alter(lines, 22, server=0), "client 10 has no connection to it since line 41", (20, 22)),
+        (lambda lines: alter(lines, 11, server=1), "server 1 took the put, but client 10 has no connection", (11,)),
         (lambda lines: alter(lines, 11, timestamp=7), "timestamp 7 is not larger than", (6, 11)),
     ],
     ids=lambda part: part[:60] if isinstance(part, str) else "",
@@ -366,7 +370,14 @@ def test_two_versions_that_can_only_come_by_the_same_relay_in_the_wrong_order(tm
     """Each by itself has a path."""
     text = spelled(GOSSIP, two_ways([2], []))
     assert not Judge(text).is_valid()
-    assert verdict_of(text, tmp_path).verdict == "invalid"
+    verdict = verdict_of(text, tmp_path)
+    assert verdict.verdict == "invalid"
+    assert verdict.why == (
+        "line 59: client 14 read k=one from server 4 (put in line 41 at server 0), which can't be, because of line 57: "
+        "client 13 read k=two from server 3; line 21: breakConnection 0 1; line 23: breakConnection 0 3; line 25: "
+        "breakConnection 0 4; line 33: breakConnection 1 2; line 37: breakConnection 3 2; line 39: breakConnection 4 2"
+    )
+    assert verdict.lines == [21, 23, 25, 33, 37, 39, 41, 57, 59]
 
 
 def test_the_other_relay_is_found_where_the_first_choice_spoils_it(tmp_path: Path) -> None:
@@ -396,7 +407,31 @@ def test_a_link_does_not_bring_what_has_been_written_over_before(tmp_path: Path)
     )
     verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
     assert verdict.verdict == "invalid"
-    assert verdict.lines == [13, 15, 19]
+    assert verdict.lines == [11, 13, 15, 19]
+
+
+def test_the_break_that_parted_servers_is_named(tmp_path: Path) -> None:
+    lines = history(
+        ("joinServer", [0]),
+        ("joinServer", [1]),
+        ("joinServer", [2]),
+        ("joinClient", [10, 0]),
+        ("joinClient", [11, 1]),
+        ("breakConnection", [0, 2]),
+        ("breakConnection", [1, 2]),
+        ("createConnection", [1, 2]),
+        ("killServer", [1]),
+        put(10, 0, "red", 1),
+        ("breakConnection", [11, 1]),
+        ("createConnection", [11, 2]),
+        get(11, 2, "red", 1),
+    )
+    verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
+    assert verdict.why == (
+        "line 27: client 11 read k=red from server 2 (put in line 21 at server 0), but since then no chain of links "
+        "has led from server 0 to server 2 in time, because of line 13: breakConnection 0 2; line 19: killServer 1"
+    )
+    assert verdict.lines == [13, 19, 21, 27]
 
 
 def test_a_relay_must_have_kept_what_it_passed_on_and_shared_it_at_stabilize(tmp_path: Path) -> None:
@@ -412,6 +447,94 @@ def test_a_relay_must_have_kept_what_it_passed_on_and_shared_it_at_stabilize(tmp
     assert verdict_of(both, tmp_path).verdict == "invalid"
     for alone in (get(12, 2, None), get(13, 3, "red", 1)):
         assert verdict_of(spelled(GOSSIP, history(*commands, alone)), tmp_path).verdict == "valid"
+
+
+def asks_two(*more: Any) -> list[dict[str, Any]]:
+    """Three servers in a chain, and a client that is to ask 1 and then 2 for what stands at 0."""
+    return history(
+        *(("joinServer", [server]) for server in range(3)),
+        ("breakConnection", [0, 2]),
+        ("joinClient", [10, 0]),
+        put(10, 0, "red", 1),
+        ("createConnection", [10, 1]),
+        ("createConnection", [10, 2]),
+        ("breakConnection", [10, 0]),
+        *more,
+        get(10, 2, "red", 1),
+    )
+
+
+def test_gossip_may_run_while_a_get_asks_one_server_after_another(tmp_path: Path) -> None:
+    """Server 1 is behind when it is asked, and passes the value on to server 2 before that is asked."""
+    text = spelled(GOSSIP, asks_two())
+    assert Judge(text).is_valid()
+    assert verdict_of(text, tmp_path).verdict == "valid"
+    for header, more in ((GOSSIP, ("breakConnection", [0, 1])), (GOSSIP, ("breakConnection", [1, 2]))):
+        text = spelled(header, asks_two(more))
+        assert not Judge(text).is_valid()
+        assert verdict_of(text, tmp_path).verdict == "invalid"
+    assert verdict_of(spelled(HEADER, asks_two()), tmp_path).verdict == "invalid"
+
+
+def test_gossip_of_a_server_that_is_found_dead_may_have_run_between_two_asks(tmp_path: Path) -> None:
+    """Server 1 is asked; then 0 passes the value on over 1 to 2, and dies before it is asked; then 2 is."""
+    writer = Run(Random(0), gossips=True)
+    writer.lines = asks_two(("createConnection", [10, 0]), ("breakConnection", [10, 2]), ("createConnection", [10, 2]))
+    answer = writer.lines.pop()
+    writer.add("info", "died", [0], error="server 0 died")
+    writer.lines.append(answer | {"index": len(writer.lines)})
+    text = spelled(GOSSIP, writer.lines)
+    assert Judge(text).is_valid()
+    assert verdict_of(text, tmp_path).verdict == "valid"
+
+
+def test_a_server_may_have_answered_and_be_found_dead_before_that_is_written_down(tmp_path: Path) -> None:
+    for command in (get(10, 2, "red", 1), put(10, 2, "blue", 2)):
+        writer = Run(Random(0), gossips=True)
+        writer.lines = asks_two(("stabilize", []), ("breakConnection", [10, 1]), command)[:-2]
+        answer = writer.lines.pop()
+        writer.add("info", "died", [2], error="server 2 died")
+        writer.lines.append(answer | {"index": len(writer.lines)})
+        text = spelled(GOSSIP, writer.lines)
+        assert Judge(text).is_valid()
+        assert (verdict_of(text, tmp_path).verdict, verdict_of(text, tmp_path).why) == ("valid", "")
+        writer.begin(command[0], [*answer["value"][:1], None] if command[0] == "get" else answer["value"], 10)
+        writer.lines.append(answer | {"index": len(writer.lines), "timestamp": 3 if command[0] == "put" else 1})
+        text = spelled(GOSSIP, writer.lines)
+        assert not Judge(text).is_valid()
+        assert verdict_of(text, tmp_path).verdict == "invalid"
+
+
+def test_real_gets_that_ask_several_servers_while_gossip_runs(tmp_path: Path) -> None:
+    script = "joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 2\njoinClient 10 0\n"
+    for number in range(300):
+        script += f"put 10 k{number} v\ncreateConnection 10 1\ncreateConnection 10 2\nbreakConnection 10 0\n"
+        script += f"get 10 k{number}\ncreateConnection 10 0\nbreakConnection 10 1\nbreakConnection 10 2\n"
+    path = tmp_path / "history"
+    for interval in ("0.001", "0.002"):
+        run(script, "--gossip-interval", interval, "--history", str(path))
+        assert (check(path).verdict, check(path).why) == ("valid", "")
+
+
+def with_a_dead_server(rounds: int) -> str:
+    """Server 3 is killed and stays dead; versions come from 0 to 1 and from there to 2, with many a stabilize."""
+    commands: list[Any] = [("joinServer", [server]) for server in range(4)]
+    commands += [("joinClient", [10 + server, server]) for server in range(3)]
+    commands += [("breakConnection", [0, 2]), ("killServer", [3])]
+    for version in range(1, 2 * rounds, 2):
+        commands += [put(10, 0, "a", version), get(12, 2, "a", version), ("stabilize", [])]
+        commands += [put(12, 2, "b", version + 1), get(10, 0, "b", version + 1)]
+    return spelled(GOSSIP, history(*commands))
+
+
+def test_it_takes_linear_time_where_a_server_stays_dead(tmp_path: Path) -> None:
+    def work(rounds: int) -> int:
+        text = with_a_dead_server(rounds)
+        profile = cProfile.Profile()
+        assert profile.runcall(verdict_of, text, tmp_path).verdict == "valid"
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert work(400) < 2.2 * work(200)
 
 
 def base() -> list[dict[str, Any]]:
@@ -436,11 +559,51 @@ def dropped(text: str) -> str:
         (lambda text: "".join(text.splitlines(keepends=True)[1:]), "there is no header"),
         (lambda text: text.replace('"history": 1', '"history": 2'), "the history's format is 2"),
         (lambda text: text + "nonsense\n", "line 10 is not JSON"),
+        (lambda text: text + "[" * 100_000 + "\n", "line 10 is not JSON"),
+        (lambda text: "[" * 100_000 + "\n", "there is no header"),
         (lambda text: text + "{}\n", "line 10: not a line of a history"),
+        (
+            lambda text: text.replace('"process": 10', '"process": "10"'),
+            "line 6: not a line of a history: put of process",
+        ),
+        (
+            lambda text: text.replace('"process": "master"', '"process": 1'),
+            "line 2: not a line of a history: joinServer",
+        ),
+        (
+            lambda text: text.replace('"joinClient", "value": [10, 0]', '"joinClient", "value": [10, "0"]'),
+            "line 4: not",
+        ),
+        (lambda text: text.replace("joinServer", "frobnicate"), 'no command is called "frobnicate"'),
+        (
+            lambda text: text.replace('"timestamp": 1', '"timestamp": NaN'),
+            "line 7: not a line of a history: its server",
+        ),
+        (
+            lambda text: text.replace('"timestamp": 1', '"answer": "ERR_KEY"'),
+            "line 7: not a line of a history: put with",
+        ),
+        (
+            lambda text: text[:-20] + text[-20:].replace('"timestamp": 1', '"answer": "ERR_KEY"'),
+            'get of ["k", "red"] with the answer ERR_KEY',
+        ),
+        (
+            lambda text: text[:-20] + text[-20:].replace('"timestamp": 1', '"answer": "ERR_DEP"'),
+            'get of ["k", "red"] with the answer ERR_DEP',
+        ),
+        (lambda text: text.replace('"server": 0', '"server": "0"'), "its server or timestamp is no number"),
+        (
+            lambda text: text.replace('"ok", "process": "master"', '"fail", "process": "master"'),
+            "line 3: not a line of a history: it gives no error",
+        ),
+        (lambda text: text.replace('"time": 0', '"time": 5', 1), "line 3: its time is before that of the line before"),
+        (lambda text: text.replace('"time": 0', '"time": -1'), "its index or time is no number"),
         (lambda text: text + "[1, 2]\n", "line 10: not a line of a history"),
         (dropped, "line 4: its index is 3, not 2"),
         (
-            lambda text: text.replace('"invoke", "process": 10, "f": "get"', '"ok", "process": 10, "f": "get"'),
+            lambda text: text.replace(
+                '"invoke", "process": 10, "f": "get"', '"fail", "error": "", "process": 10, "f": "get"'
+            ),
             "line 8: what has begun it is missing",
         ),
         (lambda text: text.replace('"value": ["k", null]', '"value": ["l", null]'), "line 9: it doesn't fit line 8"),
@@ -455,9 +618,118 @@ def test_what_is_no_whole_history_is_unknown(change: Callable[[str], str], why: 
     assert why in verdict.why
 
 
+def test_a_key_that_stands_for_no_bytes_is_unknown(tmp_path: Path) -> None:
+    lines = history(*BEGUN, ("printStore", [["\ud800", "v"]], "master", {"server": 0, "timestamp": [1]}))
+    lines[-2]["value"] = [0]
+    verdict = verdict_of(spelled(HEADER, lines), tmp_path)
+    assert (verdict.verdict, verdict.why[:8]) == ("unknown", "line 15:")
+
+
 def test_what_is_wrong_before_a_torn_end_is_invalid(tmp_path: Path) -> None:
     text = spelled(HEADER, [*base()[:-1], base()[-1] | {"value": ["k", "blue"]}])
     assert verdict_of(text + '{"index"', tmp_path).verdict == "invalid"
+
+
+BEGUN = (
+    ("joinServer", [0]),
+    ("joinServer", [1]),
+    ("joinClient", [5, 0]),
+    ("put", ["k", "red"], 5, {"server": 0, "timestamp": 1}),
+    ("createConnection", [5, 1]),
+    ("killServer", [1]),
+)
+"""They end in lines 3, 5, 7, 9, 11 and 13; what the next one ends in is line 15."""
+
+
+@pytest.mark.parametrize(
+    ("f", "value", "process", "error", "why"),
+    [
+        ("get", ["k", None], 5, "client 5 has no connection", "it has a connection to server 0 since line 7"),
+        ("put", ["k", "v"], 5, "none of the servers of client 5 is running: 0, 1", "server 0 since line 7"),
+        ("put", ["k", "v"], 5, "client 5 is not running", "client 5 was started in line 7"),
+        ("get", ["k", None], 0, "id 0 is a server's, not a client's", None),
+        ("get", ["k", None], 9, "client 9 is not running", None),
+        ("put", ["k", "v"], 5, "server 0: No space left on device", None),
+        ("killServer", [0], "master", "server 0 is not running", "server 0 was started in line 3"),
+        ("printStore", [0], "master", "server 0 is not running", "server 0 was started in line 3"),
+        ("killServer", [1], "master", "server 1 is not running", None),
+        ("killServer", [5], "master", "id 5 is a client's, not a server's", None),
+        ("killServer", [0], "master", "id 0 is a client's, not a server's", "it is a server's since line 3"),
+        ("joinServer", [0], "master", "server 0 runs already", None),
+        ("joinServer", [1], "master", "server 1 runs already", "server 1 was killed in line 13"),
+        ("joinServer", [7], "master", "server 7 is running already", "server 7 was never started"),
+        ("joinServer", [7], "master", "id 7 is taken by a client", "it is nobody's"),
+        ("joinServer", [5], "master", "id 5 is taken by a client", None),
+        ("joinServer", [7], "master", "server 7 could not be started: its disk is full", None),
+        ("breakConnection", [5, 0], "master", "id 5 is unknown: neither a server nor a client", "since line 7"),
+        ("breakConnection", [5, 8], "master", "id 8 is unknown: neither a server nor a client", None),
+    ],
+)
+def test_a_command_fails_only_for_a_reason(
+    f: str, value: list[Any], process: int | str, error: str, why: str | None, tmp_path: Path
+) -> None:
+    writer = Run(Random(0), gossips=False)
+    writer.lines = history(*BEGUN)
+    writer.begin(f, value, process)
+    writer.add("fail", f, value, process, error=error)
+    verdict = verdict_of(spelled(HEADER, writer.lines), tmp_path)
+    assert verdict.verdict == ("valid" if why is None else "invalid")
+    assert (why or "") in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("command", "why", "lines"),
+    [
+        (("joinServer", [5]), "5 can't be a server: it is a client's since line 7", [7, 15]),
+        (("joinClient", [1, 0]), "1 can't be a client: it is a server's since line 5", [5, 15]),
+        (("createConnection", [0, 0]), "server 0 can have no connection to itself", [15]),
+        (("createConnection", [5, 9]), "9 is neither a server nor a client", [15]),
+        (("createConnection", [0, 1]), "server 1 was killed in line 13, so this can't be done", [13, 15]),
+        (("killServer", [5]), "5 is a client's id, not a server's (line 7)", [7, 15]),
+        (("killServer", [9]), "server 9 was never started", [15]),
+        (("printStore", [], "master", {"server": 1, "timestamp": []}), "server 1 printed its store, but", [14, 15]),
+        (get(6, 0, "red", 1), "client 6 was never started, so it can't be answered", [15]),
+        (get(5, 1, "red", 1), "server 1 answered, but server 1 was killed in line 13", [13, 15]),
+    ],
+)
+def test_what_can_not_be_done_is_explained(command: Any, why: str, lines: list[int], tmp_path: Path) -> None:
+    written = history(*BEGUN, command)
+    if command[0] == "printStore":
+        written[-2]["value"] = [0]
+    verdict = verdict_of(spelled(HEADER, written), tmp_path)
+    assert verdict.verdict == "invalid"
+    assert why in verdict.why
+    assert verdict.lines == lines
+
+
+def test_whose_turn_it_was_is_told_with_the_connections(tmp_path: Path) -> None:
+    verdict = verdict_of(spelled(GOSSIP, history(*BEGUN[:-1], put(5, 1, "blue", 2))), tmp_path)
+    assert verdict.verdict == "invalid"
+    assert verdict.why == (
+        "line 13: server 1 took the put, but it was server 0's turn, whose connection was made in line 7; that to "
+        "server 1 was made in line 11"
+    )
+    assert verdict.lines == [7, 11, 13]
+
+
+def test_a_client_that_died_can_have_no_connection(tmp_path: Path) -> None:
+    writer = Run(Random(0), gossips=False)
+    writer.lines = history(*BEGUN)
+    writer.add("info", "died", [5], error="client 5 died")
+    for f, why in (("breakConnection", ""), ("createConnection", "line 18: client 5 died in line 14, so")):
+        writer.begin(f, [0, 5])
+        writer.end(f, [0, 5])
+        assert verdict_of(spelled(HEADER, writer.lines), tmp_path).why[: len(why) or None] == why
+
+
+def test_nobody_dies_who_does_not_run(tmp_path: Path) -> None:
+    writer = Run(Random(0), gossips=False)
+    writer.lines = history(*BEGUN)
+    writer.add("info", "died", [1], error="server 1 died")
+    verdict = verdict_of(spelled(HEADER, writer.lines), tmp_path)
+    assert (verdict.verdict, verdict.lines) == ("invalid", [13, 14])
+    writer.lines[-1]["type"] = "ok"
+    assert verdict_of(spelled(HEADER, writer.lines), tmp_path).verdict == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -549,6 +821,17 @@ def test_status_and_output(tmp_path: Path) -> None:
     path.write_text("")
     assert (program(str(path)).returncode, program(str(tmp_path / "none")).returncode) == (2, 2)
     assert program("--help").returncode == 0
+
+
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_text(spelled(HEADER, base()))
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(ROOT / "scripts" / "check.py"), str(path)]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_the_checker_uses_nothing_of_the_store() -> None:

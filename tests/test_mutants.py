@@ -405,6 +405,20 @@ MUTANTS = [
         JUDGED,
     ),
     Mutant(
+        "the checker has a get ask all servers at one moment",
+        "scripts/check.py",
+        "                time += 2  # one after another",
+        "                time += 0  # one after another",
+        pytest_run("tests/test_check.py", "-k", "asks_one_server_after_another"),
+    ),
+    Mutant(
+        "the checker believes any reason why a command failed",
+        "scripts/check.py",
+        "self._speaks_against(excuse, int(found[1])) if found else None",
+        "None",
+        pytest_run("tests/test_check.py", "-k", "fails_only_for_a_reason"),
+    ),
+    Mutant(
         "the invocation comes into the history when the command is done",
         "history.py",
         "            self.under_way += 1\n        self.flush()\n",
