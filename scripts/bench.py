@@ -42,6 +42,7 @@ environment.enter()
 
 import msgpack
 
+import shared
 from model import Model, Operation, pack_delta
 from shared import need
 from storage import Storage
@@ -642,4 +643,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shared.run(main)

@@ -37,6 +37,7 @@ import environment
 
 environment.enter()
 
+import shared
 from driver import Conversation, Output, processes, run_directory, states, wait_until
 from shared import at_least, minutes, show_progress
 
@@ -436,4 +437,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shared.run(main)

@@ -30,6 +30,7 @@ import environment
 
 environment.enter()
 
+import shared
 from shared import at_least, minutes, need, show_progress
 
 if __name__ == "__main__" and "--coverage" in sys.argv:
@@ -298,4 +299,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shared.run(main)

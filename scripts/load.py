@@ -26,6 +26,7 @@ import environment
 
 environment.enter()
 
+import shared
 from driver import Conversation
 from oracle import Mismatch, Oracle
 from shared import at_least
@@ -186,4 +187,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shared.run(main)

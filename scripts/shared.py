@@ -1,4 +1,5 @@
-"""What the scripts share: the numbers of their command lines, packages that few need, how far a long run has come.
+"""What the scripts share: the numbers of their command lines, packages that few need, how far a long run has come, and
+an end by Ctrl-C.
 
 May live here: nothing that knows what a script is about.
 """
@@ -10,8 +11,18 @@ import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import NoReturn
 
-__all__ = ["at_least", "minutes", "need", "show_progress"]
+__all__ = ["at_least", "minutes", "need", "run", "show_progress"]
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """End the program with the exit status of *main*; with 130, and no traceback, where Ctrl-C ends it."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        show_progress("")
+        sys.exit(130)
 
 
 def at_least(smallest: int) -> Callable[[str], int]:

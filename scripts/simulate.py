@@ -21,6 +21,7 @@ import math
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ import msgpack
 from hypothesis import strategies as st
 
 import router
+import shared
 from context import Context
 from model import Model, Operation
 from peer import Answer, Exchange, Peer, unpack_request
@@ -115,7 +117,8 @@ def check_seeds(
 
     *progress* is told how many schedules are done.
     """
-    with multiprocessing.Pool(jobs) as pool:
+    # Ctrl-C is for this process alone, which ends the others.
+    with multiprocessing.Pool(jobs, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         for done, failure in enumerate(pool.imap_unordered(partial(check_seed, shrink=shrink), seeds), 1):
             if failure is not None:
                 return failure
@@ -431,4 +434,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shared.run(main)

@@ -1,14 +1,17 @@
-"""The scripts' command lines: wrong numbers, and packages that aren't there, are told; nothing begins."""
+"""The scripts' command lines: wrong numbers, and packages that aren't there, are told; nothing begins. And how they end."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
-from driver import ROOT
+from driver import ROOT, wait_until
 
 
 def run_script(name: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -69,3 +72,13 @@ def test_a_package_that_is_missing(package: str, name: str, options: str, requir
 def test_a_part_of_a_script_says_whose_it_is() -> None:
     done = run_script("simulation.py")
     assert done.stderr == "error: this only has the parts of scripts/simulate.py, which runs them\n"
+
+
+def test_ctrl_c_ends_a_long_search_in_silence() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "simulate.py"), "--schedules", "1000000", "--jobs", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_until(lambda: children.read_text().split(), "the search to begin")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        stdout, stderr = process.communicate(timeout=60)
+    assert (stdout, stderr, process.returncode) == (b"", b"", 130)
