@@ -1,4 +1,4 @@
-"""The scripts' command lines: wrong numbers, and packages that aren't there, are told; nothing begins. And how they end."""
+"""The scripts' command lines: what is wrong in them is told, and nothing begins; and how Ctrl-C ends a script."""
 
 from __future__ import annotations
 
