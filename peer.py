@@ -112,9 +112,8 @@ class Peer:
         self._know_more: set[int] = set()  # neighbours that have shown that they know more
         self._retries: set[int] = set()  # an exchange with these has failed
         self._have_news: set[int] = set()  # those of the partners that have news for us, or may have
-        self._known_at: dict[
-            int, tuple[Context, dict[int, list[int]]]
-        ] = {}  # what each neighbour knows, or will ask for
+        # What each neighbour knows, or will ask for: a context, and a digest of link records.
+        self._known_at: dict[int, tuple[Context, dict[int, list[int]]]] = {}
 
     # -- start ---------------------------------------------------------------------------------------------
 

@@ -294,12 +294,12 @@ class _Scan:
         """Which files belong together; None where that is unknown."""
         return next(iter(self.header()[4:]), None)
 
-    def check_place(self, generation: int, lineage: int | None) -> None:
+    def check_place(self, generation: int, lineage: int) -> None:
         """It is damage if the file belongs elsewhere by what it says of itself."""
         header = self.header()
         if header and header[2] != generation:
             self._damage(0, f"the file is of generation {header[2]}")
-        elif lineage and self.lineage not in (None, lineage):
+        elif self.lineage not in (None, lineage):
             self._damage(0, "the file is of another store")
 
     @property

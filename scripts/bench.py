@@ -42,9 +42,8 @@ environment.enter()
 
 import msgpack
 
-import shared
 from model import Model, Operation, pack_delta
-from shared import need
+from shared import need, run_main
 from storage import Storage
 from vector_clock import Replica
 
@@ -643,4 +642,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    shared.run(main)
+    run_main(main)

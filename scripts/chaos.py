@@ -37,9 +37,8 @@ import environment
 
 environment.enter()
 
-import shared
 from driver import Conversation, Output, processes, run_directory, states, wait_until
-from shared import at_least, minutes, show_progress
+from shared import at_least, minutes, run_main, show_progress
 
 SERVERS = (0, 1, 2, 3, 4)
 CLIENTS = (10, 11, 12, 13, 14, 15)
@@ -437,4 +436,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    shared.run(main)
+    run_main(main)

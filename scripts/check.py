@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from shared import run_main
 from spread import LINE, Contradiction, KeyLog, Timeline, Undecided, explain
 
 FORMAT = 1
@@ -846,4 +847,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -30,8 +30,7 @@ import environment
 
 environment.enter()
 
-import shared
-from shared import at_least, minutes, need, show_progress
+from shared import at_least, minutes, need, run_main, show_progress
 
 if __name__ == "__main__" and "--coverage" in sys.argv:
     need("atheris", "requirements-fuzz.txt")
@@ -299,4 +298,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    shared.run(main)
+    run_main(main)

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from shared import at_least
+from shared import at_least, run_main
 
 FIRST_CLIENT = 1000
 """The id of the first client, where there are fewer servers."""
@@ -226,4 +226,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -29,6 +29,7 @@ environment.enter("msgpack", "pytest")
 
 from browser import NoBrowser, launched, opened
 from report import page, read
+from shared import run_main
 from story import Story, tell
 
 EXAMPLES = ROOT / "examples"
@@ -226,4 +227,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

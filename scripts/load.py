@@ -26,10 +26,9 @@ import environment
 
 environment.enter()
 
-import shared
 from driver import Conversation
 from oracle import Mismatch, Oracle
-from shared import at_least
+from shared import at_least, run_main
 
 SERVERS = tuple(range(10))
 CLIENTS = tuple(range(100, 150))
@@ -187,4 +186,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    shared.run(main)
+    run_main(main)

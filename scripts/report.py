@@ -27,6 +27,7 @@ import environment
 environment.enter()
 
 import tracing
+from shared import run_main
 from story import Story, tell
 from tracing import Event
 
@@ -146,4 +147,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import NoReturn
 
-__all__ = ["at_least", "minutes", "need", "run", "show_progress"]
+__all__ = ["at_least", "minutes", "need", "run_main", "show_progress"]
 
 
-def run(main: Callable[[], int]) -> NoReturn:
+def run_main(main: Callable[[], int]) -> NoReturn:
     """End the program with the exit status of *main*; with 130, and no traceback, where Ctrl-C ends it."""
     try:
         sys.exit(main())

@@ -42,11 +42,10 @@ import msgpack
 from hypothesis import strategies as st
 
 import router
-import shared
 from context import Context
 from model import Model, Operation
 from peer import Answer, Exchange, Peer, unpack_request
-from shared import at_least, need, show_progress
+from shared import at_least, need, run_main, show_progress
 from simulation import Step, decode, run
 from vector_clock import Replica
 
@@ -117,8 +116,10 @@ def check_seeds(
 
     *progress* is told how many schedules are done.
     """
-    # Ctrl-C is for this process alone, which ends the others.
-    with multiprocessing.Pool(jobs, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    # Ctrl-C is for this process alone, which ends the others: they keep what is blocked while they are made.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    with multiprocessing.Pool(jobs) as pool:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         for done, failure in enumerate(pool.imap_unordered(partial(check_seed, shrink=shrink), seeds), 1):
             if failure is not None:
                 return failure
@@ -434,4 +435,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    shared.run(main)
+    run_main(main)

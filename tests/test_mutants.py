@@ -216,7 +216,7 @@ MUTANTS = [
     Mutant(
         "a log of another server is taken for one's own",
         "storage.py",
-        "        elif lineage and self.lineage not in (None, lineage):",
+        "        elif self.lineage not in (None, lineage):",
         "        elif False:",
         pytest_run("tests/test_storage.py", "-k", "exchanged"),
     ),
