@@ -17,9 +17,9 @@ import msgpack
 
 import tracing
 import transport
+from groups import Part
 from model import Operation, pack_operations
 from session import Refused, ServerLost, Session
-from vector_clock import Seen
 
 __all__ = ["main"]
 
@@ -30,7 +30,7 @@ class _Client(transport.Service):
     def __init__(self, ident: int) -> None:
         self._ident = ident
         self._session = Session()
-        self._before: dict[bytes, Seen | None] = {}
+        self._part = Part(self._session, [])
         self._addresses: dict[int, str] = {}
         self._remotes: dict[int, transport.Remote] = {}
         self._noticed: dict[int, str] = {}
@@ -91,17 +91,13 @@ class _Client(transport.Service):
         where nothing was carried out, or the server was lost.
         """
         (server,) = self._session.connections
-        operations = [
-            self._session.operation(key, value, timestamp) for key, value, timestamp in msgpack.unpackb(batch)
-        ]
-        self._before = {operation.key: operation.seen for operation in operations}
+        self._part = Part(self._session, msgpack.unpackb(batch))
         outcomes = None
         try:
             remote = self._remote(server)
-            answers = remote.call("execute_group", group, self._ident, members, pack_operations(operations))
+            answers = remote.call("execute_group", group, self._ident, members, pack_operations(self._part.operations))
             if answers is not None:
-                answered = zip(operations, msgpack.unpackb(answers), strict=True)
-                outcomes = [self._session.conclude(operation, server, answer) for operation, answer in answered]
+                outcomes = self._part.conclude(server, msgpack.unpackb(answers))
         except transport.Silent:
             self._notice(server, "silent")
         except transport.Failure:
@@ -117,7 +113,7 @@ class _Client(transport.Service):
 
     def exposed_undo_group(self) -> None:
         """Forget what the last group has brought: its server was lost before everybody had an answer."""
-        self._session.restore(self._before)
+        self._part.undo()
         if tracing.on:
             tracing.event("undone")
 

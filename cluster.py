@@ -19,25 +19,27 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
+import groups
 import router
 import tracing
 import transport
 from clock import HybridClock
 from commands import Command, CommandError, Uncertain
 from context import Context
+from groups import Group, MemberAnswer, Undone
 from spawner import Spawner
+from stabilize import stabilize
 from storage import DataDirectory, StorageError, cut_group
 
 if TYPE_CHECKING:
     from status import Overview
 
-__all__ = ["Cluster", "Group", "Settings"]
+__all__ = ["Cluster", "Settings"]
 
 STABILIZE_LIMITS_SECONDS = (2.0, 0.8, 0.5)
 """How long a server may be silent within stabilize, unless it answers a probe: the first, the second, and each other
@@ -98,19 +100,6 @@ class _Client:
         return self.remote is not None
 
 
-class Group:
-    """Consecutive puts and gets that are under way together."""
-
-    def __init__(self, commands: list[Command]) -> None:
-        self.commands = commands
-        self.number = 0
-        self.timestamps: list[int] = []
-        self.outcomes: list[list[Any] | None] = [None] * len(commands)
-        self.positions: dict[int, list[int]] = {}  # client -> the places of its commands
-        self.pending: dict[int, transport.Pending] = {}
-        self.servers: dict[int, list[int]] = {}  # server -> the clients that have a part there
-
-
 class Cluster:
     """All processes of one run."""
 
@@ -131,6 +120,7 @@ class Cluster:
         data = self._open_data_directory()
         bound, reserve = (data.read_clock(), data.write_clock) if data else (0, None)
         self._clock = HybridClock(lambda: time.time_ns() // 1000, bound, reserve)
+        self._group_calls: _GroupCalls
         self._temporary: list[str] = []
         try:
             self._run_directory = _make_run_directory(self._temporary)
@@ -162,11 +152,12 @@ class Cluster:
 
     # -- commands ------------------------------------------------------------------------------------------
 
-    def execute(self, command: Command) -> list[Any]:
+    def execute(self, command: Command, timestamp: int | None = None) -> list[Any]:
         """Carry out a command; returns its outcome, which `printed` understands. Raises CommandError.
 
         For puts and gets as in `Session.execute`; for printStore `["lines", piece, …]`, or with a history
-        `["store", server, [[key, value, timestamp], …]]`; else `["done"]`.
+        `["store", server, [[key, value, timestamp], …]]`; else `["done"]`. *timestamp*: the one that a put or get was
+        issued with before, in a group that has left it undone.
         """
         self.notice_deaths()
         handlers: dict[str, Callable[[Command], list[Any] | None]] = {
@@ -177,8 +168,8 @@ class Cluster:
             "createConnection": self._create_connection,
             "stabilize": self._stabilize,
             "printStore": self._print_store,
-            "put": self._put_or_get,
-            "get": self._put_or_get,
+            "put": lambda command: self._put_or_get(command, timestamp),
+            "get": lambda command: self._put_or_get(command, timestamp),
         }
         return handlers[command.name](command) or ["done"]
 
@@ -341,14 +332,16 @@ class Cluster:
             return ["store", ident, [version for piece in pieces for version in msgpack.unpackb(piece)]]
         return ["lines", *pieces]
 
-    def _put_or_get(self, command: Command) -> list[Any]:
+    def _put_or_get(self, command: Command, timestamp: int | None) -> list[Any]:
         (ident,) = command.ids
         client = self._running_client(ident)
         assert client.remote is not None
-        timestamp = self._timestamp()
+        if timestamp is None:
+            timestamp = self._timestamp()
         if tracing.on:
             tracing.event("issued", timestamps=[timestamp])
-        batch = msgpack.packb([[command.key, _value(command), timestamp]])
+        value = command.value if command.name == "put" else None
+        batch = msgpack.packb([[command.key, value, timestamp]])
         limit = self._limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
         try:
             outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
@@ -397,167 +390,49 @@ class Cluster:
     # -- groups --------------------------------------------------------------------------------------------
 
     def can_group(self, command: Command) -> bool:
-        """Whether a command may be under way with others: a put or get of a client with one running server.
-
-        A client that might fail over could not tell how far it had come.
-        """
-        if command.name not in ("put", "get"):
+        """Whether a command may be under way with others (`groups.may_take_part`)."""
+        client = self._clients.get(command.ids[0]) if command.ids else None
+        if client is None or client.remote is None:
             return False
-        client = self._clients.get(command.ids[0])
-        if client is None or client.remote is None or len(client.connections) != 1:
-            return False
-        return self._servers[client.connections[0]].remote is not None
+        return groups.may_take_part(command, client.connections, lambda server: self._servers[server].running)
 
     def start_group(self, commands: list[Command]) -> Group | None:
         """Have these commands, which all `can_group`, carried out; `finish_group` waits for that.
 
         None where no timestamps are to be had; then nothing was started.
-
-        Each client gets its part in one call, all at the same time; so does each server, and it carries out
-        all parts that it gets in the order of their timestamps, which is that of the script.
         """
-        group = Group(commands)
-        parts: dict[int, list[tuple[bytes, bytes | None, int]]] = {}
         try:
-            for position, command in enumerate(commands):
-                (ident,) = command.ids
-                group.timestamps.append(self._clock.next())
-                parts.setdefault(ident, []).append((command.key, _value(command), group.timestamps[-1]))
-                group.positions.setdefault(ident, []).append(position)
-            group.number = self._clock.next()
+            timestamps = [self._clock.next() for _ in commands]
+            number = self._clock.next()
         except StorageError:
             return None
         if tracing.on:
-            tracing.event("issued", timestamps=group.timestamps)
-        for ident in parts:
-            group.servers.setdefault(self._clients[ident].connections[0], []).append(ident)
-        for clients in group.servers.values():
-            for ident in clients:
-                remote = self._clients[ident].remote
-                assert remote is not None
-                packed = msgpack.packb(parts[ident])
-                try:
-                    group.pending[ident] = remote.send("execute_group", group.number, len(clients), packed)
-                except transport.Failure:
-                    pass  # it has died; `finish_group` finds no answer
+            tracing.event("issued", timestamps=timestamps)
+        clients = {command.ids[0] for command in commands}
+        group = Group(number, commands, timestamps, {ident: self._clients[ident].connections[0] for ident in clients})
+        self._group_calls = _GroupCalls(self)
+        group.start(self._group_calls)
         return group
 
-    def finish_group(self, group: Group) -> list[list[Any] | None]:
-        """Wait for a group: for each command its outcome, or None where it was not carried out.
+    def finish_group(self, group: Group) -> list[list[Any] | Undone]:
+        """Wait for a group: what has come of each command (`Group.finish`).
 
-        Those are to be executed one by one, which also reports what has died; then comes `release_group`. A
-        server that was lost on the way has carried out nothing of the group: what it may have logged is cut
-        off, and its clients forget what they heard from it.
+        Those that are undone are to be executed one by one, which also reports what has died; then comes
+        `release_group`.
         """
-        dead: list[int] = []
-        lost: dict[int, bool] = {}
-        answered: dict[int, list[Any]] = {}
-        deadline = time.monotonic() + 2 * self._settings.timeout
-        for server, clients in group.servers.items():
-            for ident in clients:
-                try:
-                    packed = group.pending[ident].wait(max(0.0, deadline - time.monotonic()))
-                except (KeyError, transport.Failure, transport.RemoteError) as failure:
-                    self._clients[ident].silent = isinstance(failure, transport.Silent)
-                    dead.append(ident)
-                    continue
-                outcomes, noticed = msgpack.unpackb(packed)
-                for _, how in noticed:
-                    lost[server] = how == "silent"
-                if outcomes is not None:
-                    answered[ident] = outcomes
-        for ident in dead:
-            self._kill_client(self._clients[ident])
-            server = self._clients[ident].connections[0]
-            if server not in lost:
-                packed = self._ask_servers({server: ("group_answers", group.number, ident)}).get(server)
-                if packed is not None:
-                    issued = [group.timestamps[position] for position in group.positions[ident]]
-                    answered[ident] = list(map(_outcome, repeat(server), issued, msgpack.unpackb(packed)))
-                elif not self._servers[server].running:
-                    lost[server] = False  # it has been lost just now, which is reported
-        for server, silent in lost.items():
-            self._take_group_back(self._servers[server], silent, group)
-            for ident in group.servers[server]:
-                if answered.pop(ident, None) is not None and ident not in dead:
-                    self._ask_client(self._clients[ident], "undo_group")
-        for ident, outcomes in answered.items():
-            for position, outcome in zip(group.positions[ident], outcomes, strict=True):
-                group.outcomes[position] = outcome
-        return group.outcomes
-
-    def _take_group_back(self, server: _Server, silent: bool, group: Group) -> None:
-        """See that a lost server is dead, and that nothing of the group is left on its disk."""
-        if server.running:
-            server.silent = silent
-            self._kill([server])
-        try:
-            cut_group(self._folder(server), group.number, self._settings.fsync)
-        except StorageError as error:
-            self._warn(f"{error}; server {server.ident} may keep what its clients put last")
+        return group.finish(self._group_calls)
 
     def release_group(self, group: Group) -> None:
-        """All commands of the group are done: its servers may exchange updates again."""
-        if self._settings.gossip_interval > 0:
-            self._ask_servers(dict.fromkeys(group.servers, ("release_group",)))
+        """All commands of the group are done: its servers may exchange updates again, and write their logs anew."""
+        if self._settings.gossip_interval > 0 or self._settings.fsync == "interval":
+            self._ask_servers(dict.fromkeys(group.members, ("release_group",)))
 
     # -- stabilize -----------------------------------------------------------------------------------------
 
     def _stabilize(self, _: Command) -> None:
-        """Gather to the root of a spanning tree of each component, then scatter, until contexts agree.
-
-        All components, and all servers of one depth, work at the same time: O(depth) steps.
-        """
-        accused: set[int] = set()
-        at_first = len(self._links)
-        while True:
-            lost = at_first - len(self._links)
-            limit = STABILIZE_LIMITS_SECONDS[min(lost, len(STABILIZE_LIMITS_SECONDS) - 1)]
-            with self._patience(self._settings.timeout if accused else limit):
-                contexts = self._ask_servers(dict.fromkeys(self._links, ("context",)))
-                if len(self._links) < at_first - lost:
-                    continue  # somebody was lost meanwhile
-                apart = [
-                    component
-                    for component in router.components(self._links)
-                    if len({contexts[ident] for ident in component}) > 1
-                ]
-                if not apart:
-                    if tracing.on:
-                        tracing.event("stable")
-                    return
-                self._gather_and_scatter(apart, accused)
-
-    def _gather_and_scatter(self, components: Iterable[set[int]], accused: set[int]) -> None:
-        """One pass over these components; it ends early where a server is lost on the way."""
-        for step in router.gather_and_scatter(self._links, components):
-            if not self._pull_all(step, accused):
-                return
-
-    def _pull_all(self, step: dict[int, list[int]], accused: set[int]) -> bool:
-        """Have each server pull from these neighbours of its; returns whether all did, and none was lost."""
-        while step:
-            patience = self._limit * 0.75
-            answers = self._ask_servers({ident: ("pull_from", tuple(step[ident]), patience) for ident in step})
-            suspects = {suspect for _, lost, _, _ in answers.values() for suspect in lost}
-            self._judge(suspects, accused)
-            if suspects or answers.keys() != step.keys():
-                return False
-            for ident, (_, _, refusal, _) in answers.items():
-                if refusal is not None:
-                    raise CommandError(f"server {ident}: {refusal}")
-            step = {ident: step[ident] for ident, (done, _, _, _) in answers.items() if not done}
-        return True
-
-    def _judge(self, suspects: set[int], accused: set[int]) -> None:
-        """Kill the servers that a neighbour found silent, and that don't answer a probe either.
-
-        One that does is accused: it may just have much to send. From then on everybody has all of the time-out.
-        """
-        suspects = {ident for ident in suspects if self._servers[ident].running}
-        alive = self._probe(suspects - accused)
-        accused |= alive
-        self._lose(dict.fromkeys(sorted(suspects - alive), transport.Silent()))
+        stabilize(_Stabilizing(self))
+        if tracing.on:
+            tracing.event("stable")
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -835,16 +710,104 @@ class Cluster:
         return self.overview()._replace(contexts=contexts)
 
 
-def _value(command: Command) -> bytes | None:
-    """A put's value, None for a get."""
-    return command.value if command.name == "put" else None
+class _GroupCalls:
+    """What one group needs done: `groups.Calls`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._pending: dict[int, transport.Pending] = {}
+        self._deadline = time.monotonic() + 2 * cluster._settings.timeout
+
+    def send(self, client: int, number: int, members: int, part: bytes) -> None:
+        remote = self._cluster._clients[client].remote
+        assert remote is not None
+        try:
+            self._pending[client] = remote.send("execute_group", number, members, part)
+        except transport.Failure:
+            pass  # it has died; `wait` finds no answer
+
+    def wait(self, client: int) -> MemberAnswer | None:
+        try:
+            packed = self._pending[client].wait(max(0.0, self._deadline - time.monotonic()))
+        except (KeyError, transport.Failure, transport.RemoteError) as failure:
+            self._cluster._clients[client].silent = isinstance(failure, transport.Silent)
+            return None
+        outcomes, noticed = msgpack.unpackb(packed)
+        return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
+
+    def kill_client(self, client: int) -> None:
+        self._cluster._kill_client(self._cluster._clients[client])
+
+    def answers_of(self, server: int, number: int, client: int) -> list[Any] | None:
+        packed = self._cluster._ask_servers({server: ("group_answers", number, client)}).get(server)
+        return None if packed is None else list(msgpack.unpackb(packed))
+
+    def is_running(self, server: int) -> bool:
+        return self._cluster._servers[server].running
+
+    def take_back(self, server: int, loss: str, number: int) -> None:
+        lost = self._cluster._servers[server]
+        if lost.running:
+            lost.silent = loss == "silent"
+            self._cluster._kill([lost])
+        try:
+            cut_group(self._cluster._folder(lost), number, self._cluster._settings.fsync)
+        except StorageError as error:
+            self._cluster._warn(f"{error}; server {server} may keep what its clients put last")
+
+    def undo(self, client: int) -> None:
+        self._cluster._ask_client(self._cluster._clients[client], "undo_group")
 
 
-def _outcome(server: int, issued: int, answer: Any) -> list[Any]:
-    """The outcome that a server's answer makes, as the client would have told it."""
-    if isinstance(answer, str):
-        return [answer, server]
-    return ["stored", server, issued] if isinstance(answer[0], int) else ["value", answer[0], server, answer[1]]
+class _Stabilizing:
+    """The running servers within one stabilize (`stabilize.Servers`)."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._at_first = len(cluster._links)
+        self._accused: set[int] = set()
+        self._patience = 0.0
+
+    def graph(self) -> router.Graph:
+        return self._cluster._links
+
+    def contexts(self) -> dict[int, bytes] | None:
+        running = len(self._cluster._links)
+        lost = self._at_first - running
+        limit = STABILIZE_LIMITS_SECONDS[min(lost, len(STABILIZE_LIMITS_SECONDS) - 1)]
+        self._patience = self._cluster._settings.timeout if self._accused else limit
+        with self._cluster._patience(self._patience):
+            contexts = self._cluster._ask_servers(dict.fromkeys(self._cluster._links, ("context",)))
+        return contexts if len(self._cluster._links) == running else None
+
+    def pull(self, step: dict[int, list[int]]) -> bool:
+        with self._cluster._patience(self._patience):
+            return self._pull_all(step)
+
+    def _pull_all(self, step: dict[int, list[int]]) -> bool:
+        while step:
+            patience = self._cluster._limit * 0.75
+            calls = {ident: ("pull_from", tuple(neighbours), patience) for ident, neighbours in step.items()}
+            answers = self._cluster._ask_servers(calls)
+            suspects = {suspect for _, silent, _, _ in answers.values() for suspect in silent}
+            self._judge(suspects)
+            if suspects or answers.keys() != step.keys():
+                return False
+            for ident, (_, _, refusal, _) in answers.items():
+                if refusal is not None:
+                    raise CommandError(f"server {ident}: {refusal}")
+            step = {ident: step[ident] for ident, (done, _, _, _) in answers.items() if not done}
+        return True
+
+    def _judge(self, suspects: set[int]) -> None:
+        """Kill the servers that a neighbour found silent, and that don't answer a probe either.
+
+        One that does is accused: it may just have much to send. From then on everybody has all of the time-out.
+        """
+        suspects = {ident for ident in suspects if self._cluster._servers[ident].running}
+        alive = self._cluster._probe(suspects - self._accused)
+        self._accused |= alive
+        self._cluster._lose(dict.fromkeys(sorted(suspects - alive), transport.Silent()))
 
 
 def _name(end: _Server | _Client) -> str:

@@ -35,7 +35,8 @@ import commands
 import tracing
 
 if TYPE_CHECKING:
-    from cluster import Cluster, Group
+    from cluster import Cluster
+    from groups import Group
     from history import History
     from progress import Progress
 
@@ -226,7 +227,7 @@ class Master:
         printed: list[bytes] = []
         try:
             for step, outcome in zip(steps, self.cluster.finish_group(group), strict=True):
-                if outcome is not None and outcome[0] in ("stored", "value", "ERR_KEY", "ERR_DEP"):
+                if isinstance(outcome, list):
                     assert step.command is not None
                     printed += self.cluster.printed(step.command, outcome)
                     if self.history is not None:
@@ -234,17 +235,17 @@ class Master:
                     continue
                 self._print(printed)
                 printed.clear()
-                self._run_step(step)
+                self._run_step(step, outcome.timestamp)
         finally:
             self.cluster.release_group(group)
         self._print(printed)
 
-    def _run_step(self, step: _Step) -> None:
+    def _run_step(self, step: _Step, timestamp: int | None = None) -> None:
         self._begin(step)
         if step.command is None:
             self.error(step.error)
         else:
-            self.run_command(step.command)
+            self.run_command(step.command, timestamp)
 
     def _begin(self, step: _Step) -> None:
         self._where = f"{step.where}: "
@@ -260,15 +261,15 @@ class Master:
         if command is not None:
             self.run_command(command)
 
-    def run_command(self, command: commands.Command) -> None:
-        """Carry out one command, and print what it answers."""
+    def run_command(self, command: commands.Command, timestamp: int | None = None) -> None:
+        """Carry out one command, and print what it answers. *timestamp*: as in `Cluster.execute`."""
         self._command = command.name
         if tracing.on:
             tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
         if self.history is not None and not self.history.under_way:
             self.history.invoke([command])
         try:
-            outcome = self.cluster.execute(command)
+            outcome = self.cluster.execute(command, timestamp)
             pieces = self.cluster.printed(command, outcome)
         except commands.CommandError as error:
             if self.history is not None:

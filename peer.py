@@ -1,9 +1,9 @@
 """A server among its peers: one replica with its log, its links, and what it has told whom.
 
 May live here: what a server does, and in which order: the log before the store, the store before the answer; what
-may cross a link; whom to gossip with next. May not: sockets, threads, locks, files or the time of day. The log and
-the time are handed in. server.py calls this under one lock; the simulator (scripts/simulation.py) runs a thousand of
-them in one process.
+may cross a link, and when; whom to gossip with next. May not: sockets, threads, locks, files or the time of day. The
+log and the time are handed in. server.py calls this under one lock; the simulator (scripts/simulation.py) runs a
+thousand of them in one process.
 
 Theory of operation
 -------------------
@@ -18,26 +18,32 @@ Updates cross a link in an *exchange*, which this server starts and the neighbou
         exchange.receive(answer)
 
 The link is looked up at each of these steps, on both sides: an exchange that was under way when its link was broken
-brings nothing more, even if the link has been made anew since. (A link that was made anew is another object.)
+brings nothing more, even if the link has been made anew since. (A link that was made anew is another object.) And none
+of them may be taken while a group holds exchanges (groups.py): whoever calls waits until `groups.held` is false.
 
 *Gossip* is rumour-driven (gossip.py). A server with news pulls from each neighbour, and thereby shows it what it
 knows; a neighbour that sees that it lacks some of that pulls in turn. Each remembers what the other is known to
-know, so nobody asks where nothing can be new.
+know, so nobody asks where nothing can be new. `GossipLoop` says which exchange is next.
+
+The record of a group stays the last in the log until the group is *settled*, that is, until the master can't take it
+back any more: it releases the group, or asks for something else. Nothing else changes the replica before.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import wire
 from context import Context
 from gossip import RumourClock
+from groups import ANSWER_BYTES, ServerGroups
 from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta
 from router import Router
 from vector_clock import Replica
 
-__all__ = ["Answer", "Exchange", "Link", "Log", "NotLinked", "Peer", "unpack_request"]
+__all__ = ["Answer", "Exchange", "GossipLoop", "Held", "Link", "Log", "NotLinked", "Peer", "unpack_request"]
 
 
 class Log(Protocol):
@@ -45,6 +51,9 @@ class Log(Protocol):
 
     def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
         """Keep *delta*, or raise, and keep nothing."""
+
+    def renew(self, source: Model) -> None:
+        """Where the log can't be relied on any more, write all of *source* anew, or raise."""
 
 
 class Link(NamedTuple):
@@ -55,6 +64,10 @@ class Link(NamedTuple):
 
 class NotLinked(Exception):
     """The two are not neighbours (yet, or any more), in the eyes of one of them."""
+
+
+class Held(Exception):
+    """An exchange was to go on while a group holds exchanges. Nobody should have asked."""
 
 
 class Answer(NamedTuple):
@@ -99,14 +112,16 @@ class Peer:
     Times are in seconds of any clock that doesn't go backwards. What the log raises is passed on.
     """
 
-    def __init__(self, replica: Replica, gossip_interval: float) -> None:
-        """*gossip_interval*: 0 for a server that never gossips."""
+    def __init__(self, replica: Replica, gossip_interval: float, group_limit: int = ANSWER_BYTES) -> None:
+        """*gossip_interval*: 0 for a server that never gossips. *group_limit*: as in `groups.ServerGroups`."""
         self.model = Model(replica)
         self.router = Router(replica.server, replica.incarnation)
+        self.groups = ServerGroups(gossip_interval > 0, group_limit)
         self.links: dict[int, Link] = {}
         self.recovered = 0
         """How many deltas have been read from the disk."""
         self._log: Log
+        self._ends_with_group = False  # the log, which the master may still take back
         self._gossips = gossip_interval > 0
         self._rumour = RumourClock(gossip_interval)
         self._know_more: set[int] = set()  # neighbours that have shown that they know more
@@ -137,7 +152,23 @@ class Peer:
             self._log.append(pack_delta(writes), self.model, group)
             self.model.apply(writes)
             self._heard(now)
+        self._ends_with_group = group is not None and bool(writes)
         return answers
+
+    def release_group(self) -> None:
+        """The group is complete everywhere: exchanges may go on, and nobody takes its record back."""
+        self.groups.release()
+        self._ends_with_group = False
+
+    def renew_log(self) -> bool:
+        """Write the log anew, after a sync has failed; False where that has to wait until a group is settled.
+
+        In a new log, the group could not be told from the rest, and not be taken back.
+        """
+        if self._ends_with_group:
+            return False
+        self._log.renew(self.model)
+        return True
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -162,7 +193,8 @@ class Peer:
     # -- anti-entropy --------------------------------------------------------------------------------------
 
     def answer_pull(self, request: list[Any]) -> list[Any] | None:
-        """Answer an `Exchange.request`; None to anybody but a neighbour."""
+        """Answer an `Exchange.request`; None to anybody but a neighbour. Raises Held."""
+        self._check_not_held()
         neighbour, is_gossip, digest, pull_request = request
         if neighbour not in self.links:
             return None
@@ -182,13 +214,19 @@ class Peer:
         return Exchange(self, neighbour, link, is_gossip)
 
     def take_in(self, answer: Answer, now: float) -> None:
-        """Learn what a neighbour has answered. Doing it twice, or late, does no harm."""
+        """Learn what a neighbour has answered. Doing it twice, or late, does no harm. Raises Held."""
+        self._check_not_held()
         news = self.model.is_news(answer.writes, answer.context)
         if news:
             self._log.append(answer.pull[0], self.model)
             self.model.apply(answer.writes, answer.context)
+            self._ends_with_group = False
         if self.router.merge(answer.records) or news:
             self._heard(now)
+
+    def _check_not_held(self) -> None:
+        if self.groups.held:
+            raise Held
 
     # -- gossip --------------------------------------------------------------------------------------------
 
@@ -258,13 +296,57 @@ class Exchange:
         return self._pull.done
 
     def request(self) -> list[Any]:
-        """The next request: `[who asks, is it gossip, its digest of link records, the model's request]`."""
+        """The next request: `[who asks, is it gossip, its digest of link records, the model's request]`.
+
+        Raises Held.
+        """
         peer = self._peer
+        peer._check_not_held()
         return [peer.router.server, self._is_gossip, peer.router.digest(), self._pull.request()]
 
     def receive(self, answer: Answer | None, now: float) -> None:
-        """Take in the answer to the last request. Raises NotLinked; what was learnt until then is kept."""
+        """Take in the answer to the last request. Raises NotLinked, Held; what was learnt until then is kept."""
         if answer is None or self._peer.links.get(self.neighbour) is not self.link:
             raise NotLinked
         self._pull.receive(answer.pull)
         self._peer.take_in(answer, now)
+
+
+class GossipLoop:
+    """The exchanges that a server starts of its own accord, one after another.
+
+    While `next` gives one, carry it out until it is done and call `done`, or `failed`.
+    """
+
+    def __init__(self, peer: Peer) -> None:
+        self.exchange: Exchange | None = None
+        """The one that is under way."""
+        self._peer = peer
+        self._partners: deque[int] = deque()
+
+    def next(self, now: float) -> Exchange | None:
+        """Begin the next exchange that is due; None where there is none now (`Peer.due` says when)."""
+        while True:
+            if not self._partners:
+                self._partners.extend(self._peer.partners(now))
+                if not self._partners:
+                    return None
+            neighbour = self._partners.popleft()
+            try:
+                self.exchange = self._peer.gossip(neighbour)
+            except NotLinked:
+                continue  # the link was broken meanwhile
+            if self.exchange is not None:
+                return self.exchange
+
+    def done(self) -> None:
+        """The exchange has come to its end."""
+        assert self.exchange is not None
+        self._peer.gossiped(self.exchange)
+        self.exchange = None
+
+    def failed(self, now: float) -> None:
+        """The exchange has failed: the neighbour was lost, or silent, or the log has refused."""
+        assert self.exchange is not None
+        self._peer.gossip_failed(self.exchange.neighbour, now)
+        self.exchange = None

@@ -11,13 +11,8 @@ Threads
   and the next put is refused with the reason;
 - the main thread, which waits for the end of the watchdog, and ends the process with it.
 
-Groups
-------
-The master may have several puts and gets under way at once, as a *group*, where nobody can tell. The clients that
-have a part in it at this server hand theirs in, each on its own connection; the last one carries out all of them,
-in script order, with one write to the log. From the first part on until the master releases the group, this server
-neither starts nor answers an exchange, nor applies one: or a put that comes later in the script might reach another
-server before that one has carried out an earlier get. A group is carried out whole or not at all.
+The threads of clients that have a part in the same *group* (groups.py) wait for each other; the last one carries out
+all parts. Whoever starts, answers or applies an exchange waits until no group holds exchanges.
 
 One lock guards the replica: the peer, with all that is in it, and the storage. It is never held during a call.
 What a client or a neighbour is told has been logged before; what is logged is applied before the lock is let go.
@@ -38,8 +33,9 @@ import msgpack
 
 import tracing
 import transport
+from groups import ServerGroup
 from model import Missing, Operation, Write, pack_delta, pack_operations, unpack_operations
-from peer import Answer, Exchange, Link, NotLinked, Peer, unpack_request
+from peer import Answer, Exchange, GossipLoop, Link, NotLinked, Peer, unpack_request
 from session import plain_answer
 from storage import Storage, StorageError
 from vector_clock import Replica
@@ -54,9 +50,6 @@ GOSSIP_PATIENCE_SECONDS = 2.0
 
 KEPT_CONNECTIONS = 8
 """How many connections a server keeps open between two rounds of gossip at most."""
-
-GROUP_ANSWER_BYTES = 16 << 20
-"""About how many bytes of values a group may answer with here; more must be asked for one by one."""
 
 PRINT_BYTES = 4 << 20
 """About how much of a store one call of printStore returns."""
@@ -117,18 +110,6 @@ class _Neighbours:
             known[1].abort()
 
 
-class _Group:
-    """The parts of a group of commands that fall to this server."""
-
-    def __init__(self, number: int, members: int) -> None:
-        self.number = number
-        self.members = members
-        self.parts: dict[int, list[Operation]] = {}
-        self.answers: dict[int, bytes] = {}
-        self.closed = False
-        """Whether it has been carried out, or given up."""
-
-
 class Server:
     """A replica with its disk, its links and its threads."""
 
@@ -142,13 +123,12 @@ class Server:
         self._damages: list[str] = []
         self._for_master = _Neighbours(options.timeout)
         self._for_gossip = _Neighbours(min(options.timeout, GOSSIP_PATIENCE_SECONDS))
+        self._gossip = GossipLoop(self._peer)
         self._wake = threading.Condition(self._lock)
         self._wakes_at = float("-inf")  # when the thread that gossips goes on by itself
         self._to_sync = threading.Event()
         self._untold: str | None = None  # why the disk has refused something that was acknowledged
-        self._group = _Group(0, 0)
         self._group_closed = threading.Condition(self._lock)
-        self._held = False  # are exchanges?
         self._released = threading.Condition(self._lock)
 
     # -- start ---------------------------------------------------------------------------------------------
@@ -220,37 +200,29 @@ class Server:
         """
         operations = unpack_operations(part, session)
         with self._lock:
-            if number > self._group.number:
-                self._group = _Group(number, members)
-                self._held = self._options.gossip_interval > 0
-            group = self._group
-            if group.number != number or group.closed:
+            group = self._peer.groups.of(number, members)
+            if group is None:
                 return None
-            group.parts[session] = operations
-            if len(group.parts) == members:
-                self._execute_parts(group)
-                self._close(group)
+            if group.add(session, operations):
+                self._carry_out(group)
+                self._group_closed.notify_all()
             elif not self._group_closed.wait_for(lambda: group.closed, self._options.timeout / 2):
-                self._close(group)
-            return group.answers.get(session)
+                group.give_up()
+                self._group_closed.notify_all()
+            return group.answers(session)
 
-    def _execute_parts(self, group: _Group) -> None:
-        """Carry out all parts, in script order. Where the disk refuses, or answers are too large, nothing is done."""
-        operations = [operation for part in group.parts.values() for operation in part]
-        if len(group.parts) > 1:
-            operations.sort(key=lambda operation: operation.timestamp)
-        if self._peer.model.answer_bytes(operations) > GROUP_ANSWER_BYTES:
-            return
-        try:
-            answers = self._execute(operations, group.number)
-        except StorageError:
-            return
-        by_session: dict[int, list[Any]] = {session: [] for session in group.parts}
-        for operation, answer in zip(operations, answers, strict=True):
-            by_session[operation.session].append(plain_answer(operation, answer))
-        group.answers = {session: _pack(answered) for session, answered in by_session.items()}
-        if tracing.on:
-            parts = [[session, pack_operations(part), group.answers[session]] for session, part in group.parts.items()]
+    def _carry_out(self, group: ServerGroup) -> None:
+        """Carry out a group whose parts are all here. The lock is held."""
+
+        def execute(operations: list[Operation], number: int) -> list[Write | Missing] | None:
+            try:
+                return self._execute(operations, number)
+            except StorageError:
+                return None
+
+        group.carry_out(self._peer.model, execute)
+        if tracing.on and group.carried_out:
+            parts = [[session, pack_operations(part), group.answers(session)] for session, part in group.parts.items()]
             tracing.event("executed", parts=parts)
 
     def _execute(self, operations: list[Operation], group: int | None = None) -> list[Write | Missing]:
@@ -263,26 +235,22 @@ class Server:
         self._logged()
         return answers
 
-    def _close(self, group: _Group) -> None:
-        group.closed = True
-        group.parts = {}
-        self._group_closed.notify_all()
-
     def group_answers(self, number: int, session: int) -> bytes | None:
         """What `execute_group` answered, or will: a group that is still incomplete is given up."""
         with self._lock:
-            if number > self._group.number:
-                self._group = _Group(number, 0)
-            if number == self._group.number:
-                self._close(self._group)
-                return self._group.answers.get(session)
-            return None
+            answers = self._peer.groups.answers(number, session)
+            self._group_closed.notify_all()
+            return answers
 
     def release_group(self) -> None:
         """The group is complete everywhere: exchanges may go on."""
         with self._lock:
-            self._held = False
+            self._peer.release_group()
             self._released.notify_all()
+
+    def _wait_for_release(self) -> None:
+        """Wait until no group holds exchanges. The lock is held (but let go while waiting)."""
+        self._released.wait_for(lambda: not self._peer.groups.held)
 
     def lines(self) -> Iterator[bytes]:
         """The store as printStore shows it at this instant, in pieces of some MiB."""
@@ -345,7 +313,7 @@ class Server:
         """Answer a neighbour's pull (`peer.Exchange.request`); None to anybody else."""
         unpacked = unpack_request(request)
         with self._lock:
-            self._released.wait_for(lambda: not self._held)
+            self._wait_for_release()
             answer = self._peer.answer_pull(unpacked)
             self._wake_up()
         return None if answer is None else _pack(answer)
@@ -384,7 +352,7 @@ class Server:
             if time.monotonic() > deadline:
                 return False
             with self._lock:
-                self._released.wait_for(lambda: not self._held)
+                self._wait_for_release()
                 request = exchange.request()
             packed = neighbours.call(exchange.neighbour, exchange.link, "pull", _pack(request))
             try:
@@ -392,7 +360,7 @@ class Server:
             except (TypeError, ValueError) as error:
                 raise transport.Failure(f"a malformed answer: {error}") from error
             with self._lock:
-                self._released.wait_for(lambda: not self._held)
+                self._wait_for_release()
                 exchange.receive(answer, time.monotonic())
                 self._logged()
                 if tracing.on and answer is not None and answer.writes:
@@ -415,28 +383,24 @@ class Server:
 
     def _gossip_forever(self) -> None:
         while True:
-            for neighbour in self._wait_for_partners():
-                try:
-                    with self._lock:
-                        exchange = self._peer.gossip(neighbour)
-                    if exchange is None:
-                        continue
-                    self._pull(self._for_gossip, exchange, deadline=float("inf"))
-                except (transport.Failure, transport.RemoteError, StorageError, NotLinked):
-                    with self._lock:
-                        self._peer.gossip_failed(neighbour, time.monotonic())
-                else:
-                    with self._lock:
-                        self._peer.gossiped(exchange)
-            self._for_gossip.trim()
+            exchange = self._wait_for_exchange()
+            try:
+                self._pull(self._for_gossip, exchange, deadline=float("inf"))
+            except (transport.Failure, transport.RemoteError, StorageError, NotLinked):
+                with self._lock:
+                    self._gossip.failed(time.monotonic())
+            else:
+                with self._lock:
+                    self._gossip.done()
 
-    def _wait_for_partners(self) -> list[int]:
+    def _wait_for_exchange(self) -> Exchange:
         """Wait until there is somebody to exchange updates with."""
         with self._wake:
             while True:
-                partners = self._peer.partners(time.monotonic())
-                if partners:
-                    return partners
+                exchange = self._gossip.next(time.monotonic())
+                if exchange is not None:
+                    return exchange
+                self._for_gossip.trim()
                 due = self._peer.due
                 self._wakes_at = float("inf") if due is None else due
                 self._wake.wait(None if due is None else max(0.0, due - time.monotonic()))
@@ -453,9 +417,11 @@ class Server:
                 with self._lock:
                     self._untold = str(error)
                     try:
-                        self._storage.renew(self._peer.model)
+                        renewed = self._peer.renew_log()
                     except StorageError:
-                        self._to_sync.set()  # again after an interval
+                        renewed = False
+                if not renewed:
+                    self._to_sync.set()  # again after an interval
 
 
 class _Service(transport.Service):

@@ -25,7 +25,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ from hypothesis import strategies as st
 import router
 from context import Context
 from model import Model, Operation
-from peer import Answer, Exchange, Peer, unpack_request
+from peer import Answer, Exchange, GossipLoop, Peer, unpack_request
 from shared import at_least, need, run_main, show_progress
 from simulation import Step, decode, run
 from vector_clock import Replica
@@ -220,6 +220,9 @@ class NoLog:
     def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
         pass
 
+    def renew(self, source: Model) -> None:
+        pass
+
 
 class Figures(NamedTuple):
     """What it took until everybody had the writes, and (by gossip) until all were silent again."""
@@ -243,6 +246,7 @@ class Gossip:
         self._numbers = 0
         self._busy: set[int] = set()
         self._planned: dict[int, float] = {}
+        self._loops = {server: GossipLoop(peer) for server, peer in self.peers.items()}
         for server, peer in self.peers.items():
             peer.start(NoLog())
             for neighbour in graph[server]:
@@ -283,32 +287,27 @@ class Gossip:
         if server in self._busy or self._planned.get(server) != due:
             return
         self._planned.pop(server)
-        partners = self.peers[server].partners(self.now)
-        if partners:
-            self._busy.add(server)
-            self._next(server, iter(partners))
+        self._busy.add(server)
+        self._next(server)
+
+    def _next(self, server: int) -> None:
+        exchange = self._loops[server].next(self.now)
+        if exchange is not None:
+            self._ask(server, exchange)
         else:
+            self._busy.discard(server)
             self._plan(server)
 
-    def _next(self, server: int, partners: Iterator[int]) -> None:
-        for partner in partners:
-            exchange = self.peers[server].gossip(partner)
-            if exchange is not None:
-                self._ask(server, exchange, partners)
-                return
-        self._busy.discard(server)
-        self._plan(server)
-
-    def _ask(self, server: int, exchange: Exchange, partners: Iterator[int]) -> None:
-        peer, neighbour = self.peers[server], self.peers[exchange.neighbour]
+    def _ask(self, server: int, exchange: Exchange) -> None:
+        neighbour = self.peers[exchange.neighbour]
 
         def answered(packed: bytes) -> None:
             exchange.receive(Answer.from_bytes(packed), self.now)
             if exchange.done:
-                peer.gossiped(exchange)
-                self._next(server, partners)
+                self._loops[server].done()
+                self._next(server)
             else:
-                self._ask(server, exchange, partners)
+                self._ask(server, exchange)
 
         def asked(packed: bytes) -> None:
             self._send(neighbour.answer_pull(unpack_request(packed)), answered)

@@ -1,8 +1,9 @@
 """A whole cluster in one process, under a schedule that decides everything: the deterministic simulator.
 
 May live here: the world around the real parts (network, crashes, disks, the master's orders), and what must hold in
-it. May not: a second copy of what the parts do. `Peer`, `Model`, `Router`, `Session`, `HybridClock` and `Storage` are
-the ones that run in real processes; the storage writes real files. Nothing here sleeps, forks or asks for the time.
+it. May not: a second copy of what the parts do. `Peer`, `Model`, `Router`, `Session`, `Group` with its sides at server
+and client, `GossipLoop`, `stabilize`, `HybridClock` and `Storage` are the ones that run in real processes; the storage
+writes real files. Nothing here sleeps, forks or asks for the time.
 (The idea: FoundationDB's simulator, and TigerBeetle's VOPR.)
 
 Theory of operation
@@ -27,7 +28,13 @@ schedules shrink well.
 | cut S T         | breakConnection of two servers                                                              |
 | put C K         | put by client C of key K, of a value that nobody else puts                                  |
 | get C K         | get                                                                                         |
-| group K N       | some puts and gets of all clients that may take part, as one group                          |
+| group K N       | some puts and gets of all clients that may take part, as one group; the bits of K and N say |
+|                 | where time goes by and messages of gossip arrive in between                                 |
+| late C WHEN     | in its next group, the client's part comes too late; or the client is lost before it comes, |
+|                 | or after it was answered                                                                    |
+| freeze S WHEN   | in its next group, the server falls silent before it carries that out, or afterwards:       |
+|                 | before anybody hears the answers, or when one client has                                    |
+| unsync S WHEN   | a sync of the server's log fails: now, or in its next group                                 |
 | tick N          | time goes by; who is due gossips                                                            |
 | deliver N       | a message that is under way arrives, not the oldest if N says so                            |
 | double N        | it arrives, and will arrive again                                                           |
@@ -39,10 +46,11 @@ After every step, and at the end, `World` checks what docs/reliability.md promis
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,9 +65,12 @@ import model
 import router
 import storage
 from clock import HybridClock
-from model import Model, Operation, Write, pack_operations, unpack_delta, unpack_operations
-from peer import Answer, Exchange, NotLinked, Peer, unpack_request
+from commands import Command
+from groups import Group, MemberAnswer, Part, ServerGroup, Undone, may_take_part
+from model import Missing, Model, Operation, Write, pack_operations, unpack_delta, unpack_operations
+from peer import Answer, Exchange, GossipLoop, Held, NotLinked, Peer, unpack_request
 from session import Refused, ServerLost, Session, plain_answer
+from stabilize import stabilize
 from storage import Storage, StorageError, cut_group
 from vector_clock import Dot, Replica, VersionOrder
 
@@ -70,6 +81,14 @@ FIRST_CLIENT = 100
 CLIENTS = 3
 KEYS = (b"a", b"b", b"c")
 FILLINGS = (b"", b"", b"", b"." * 40, b"." * 200)
+
+GROUP_LIMIT = 300
+"""How many bytes of values a group may answer with: so that some have to be given up."""
+
+LATE, LOST_BEFORE, LOST_AFTER = range(3)
+"""What may become of a client in a group; the same numbers as in the schedule's steps."""
+BEFORE, AFTER, HALF_HEARD = range(3)
+"""When a server falls silent in a group: before or after it has carried it out, or when one client has heard."""
 
 GOSSIP_INTERVAL = 1.0
 TIMEOUT = 5.0
@@ -87,9 +106,12 @@ WEIGHTS = {
     "disconnect": 5,
     "link": 8,
     "cut": 8,
-    "put": 52,
-    "get": 34,
-    "group": 8,
+    "put": 46,
+    "get": 30,
+    "group": 18,
+    "late": 6,
+    "freeze": 3,
+    "unsync": 3,
     "tick": 24,
     "deliver": 40,
     "double": 5,
@@ -168,6 +190,10 @@ class Truth:
         """Server -> key -> the timestamp of the last put that it acknowledged, likewise."""
         self.seen: dict[tuple[int, bytes], int] = {}
         """Client, key -> the largest timestamp that it has read or written."""
+        self.issued: dict[bytes, int] = {}
+        """Value -> the timestamp that its put was issued with. (No two puts have the same value.)"""
+        self.executed: set[tuple[int, int]] = set()
+        """Server, timestamp: the puts that it has carried out."""
 
     def logged(self, server: Server, writes: list[Write]) -> None:
         """A server has logged these."""
@@ -177,9 +203,27 @@ class Truth:
             known = self.writes.setdefault(dot, write)
             if known != write:
                 raise Violation(f"{dot} is both {known} and {write}")
-            if known is write and dot.replica != server.peer.model.replica:
-                raise Violation(f"server {server.ident} has learnt of {write}, which nobody has made")
+            if known is write:
+                self._made(server, write)
             held[write.key] = max(held.get(write.key, write.version.order), write.version.order)
+
+    def _made(self, server: Server, write: Write) -> None:
+        """A server has carried out a put, or so it should be."""
+        timestamp = write.version.timestamp
+        if write.version.dot.replica != server.peer.model.replica:
+            raise Violation(f"server {server.ident} has learnt of {write}, which nobody has made")
+        if timestamp != self.issued[write.value]:
+            raise Violation(f"{write} was issued with the timestamp {self.issued[write.value]}")
+        if (server.ident, timestamp) in self.executed:
+            raise Violation(f"server {server.ident} has carried out the put of {write} twice")
+        self.executed.add((server.ident, timestamp))
+
+    def take_back(self, server: Server) -> None:
+        """The group that a server has logged last has never happened."""
+        for dot in [dot for dot, write in self.writes.items() if write in server.last_writes]:
+            del self.writes[dot]
+        self.executed -= {(server.ident, write.version.timestamp) for write in server.last_writes}
+        self.held[server.ident] = server.held_before_group
 
     def forget_disk(self, ident: int) -> None:
         """What this server had is not promised any more."""
@@ -196,16 +240,25 @@ class Disk:
         self._truth = truth
 
     def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
+        self._server.last_group = None
         if self._server.full:
             raise StorageError("no space left on device")
         fuse, self._server.fuse = self._server.fuse, None
         if fuse is None or fuse % 3 == 2:
+            writes = unpack_delta(delta)[0]
+            self._server.held_before_group = dict(self._truth.held.get(self._server.ident, {}))
+            self._server.last_group, self._server.last_writes = group, writes
             self.log.append(delta, source, group)
-            self._truth.logged(self._server, unpack_delta(delta)[0])
+            self._truth.logged(self._server, writes)
         elif fuse % 3 == 1:
             self._tear(delta, source, fuse)
         if fuse is not None:
             raise Crash
+
+    def renew(self, source: Model) -> None:
+        if self._server.full:
+            raise StorageError("no space left on device")
+        self.log.renew(source)
 
     def _tear(self, delta: bytes, source: Model, where: int) -> None:
         """Die in the middle of the record."""
@@ -227,9 +280,14 @@ class Server:
         self.disk: Disk | None = None
         self.full = False
         self.fuse: int | None = None
+        self.freeze: int | None = None
+        self.unsync = False
+        self.last_group: int | None = None
+        """The group that the log's last record is of, if it is one's; `last_writes` are in that record."""
+        self.last_writes: list[Write] = []
+        self.held_before_group: dict[bytes, VersionOrder] = {}
         # the thread that gossips
-        self.partners: deque[int] = deque()
-        self.exchange: Exchange | None = None
+        self.gossip: GossipLoop
         self.asked_at = 0.0
         self.asked = 0
 
@@ -257,6 +315,7 @@ class Client:
         self.ident = ident
         self.session = Session()
         self.connections: list[int] = []
+        self.late: int | None = None
 
 
 class World:
@@ -272,7 +331,6 @@ class World:
         self._last_timestamp = 0
         self._clock = self._new_clock()
         self._values = 0
-        self._groups = 0
         self._numbers = 0
         self._network: list[Message] = []
         self._servers = {ident: Server(ident, folder / f"server-{ident}") for ident in range(SERVERS)}
@@ -382,18 +440,54 @@ class World:
         self._operate(self._client(client), KEYS[key % len(KEYS)], None)
 
     def _step_group(self, key: int, count: int) -> None:
-        self._run_group(key, 2 + count % 6)
+        self._run_group(key, 2 + count % 6, Interruptions(self, key, count))
+
+    def _step_late(self, client: int, when: int) -> None:
+        self._client(client).late = when % 3
+
+    def _step_freeze(self, server: int, when: int) -> None:
+        if self._server(server).running:
+            self._server(server).freeze = when % 3
+
+    def _step_unsync(self, number: int, when: int) -> None:
+        server = self._server(number)
+        if server.running and when % 2:
+            server.unsync = True
+        elif server.running:
+            self._sync_fails(server)
+
+    def _sync_fails(self, server: Server) -> None:
+        """A sync of the log fails; the thread that syncs has it written anew, as soon as that may be."""
+        assert server.disk is not None
+        self._touched.add(server)
+        with failing_fsync():
+            try:
+                server.disk.log.sync()
+            except StorageError:
+                pass
+        try:
+            server.peer.renew_log()
+        except StorageError:
+            pass  # the next append tries again
 
     def _step_tick(self, count: int, _: int) -> None:
         self._tick((count % 8 + 1) * GOSSIP_INTERVAL / 4)
 
     def _step_deliver(self, which: int, _: int) -> None:
-        if self._network:
+        if self._network and not self._waits(self._network[self._position(which)]):
             self._arrive(self._network.pop(self._position(which)))
 
     def _step_double(self, which: int, _: int) -> None:
-        if self._network:
+        if self._network and not self._waits(self._network[self._position(which)]):
             self._arrive(self._network[self._position(which)])
+
+    def _waits(self, message: Message) -> bool:
+        """Whether it has arrived, and the thread that it is for waits for a group to be released."""
+        return self._is_for_the_living(message) and message.receiver.groups.held
+
+    def _is_for_the_living(self, message: Message) -> bool:
+        server = self._servers[message.receiver.router.server]
+        return server.peer is message.receiver and server.running
 
     def _step_lose(self, which: int, _: int) -> None:
         if self._network:
@@ -418,7 +512,7 @@ class World:
     def _join(self, server: Server) -> None:
         """joinServer; on a full disk it fails, where anything had to be written."""
         incarnation = self._next_timestamp()
-        peer = Peer(Replica(server.ident, incarnation), GOSSIP_INTERVAL)
+        peer = Peer(Replica(server.ident, incarnation), GOSSIP_INTERVAL, GROUP_LIMIT)
         log = Storage(server.folder, incarnation)
         recovery = log.recover()
         if recovery.damages and server.ident not in self._damaged:
@@ -427,7 +521,7 @@ class World:
         peer.recover(recovery.deltas, bool(recovery.damages))
         log.start(peer.model)
         server.peer, server.disk, server.fuse = peer, Disk(server, log, self._truth), None
-        server.partners, server.exchange = deque(), None
+        server.freeze, server.unsync, server.gossip = None, False, GossipLoop(peer)
         peer.start(server.disk)
         self._clock.observe(peer.model.largest_timestamp)
         self._check_revival(server)
@@ -474,21 +568,17 @@ class World:
         for server in self._servers.values():
             if not server.running:
                 continue
-            if server.exchange is not None and self._now - server.asked_at > TIMEOUT:
+            if server.gossip.exchange is not None and self._now - server.asked_at > TIMEOUT:
                 self._exchange_failed(server)
-            if server.exchange is None and not server.partners:
-                server.partners.extend(server.peer.partners(self._now))
+            elif server.gossip.exchange is None:
                 self._next_exchange(server)
 
     def _next_exchange(self, server: Server) -> None:
-        while server.exchange is None and server.partners:
-            neighbour = server.partners.popleft()
-            try:
-                server.exchange = server.peer.gossip(neighbour)
-            except NotLinked:
-                server.peer.gossip_failed(neighbour, self._now)
-        if server.exchange is not None:
-            self._ask(server, server.exchange)
+        if server.peer.groups.held:
+            return  # its first request would have to wait
+        exchange = server.gossip.next(self._now)
+        if exchange is not None:
+            self._ask(server, exchange)
 
     def _ask(self, server: Server, exchange: Exchange) -> None:
         self._numbers += 1
@@ -507,16 +597,14 @@ class World:
         return ends[0] in self._links.get(ends[1], ()) and self._link_numbers[frozenset(ends)] == message.link
 
     def _exchange_failed(self, server: Server) -> None:
-        assert server.exchange is not None
-        server.peer.gossip_failed(server.exchange.neighbour, self._now)
-        server.exchange = None
+        server.gossip.failed(self._now)
         self._next_exchange(server)
 
     def _arrive(self, message: Message) -> None:
         """A message arrives, unless the process that it is for has died."""
-        server = self._servers[message.receiver.router.server]
-        if server.peer is not message.receiver or not server.running:
+        if not self._is_for_the_living(message):
             return
+        server = self._servers[message.receiver.router.server]
         self._touched.add(server)
         before = server.peer.model.context.copy()
         try:
@@ -527,7 +615,7 @@ class World:
         except Crash:
             self._kill(server)
         except StorageError:
-            if server.exchange is not None:
+            if server.gossip.exchange is not None:
                 self._exchange_failed(server)
         if not self._crosses(message) and server.peer.model.context != before:
             raise Violation(f"server {server.ident} has learnt something over a link that was broken")
@@ -541,7 +629,7 @@ class World:
 
     def _answered(self, server: Server, message: Message) -> None:
         answer = None if message.body is None else Answer.from_bytes(message.body)
-        exchange = server.exchange
+        exchange = server.gossip.exchange
         if exchange is None or message.number != server.asked:
             if answer is not None and self._crosses(message):
                 server.peer.take_in(answer, self._now)  # doubled: no real connection does that, and it must do no harm
@@ -554,34 +642,31 @@ class World:
         if not exchange.done:
             self._ask(server, exchange)
             return
-        server.peer.gossiped(exchange)
-        server.exchange = None
+        server.gossip.done()
         self._next_exchange(server)
 
     # -- stabilize -----------------------------------------------------------------------------------------
 
     def _stabilize(self, between: int) -> None:
-        """As cluster.py does it: gather and scatter until contexts agree; then stores must agree, too."""
+        """After it, stores must be the same as well. It fails where a disk is full."""
         before = self._standing()
-        for _ in range(10):
-            apart = [part for part in router.components(self._links) if not self._agree(part)]
-            if not apart:
-                self._check_convergence(before)
-                return
-            for step in router.gather_and_scatter(self._links, apart):
-                for ident, neighbours in step.items():
-                    for neighbour in neighbours:
-                        if not self._pull(self._servers[ident], self._servers[neighbour]):
-                            return
-                        if between % 2 and self._network:
-                            self._step_deliver(between, 0)
-        raise Violation("stabilize does not come to an end")
+        try:
+            stabilize(Stabilizing(self, between))
+        except StorageError:
+            return
+        except Held as error:
+            raise Violation("a server still holds exchanges, though its group is over") from error
+        self._check_convergence(before)
 
     def _agree(self, part: set[int]) -> bool:
-        return len({msgpack.packb(self._servers[ident].peer.model.context.flat()) for ident in part}) == 1
+        return len({self._context(ident) for ident in part}) == 1
+
+    def _context(self, ident: int) -> bytes:
+        packed: bytes = msgpack.packb(self._servers[ident].peer.model.context.flat())
+        return packed
 
     def _pull(self, server: Server, neighbour: Server) -> bool:
-        """One pull of stabilize; returns whether it came to its end."""
+        """One pull of stabilize; returns whether it came to its end. Raises StorageError."""
         if not (server.running and neighbour.running):
             return False
         self._touched.add(server)
@@ -593,8 +678,6 @@ class World:
         except Crash:
             self._kill(server)
             return False
-        except StorageError:
-            return False
         return True
 
     # -- clients -------------------------------------------------------------------------------------------
@@ -603,11 +686,18 @@ class World:
         self._values += 1
         return b"%d" % self._values + FILLINGS[key // len(KEYS) % len(FILLINGS)]
 
-    def _operate(self, client: Client, key: bytes, value: bytes | None) -> None:
-        """A put, or a get where there is no value; checks what comes of it."""
+    def _issue(self, value: bytes | None) -> int:
+        """A timestamp for a put of this value, or for a get."""
+        timestamp = self._next_timestamp()
+        if value is not None:
+            self._truth.issued[value] = timestamp
+        return timestamp
+
+    def _operate(self, client: Client, key: bytes, value: bytes | None, timestamp: int | None = None) -> None:
+        """A put, or a get where there is no value; checks what comes of it. *timestamp*: that of a group's command."""
         asked = [self._servers[ident] for ident in client.connections if self._servers[ident].running]
         due = self._due_answer(client, key, {server.ident: self._store(server).get(key) for server in asked})
-        timestamp = self._next_timestamp()
+        timestamp = timestamp or self._issue(value)
         took: list[int] = []
 
         def ask(ident: int, operation: Operation) -> Any:
@@ -636,53 +726,73 @@ class World:
         self._truth.seen[client.ident, key] = timestamp
         self._truth.acknowledged.setdefault(server, {})[key] = timestamp
 
-    def _run_group(self, first_key: int, count: int) -> None:
-        """Puts and gets of several clients at once, as in cluster.py. A server that dies in it is cut back."""
-        clients = [client for client in self._clients.values() if len(client.connections) == 1]
-        clients = [client for client in clients if self._servers[client.connections[0]].running]
+    def _run_group(self, first_key: int, count: int, interruptions: Interruptions) -> None:
+        """Puts and gets of several clients as a group, and then the death of the clients that were lost in it."""
+        clients = [client for client in self._clients.values() if self._may_take_part(client)]
         commands = []
         for number in range(count):
             if clients:
-                value = self._new_value(first_key + number) if (first_key + number) % 3 else None
+                client = clients[number % len(clients)]
                 key = KEYS[(first_key + number // 2) % len(KEYS)]
-                commands.append((clients[number % len(clients)], key, value, self._next_timestamp()))
-        self._groups += 1
-        rest = []
-        for server in sorted({client.connections[0] for client, *_ in commands}):
-            part = [command for command in commands if command[0].connections[0] == server]
-            if not self._run_part(self._servers[server], part):
-                rest += part
-        for client, key, value, _ in rest:
-            self._operate(client, key, value)
-
-    def _run_part(self, server: Server, commands: list[tuple[Client, bytes, bytes | None, int]]) -> bool:
-        """A server's part of a group; returns whether it was carried out."""
-        operations = [
-            client.session.operation(key, value, timestamp)._replace(session=client.ident)
-            for client, key, value, timestamp in commands
-        ]
-        known = dict(self._truth.writes), dict(self._truth.held.get(server.ident, {}))
-        standing = self._store(server)
-        self._touched.add(server)
-        try:
-            answers = server.peer.execute(operations, self._now, self._groups)
-        except StorageError:
-            return False
-        except Crash:
-            self._kill(server)
-            cut_group(server.folder, self._groups)
-            self._truth.writes, self._truth.held[server.ident] = known
-            return False
-        for (client, key, value, timestamp), operation, answer in zip(commands, operations, answers, strict=True):
-            due = self._due_answer(client, key, {server.ident: standing.get(key)})
-            outcome = client.session.conclude(operation, server.ident, plain_answer(operation, answer))
-            if value is None:
-                self._check_answer(client, key, outcome, due)
+                value = self._new_value(first_key + number) if (first_key + number) % 3 else b""
+                commands.append(Command("put" if value else "get", (client.ident,), key, value))
+        timestamps = [self._issue(command.value or None) for command in commands]
+        server_of = {client.ident: client.connections[0] for client in clients}
+        group = Group(self._next_timestamp(), commands, timestamps, server_of)
+        calls = GroupCalls(self, interruptions)
+        group.start(calls)
+        outcomes = group.finish(calls)
+        undone = []
+        for command, outcome in zip(commands, outcomes, strict=True):
+            if isinstance(outcome, Undone):
+                undone.append((command, outcome))
             else:
-                self._acknowledged(client, server.ident, key, timestamp)
-                assert isinstance(answer, Write)
-                standing[key] = max(answer, standing.get(key, answer), key=lambda write: write.version.order)
-        return True
+                self._check_member(command, outcome, calls.standing[server_of[command.ids[0]]])
+        for command, late in undone:
+            interruptions.next()
+            client = self._clients[command.ids[0]]
+            if client not in calls.lost:
+                self._check_hidden(self._servers[server_of[client.ident]], timestamps)
+                self._operate(client, command.key, command.value or None, late.timestamp)
+        for ident in group.members:
+            if self._servers[ident].running:
+                self._servers[ident].peer.release_group()
+        for client in calls.lost:
+            self._replace(client)
+
+    def _may_take_part(self, client: Client) -> bool:
+        return may_take_part(Command("get"), client.connections, lambda server: self._servers[server].running)
+
+    def _check_member(self, command: Command, outcome: list[Any], standing: dict[bytes, Write]) -> None:
+        """Check what came of a command of a group, whose server held *standing* before it."""
+        (ident,), key = command.ids, command.key
+        client = self._clients[ident]
+        (server,) = client.connections
+        if command.name == "get":
+            due = self._due_answer(client, key, {server: standing.get(key)})
+            self._check_answer(client, key, outcome, due)
+            return
+        if outcome[:2] != ["stored", server]:
+            raise Violation(f"a put of {ident} in a group: {outcome}")
+        self._acknowledged(client, server, key, outcome[2])
+        write = next(w for w in self._truth.writes.values() if w.value == command.value)
+        standing[key] = max(write, standing.get(key, write), key=lambda write: write.version.order)
+
+    def _check_hidden(self, server: Server, timestamps: list[int]) -> None:
+        """A server has nothing yet of what other servers have taken in a group that isn't released."""
+        for write in self._store(server).values():
+            if write.version.timestamp in timestamps and write.version.dot.replica != server.peer.model.replica:
+                raise Violation(f"server {server.ident} has learnt of {write} while its group was under way")
+
+    def _replace(self, client: Client) -> None:
+        """The client has died; joinClient starts another one, with a new session, at the same servers."""
+        for key in KEYS:
+            self._truth.seen.pop((client.ident, key), None)
+        client.session = Session()
+        client.late = None
+        client.connections = [ident for ident in client.connections if self._servers[ident].running]
+        for ident in client.connections:
+            client.session.connect(ident)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -710,9 +820,10 @@ class World:
         """Let gossip go on, without any more trouble, until everybody is silent."""
         before = self._standing()
         for _ in range(200):
-            while self._network:
-                self._arrive(self._network.pop(0))
-            if all(not s.running or (s.peer.due is None and s.exchange is None) for s in self._servers.values()):
+            while ready := [message for message in self._network if not self._waits(message)]:
+                self._network.remove(ready[0])
+                self._arrive(ready[0])
+            if not self._network and all(map(self._is_silent, self._servers.values())):
                 break
             self._tick(GOSSIP_INTERVAL)
         else:
@@ -724,6 +835,10 @@ class World:
                 if not self._servers[ident].peer.router.reachable() >= part:
                     raise Violation(f"server {ident} does not know that it can reach all of {sorted(part)}")
         self._check_convergence(before)
+
+    @staticmethod
+    def _is_silent(server: Server) -> bool:
+        return not server.running or (server.peer.due is None and server.gossip.exchange is None)
 
     def close(self) -> None:
         """Close all files."""
@@ -793,6 +908,9 @@ class World:
                 for key, order in before.get(ident, {}).items():
                     if key not in first or first[key].version.order < order:
                         raise Violation(f"server {ident} held {order} of {key!r}; now all have {first.get(key)}")
+                    last = self._truth.issued[self._truth.writes[order[1]].value]
+                    if self._truth.issued[first[key].value] < last:
+                        raise Violation(f"{first[key]} stands, and not the put that came last, which {ident} had")
                 self._check_acknowledged(self._servers[ident])
 
     def _due_answer(self, client: Client, key: bytes, standing: dict[int, Write | None]) -> list[Any]:
@@ -832,6 +950,206 @@ class World:
         if write.version.timestamp < seen:
             raise Violation(f"get {client.ident} {key!r}: {value!r}, older than what the session has seen")
         self._truth.seen[client.ident, key] = write.version.timestamp
+
+
+class Stabilizing:
+    """The running servers within one stabilize (`stabilize.Servers`)."""
+
+    def __init__(self, world: World, between: int) -> None:
+        self._world = world
+        self._between = between
+        self._passes = 0
+
+    def graph(self) -> router.Graph:
+        return self._world._links
+
+    def contexts(self) -> dict[int, bytes]:
+        self._passes += 1
+        if self._passes > 10:
+            raise Violation("stabilize does not come to an end")
+        return {ident: self._world._context(ident) for ident in self._world._links}
+
+    def pull(self, step: dict[int, list[int]]) -> bool:
+        for ident, neighbours in step.items():
+            for neighbour in neighbours:
+                if not self._world._pull(self._world._servers[ident], self._world._servers[neighbour]):
+                    return False
+                if self._between % 2:
+                    self._world._step_deliver(self._between, 0)
+        return True
+
+
+class Interruptions:
+    """What goes on between the steps of a group: by the bits of two numbers."""
+
+    def __init__(self, world: World, first: int, second: int) -> None:
+        self._world = world
+        self._bits = first ^ second << 3
+
+    def next(self) -> None:
+        self._bits, ticks, delivers = self._bits >> 2, self._bits & 1, self._bits & 2
+        if ticks:
+            self._world._tick(GOSSIP_INTERVAL)
+        if delivers:
+            for message in [message for message in self._world._network if not self._world._waits(message)][:3]:
+                self._world._network.remove(message)
+                self._world._arrive(message)
+
+
+class Sent(NamedTuple):
+    """A part of a group, on its way to a client."""
+
+    client: Client
+    number: int
+    members: int
+    packed: bytes
+
+
+class GroupCalls:
+    """What happens to the parts of one group (`groups.Calls`), between the master's questions and afterwards."""
+
+    def __init__(self, world: World, interruptions: Interruptions) -> None:
+        self._world = world
+        self._interruptions = interruptions
+        self._sent: list[Sent] = []
+        self._parts: dict[int, Part] = {}
+        self._answers: dict[int, MemberAnswer] = {}
+        self._groups: dict[int, ServerGroup] = {}
+        self.standing: dict[int, dict[bytes, Write]] = {}
+        """Server -> what stood there when it carried its parts out."""
+        self.lost: list[Client] = []
+        """Clients that have died."""
+        self._silent: set[int] = set()  # servers
+
+    def send(self, client: int, number: int, members: int, part: bytes) -> None:
+        self._sent.append(Sent(self._world._clients[client], number, members, part))
+
+    def wait(self, client: int) -> MemberAnswer | None:
+        """All parts go their ways when the first answer is asked for."""
+        sent, self._sent = self._sent, []
+        if sent:
+            self._hand_all_in(sent)
+        return self._answers.get(client)
+
+    def _hand_all_in(self, sent: list[Sent]) -> None:
+        late = []
+        for part in sent:
+            self._interruptions.next()
+            trouble, part.client.late = part.client.late, None
+            if trouble == LATE:
+                late.append(part)
+            elif trouble == LOST_BEFORE:
+                self.lost.append(part.client)
+            else:
+                self._hand_in(part)
+                if trouble == LOST_AFTER:
+                    self.lost.append(part.client)
+        self._interruptions.next()
+        for group in self._groups.values():
+            group.give_up()  # half a time-out has passed
+        for part in late:
+            self._hand_in(part)
+        for client in [part.client for part in sent]:
+            if client not in self.lost:
+                self._answers[client.ident] = self._answer(client)
+
+    def _hand_in(self, sent: Sent) -> None:
+        """A client's part reaches its server, if that is still there."""
+        client, number, members, packed = sent
+        part = self._parts[client.ident] = Part(client.session, msgpack.unpackb(packed))
+        server = self._world._servers[client.connections[0]]
+        if server.freeze == BEFORE:
+            self._freeze(server)
+        if not server.running or server.ident in self._silent:
+            return
+        operations = unpack_operations(pack_operations(part.operations), client.ident)
+        group = server.peer.groups.of(number, members)
+        if group is not None:
+            self._groups[server.ident] = group
+            if group.add(client.ident, operations):
+                self._carry_out(server, group)
+
+    def _freeze(self, server: Server) -> None:
+        server.freeze = None
+        self._silent.add(server.ident)
+
+    def _carry_out(self, server: Server, group: ServerGroup) -> None:
+        timestamps = [operation.timestamp for part in group.parts.values() for operation in part]
+        self._world._check_hidden(server, timestamps)
+        self._world._touched.add(server)
+        self.standing[server.ident] = self._world._store(server)
+
+        def execute(operations: list[Operation], number: int) -> list[Write | Missing] | None:
+            try:
+                return server.peer.execute(operations, self._world._now, number)
+            except StorageError:
+                return None
+
+        try:
+            group.carry_out(server.peer.model, execute)
+        except Crash:
+            self._world._kill(server)
+            return
+        if server.unsync:
+            server.unsync = False
+            self._world._sync_fails(server)
+        if server.freeze == AFTER:
+            self._freeze(server)
+
+    def _answer(self, client: Client) -> MemberAnswer:
+        """What a client has heard from its server, and answers the master."""
+        server = self._world._servers[client.connections[0]]
+        group = self._groups.get(server.ident)
+        if not server.running:
+            return MemberAnswer(None, "died")
+        if server.ident in self._silent:
+            return MemberAnswer(None, "silent")
+        answers = group.answers(client.ident) if group is not None else None
+        if server.freeze == HALF_HEARD and answers is not None:
+            self._freeze(server)  # nobody else will hear
+        if answers is None:
+            return MemberAnswer(None, None)
+        return MemberAnswer(self._parts[client.ident].conclude(server.ident, msgpack.unpackb(answers)), None)
+
+    def kill_client(self, client: int) -> None:
+        pass  # it is dead already; see `lost`
+
+    def answers_of(self, server: int, number: int, client: int) -> list[Any] | None:
+        if not self.is_running(server):
+            return None
+        if server in self._silent:
+            self._world._kill(self._world._servers[server])
+            return None
+        packed = self._world._servers[server].peer.groups.answers(number, client)
+        return None if packed is None else list(msgpack.unpackb(packed))
+
+    def is_running(self, server: int) -> bool:
+        return self._world._servers[server].running
+
+    def take_back(self, server: int, loss: str, number: int) -> None:
+        lost = self._world._servers[server]
+        self._world._kill(lost)
+        cut_group(lost.folder, number)
+        if lost.last_group == number:
+            self._world._truth.take_back(lost)
+
+    def undo(self, client: int) -> None:
+        self._parts[client].undo()
+
+
+@contextmanager
+def failing_fsync() -> Iterator[None]:
+    """Within this block, nothing can be brought to the disk itself."""
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    usual = os.fsync
+    vars(os).update(fsync=fail)
+    try:
+        yield
+    finally:
+        vars(os).update(fsync=usual)
 
 
 def run(schedule: list[Step], folder: Path, observe: Callable[[Step], None] = lambda _: None) -> None:
