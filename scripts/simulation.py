@@ -9,9 +9,9 @@ writes real files. Nothing here sleeps, forks or asks for the time.
 Theory of operation
 -------------------
 A *schedule* is a list of steps, each a word and two small numbers. The same schedule always does the same. In the
-beginning servers 0 to 2 run, all linked, and client 100 + i is connected to server i. A number that is too large
-for its meaning wraps around, so that every schedule means something, also with steps left out: that is what makes
-schedules shrink well.
+beginning servers 0 to 2 run, all linked; clients 100 and 103 are connected to server 0, 101 to 1 and 102 to 2. A
+number that is too large for its meaning wraps around, so that every schedule means something, also with steps left
+out: that is what makes schedules shrink well.
 
 | step            | what it does                                                                                |
 |-----------------|---------------------------------------------------------------------------------------------|
@@ -31,7 +31,7 @@ schedules shrink well.
 | group K N       | some puts and gets of all clients that may take part, as one group; the bits of K and N say |
 |                 | where time goes by and messages of gossip arrive in between                                 |
 | late C WHEN     | in its next group, the client's part comes too late; or the client is lost before it comes, |
-|                 | or after it was answered                                                                    |
+|                 | or after it was answered; or its part comes when the client has been killed                 |
 | freeze S WHEN   | in its next group, the server falls silent before it carries that out, or afterwards:       |
 |                 | before anybody hears the answers, or when one client has                                    |
 | unsync S WHEN   | a sync of the server's log fails: now, or in its next group                                 |
@@ -78,14 +78,14 @@ __all__ = ["Step", "Violation", "World", "decode", "run", "small_limits"]
 
 SERVERS = 4
 FIRST_CLIENT = 100
-CLIENTS = 3
+CLIENTS = 4
 KEYS = (b"a", b"b", b"c")
 FILLINGS = (b"", b"", b"", b"." * 40, b"." * 200)
 
 GROUP_LIMIT = 300
 """How many bytes of values a group may answer with: so that some have to be given up."""
 
-LATE, LOST_BEFORE, LOST_AFTER = range(3)
+LATE, LOST_BEFORE, LOST_AFTER, STRAY = range(4)
 """What may become of a client in a group; the same numbers as in the schedule's steps."""
 BEFORE, AFTER, HALF_HEARD = range(3)
 """When a server falls silent in a group: before or after it has carried it out, or when one client has heard."""
@@ -194,6 +194,8 @@ class Truth:
         """Value -> the timestamp that its put was issued with. (No two puts have the same value.)"""
         self.executed: set[tuple[int, int]] = set()
         """Server, timestamp: the puts that it has carried out."""
+        self.failed: set[int] = set()
+        """The timestamps of puts that have failed, and are not uncertain."""
 
     def logged(self, server: Server, writes: list[Write]) -> None:
         """A server has logged these."""
@@ -216,7 +218,16 @@ class Truth:
             raise Violation(f"{write} was issued with the timestamp {self.issued[write.value]}")
         if (server.ident, timestamp) in self.executed:
             raise Violation(f"server {server.ident} has carried out the put of {write} twice")
+        if timestamp in self.failed:
+            raise Violation(f"server {server.ident} has carried out {write}, though it has failed")
         self.executed.add((server.ident, timestamp))
+
+    def has_failed(self, timestamp: int) -> None:
+        """A put was reported as failed: it stands nowhere, now or later."""
+        for write in self.writes.values():
+            if write.version.timestamp == timestamp:
+                raise Violation(f"{write} stands, though it has failed")
+        self.failed.add(timestamp)
 
     def take_back(self, server: Server) -> None:
         """The group that a server has logged last has never happened."""
@@ -353,7 +364,7 @@ class World:
         for number in range(CLIENTS):
             client = Client(FIRST_CLIENT + number)
             self._clients[client.ident] = client
-            self._connect(client, self._servers[number])
+            self._connect(client, self._servers[number % (SERVERS - 1)])
 
     # -- steps ---------------------------------------------------------------------------------------------
 
@@ -443,7 +454,7 @@ class World:
         self._run_group(key, 2 + count % 6, Interruptions(self, key, count))
 
     def _step_late(self, client: int, when: int) -> None:
-        self._client(client).late = when % 3
+        self._client(client).late = when % 4
 
     def _step_freeze(self, server: int, when: int) -> None:
         if self._server(server).running:
@@ -690,7 +701,7 @@ class World:
         """A timestamp for a put of this value, or for a get."""
         timestamp = self._next_timestamp()
         if value is not None:
-            self._truth.issued[value] = timestamp
+            self._truth.issued.setdefault(value, timestamp)
         return timestamp
 
     def _operate(self, client: Client, key: bytes, value: bytes | None, timestamp: int | None = None) -> None:
@@ -751,7 +762,9 @@ class World:
         for command, late in undone:
             interruptions.next()
             client = self._clients[command.ids[0]]
-            if client not in calls.lost:
+            if client in calls.lost:
+                self._truth.has_failed(late.timestamp)
+            else:
                 self._check_hidden(self._servers[server_of[client.ident]], timestamps)
                 self._operate(client, command.key, command.value or None, late.timestamp)
         for ident in group.members:
@@ -1019,6 +1032,7 @@ class GroupCalls:
         """Server -> what stood there when it carried its parts out."""
         self.lost: list[Client] = []
         """Clients that have died."""
+        self._strays: dict[int, Sent] = {}  # client -> its part, which comes when it has been killed
         self._silent: set[int] = set()  # servers
 
     def send(self, client: int, number: int, members: int, part: bytes) -> None:
@@ -1038,15 +1052,18 @@ class GroupCalls:
             trouble, part.client.late = part.client.late, None
             if trouble == LATE:
                 late.append(part)
-            elif trouble == LOST_BEFORE:
+            elif trouble in (LOST_BEFORE, STRAY):
                 self.lost.append(part.client)
+                if trouble == STRAY:
+                    self._strays[part.client.ident] = part
             else:
                 self._hand_in(part)
                 if trouble == LOST_AFTER:
                     self.lost.append(part.client)
         self._interruptions.next()
-        for group in self._groups.values():
-            group.give_up()  # half a time-out has passed
+        for client in [part.client for part in sent]:
+            if client not in self.lost and client.connections[0] in self._groups:
+                self._groups[client.connections[0]].give_up()  # it has waited there for half a time-out
         for part in late:
             self._hand_in(part)
         for client in [part.client for part in sent]:
@@ -1121,6 +1138,8 @@ class GroupCalls:
             self._world._kill(self._world._servers[server])
             return None
         packed = self._world._servers[server].peer.groups.answers(number, client)
+        if client in self._strays:
+            self._hand_in(self._strays[client])
         return None if packed is None else list(msgpack.unpackb(packed))
 
     def is_running(self, server: int) -> bool:
