@@ -31,6 +31,7 @@ import transport
 from clock import HybridClock
 from commands import Command, CommandError, Uncertain
 from context import Context
+from server import GROUP_ANSWER_BYTES
 from spawner import Spawner
 from storage import DataDirectory, StorageError, cut_group
 
@@ -62,6 +63,8 @@ class Settings(NamedTuple):
     timeout: float = 10.0
     history: bool = False
     """Whether printStore must tell which versions stand, not only their values."""
+    group_limit: int = GROUP_ANSWER_BYTES
+    """As `server.Options` has it."""
 
 
 class _Server:
@@ -225,6 +228,7 @@ class Cluster:
             "fsync": self._settings.fsync,
             "timeout": self._settings.timeout,
             "kept": self._settings.data_directory is not None,
+            "group_limit": self._settings.group_limit,
         }
         server.pid = server.watchdog.call(
             "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")

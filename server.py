@@ -73,6 +73,8 @@ class Options(NamedTuple):
     timeout: float
     kept: bool
     """Whether the folder outlives the run."""
+    group_limit: int = GROUP_ANSWER_BYTES
+    """A group whose answers have more bytes than that is given up; less only in tests."""
 
 
 class _Neighbours:
@@ -239,7 +241,7 @@ class Server:
         operations = [operation for part in group.parts.values() for operation in part]
         if len(group.parts) > 1:
             operations.sort(key=lambda operation: operation.timestamp)
-        if self._peer.model.answer_bytes(operations) > GROUP_ANSWER_BYTES:
+        if self._peer.model.answer_bytes(operations) > self._options.group_limit:
             return
         try:
             answers = self._execute(operations, group.number)

@@ -337,7 +337,7 @@ MUTANTS = [
     Mutant(
         "a group answers with any number of large values",
         "server.py",
-        "if self._peer.model.answer_bytes(operations) > GROUP_ANSWER_BYTES:",
+        "if self._peer.model.answer_bytes(operations) > self._options.group_limit:",
         "if False:",
         pytest_run("tests/test_pipeline.py", "-k", "too_large"),
     ),
