@@ -25,17 +25,34 @@ STOPPED_SERVER = 0.3
 """The same for servers, which more processes wait for, one after the other."""
 
 
-def run_file(script: Path, *options: str, random: Random | None = None, stops: int = 0, timeout: float = 10) -> Result:
-    """Run a script from a file as standard input: so groups are as large as they can be, and alike in each run.
+TIMEOUTS_SECONDS = (0.4, 1.5, 5.0)
+"""The first one will do, unless the machine has much else to do."""
 
-    With *random*, clients and servers are stopped on the way, one after another, *stops* times at most; of many only
-    those whose ids are in the hundreds of the largest one, so that a script can say whom it still uses.
+
+def run_file(script: Path, *options: str) -> Result:
+    """Run a script from a file as standard input: so groups are as large as they can be, and alike in each run."""
+    return _run(script, options, Random(), 0, None)
+
+
+def run_stalling(script: Path, *options: str, random: Random, stops: int) -> Result:
+    """The same while clients and servers are stopped, one after another, *stops* times at most.
+
+    Of many only those are stopped whose ids are in the hundreds of the largest one, so that a script can say whom it
+    still uses. With the shortest time-out in which nobody counted as silent.
     """
+    for timeout in TIMEOUTS_SECONDS:
+        done = _run(script, options, random, stops, timeout)
+        if "made no progress" not in done.stderr:
+            break
+    return done
+
+
+def _run(script: Path, options: tuple[str, ...], random: Random, stops: int, timeout: float | None) -> Result:
+    limit = () if timeout is None else ("--timeout", str(timeout))
     with script.open("rb") as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        line = command("--timeout", str(timeout), *options)
-        with subprocess.Popen(line, stdin=stdin, stdout=stdout, stderr=stderr) as master:
+        with subprocess.Popen(command(*limit, *options), stdin=stdin, stdout=stdout, stderr=stderr) as master:
             try:
-                if random is not None:
+                if timeout is not None:
                     _stall(master, random, stops, timeout)
                 status = master.wait(LIMIT_SECONDS)
             finally:

@@ -23,16 +23,13 @@ import pytest
 
 from check import Verdict, check
 from driver import Conversation, Result, run, state, wait_until
-from stalls import given_up, run_file
+from stalls import given_up, run_file, run_stalling
 from test_pipeline import slept
 
 EPISODES = 3
 
 USUAL_LIMIT = 60_000
 """What the scripts' values are sized for where the limit is the usual one."""
-
-TIMEOUTS_SECONDS = (0.4, 1.5, 5.0)
-"""The first one will do, unless the machine has much else to do."""
 
 T = TypeVar("T")
 
@@ -44,6 +41,11 @@ class Plan(NamedTuple):
     """Of the bytes that a group may answer with; None for the usual one, which is never reached here."""
     stops: int
     """How often a process is stopped."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of the master."""
+        return () if self.limit is None else ("--group-limit", str(self.limit))
 
     @property
     def way(self) -> str:
@@ -141,7 +143,8 @@ def play(seed: int, folder: Path) -> Play:
     script, trace = folder / "script", folder / "trace"
     script.write_text(heavy_script(random, plan))
     one_by_one = run_file(script, "--gossip-interval", "0", "--no-pipeline")
-    together = run_stalling(script, plan, random, "--gossip-interval", "0", "--trace", str(trace))
+    options = (*plan.options, "--gossip-interval", "0", "--trace", str(trace))
+    together = run_stalling(script, *options, random=random, stops=plan.stops)
     done = Play(together, one_by_one, given_up(trace))
     shutil.rmtree(folder)
     return done
@@ -149,16 +152,6 @@ def play(seed: int, folder: Path) -> Play:
 
 def heavy_script(random: Random, plan: Plan) -> str:
     return "\n".join(Heavy(random, plan.limit or USUAL_LIMIT).lines()) + "\n"
-
-
-def run_stalling(script: Path, plan: Plan, random: Random, *options: str) -> Result:
-    """Run a script while what its plan says happens; once more where the machine was too busy for such a time-out."""
-    limit = () if plan.limit is None else ("--group-limit", str(plan.limit))
-    for timeout in TIMEOUTS_SECONDS:
-        done = run_file(script, *options, *limit, random=random, stops=plan.stops, timeout=timeout)
-        if "made no progress" not in done.stderr:
-            break
-    return done
 
 
 def for_seeds(pytestconfig: pytest.Config, test: Callable[[int], T]) -> Iterator[tuple[int, T]]:
@@ -188,7 +181,8 @@ def test_random_scripts_with_gossip_leave_valid_histories(pytestconfig: pytest.C
         plan, random = PLANS[seed % len(PLANS)], Random(seed)
         script, history = tmp_path / f"script-{seed}", tmp_path / f"history-{seed}"
         script.write_text(heavy_script(random, plan))
-        run_stalling(script, plan, random, "--gossip-interval", "0.003", "--history", str(history))
+        options = (*plan.options, "--gossip-interval", "0.003", "--history", str(history))
+        run_stalling(script, *options, random=random, stops=plan.stops)
         verdict = check(history)
         if verdict.verdict == "valid":
             script.unlink()
