@@ -64,6 +64,8 @@ class Settings(NamedTuple):
     timeout: float = 10.0
     history: bool = False
     """Whether printStore must tell which versions stand, not only their values."""
+    group_limit: int = groups.ANSWER_BYTES
+    """As `server.Options` has it."""
 
 
 class _Server:
@@ -216,6 +218,7 @@ class Cluster:
             "fsync": self._settings.fsync,
             "timeout": self._settings.timeout,
             "kept": self._settings.data_directory is not None,
+            "group_limit": self._settings.group_limit,
         }
         server.pid = server.watchdog.call(
             "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")

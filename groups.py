@@ -49,7 +49,17 @@ from model import Missing, Model, Operation, Write
 from session import Session, plain_answer
 from vector_clock import Seen
 
-__all__ = ["Calls", "Group", "MemberAnswer", "Part", "ServerGroup", "ServerGroups", "Undone", "may_take_part"]
+__all__ = [
+    "ANSWER_BYTES",
+    "Calls",
+    "Group",
+    "MemberAnswer",
+    "Part",
+    "ServerGroup",
+    "ServerGroups",
+    "Undone",
+    "may_take_part",
+]
 
 ANSWER_BYTES = 16 << 20
 """About how many bytes of values one group may answer with at a server; more is asked for one by one."""

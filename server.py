@@ -33,7 +33,7 @@ import msgpack
 
 import tracing
 import transport
-from groups import ServerGroup
+from groups import ANSWER_BYTES, ServerGroup
 from model import Missing, Operation, Write, pack_delta, pack_operations, unpack_operations
 from peer import Answer, Exchange, GossipLoop, Link, NotLinked, Peer, unpack_request
 from session import plain_answer
@@ -66,6 +66,8 @@ class Options(NamedTuple):
     timeout: float
     kept: bool
     """Whether the folder outlives the run."""
+    group_limit: int = ANSWER_BYTES
+    """A group whose answers have more bytes than that is given up; less only in tests."""
 
 
 class _Neighbours:
@@ -116,7 +118,7 @@ class Server:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._lock = threading.Lock()
-        self._peer = Peer(Replica(options.server, options.incarnation), options.gossip_interval)
+        self._peer = Peer(Replica(options.server, options.incarnation), options.gossip_interval, options.group_limit)
         self._storage: Storage
         self._ready = threading.Event()
         self._failure: str | None = None

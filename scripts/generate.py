@@ -3,6 +3,7 @@
 
     scripts/generate.py > script                                     10,000 operations on 5 servers
     scripts/generate.py --topology ring --kill-every 500 > script    some of them killed and revived on the way
+    scripts/generate.py --clients 15 --value-size 16:90,40000:10 > script    three clients a server, some large values
     ./master.py --history history script > printed
     scripts/check.py history
 
@@ -13,10 +14,15 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from itertools import accumulate
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from commands import MAX_VALUE
 from shared import at_least, run_main
 
 FIRST_CLIENT = 1000
@@ -107,7 +113,7 @@ class Workload:
     def _value(self) -> str:
         """A new value; where there is room, it begins with a number that no other has."""
         self._puts += 1
-        size = self._random.randint(*self._options.value_size)
+        size = self._options.value_size.choose(self._random)
         return f"{self._puts}".ljust(size, "abcdefghij"[self._puts % 10])[:size]
 
     # -- servers and links ---------------------------------------------------------------------------------
@@ -172,13 +178,30 @@ class Workload:
         return f"createConnection {client} {server}"
 
 
-def _sizes(text: str) -> tuple[int, int]:
-    smallest, _, largest = text.partition("-")
-    if not (
-        smallest.isdecimal() and (largest or smallest).isdecimal() and 0 < int(smallest) <= int(largest or smallest)
-    ):
-        raise argparse.ArgumentTypeError(f"not a size, nor two like 10-200: {text!r}")
-    return int(smallest), int(largest or smallest)
+class Sizes:
+    """How large values are: sizes, or ranges of them, each with a weight."""
+
+    def __init__(self, text: str) -> None:
+        """Raises ArgumentTypeError."""
+        self._ranges: list[tuple[int, int]] = []
+        self._weights: list[int] = []
+        for part in text.split(","):
+            found = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?(?::([0-9]{1,9}))?", part)
+            if not found:
+                raise argparse.ArgumentTypeError(f"not N, MIN-MAX, nor a list like 16:90,1000-4000:10: {text!r}")
+            smallest, largest, weight = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+            if not 0 < smallest <= largest <= MAX_VALUE or not weight:
+                reason = f"sizes from 1 to {MAX_VALUE}, the smaller one first, and weights above 0"
+                raise argparse.ArgumentTypeError(f"{part!r} isn't possible: {reason}")
+            self._ranges.append((smallest, largest))
+            self._weights.append(weight)
+
+    def choose(self, chooser: random.Random) -> int:
+        """The size of a value."""
+        if len(self._ranges) == 1:
+            return chooser.randint(*self._ranges[0])
+        ((smallest, largest),) = chooser.choices(self._ranges, self._weights)
+        return chooser.randint(smallest, largest)
 
 
 def _share(text: str) -> float:
@@ -202,12 +225,13 @@ def main() -> int:
     add = parser.add_argument
     add("--operations", type=at_least(0), default=10_000, metavar="N", help="how many puts and gets")
     add("--servers", type=at_least(1), default=5, metavar="N", help="how many servers")
-    add("--clients", type=at_least(1), default=5, metavar="N", help="how many clients, spread over the servers")
+    add("--clients", type=at_least(1), default=5, metavar="N", help="how many clients, spread evenly over the servers")
     add("--topology", choices=TOPOLOGIES, default="full", help="how servers are linked; tree is a random one")
     add("--reads", type=_share, default=0.5, metavar="SHARE", help="the share of gets, from 0 to 1")
     add("--keys", type=at_least(1), default=100, metavar="N", help="how many keys there are")
     add("--distribution", choices=("uniform", "zipf"), default="uniform", help="how often each key is chosen")
-    add("--value-size", type=_sizes, default="16", metavar="BYTES", help="of a value: N, or MIN-MAX")
+    sizes = "of a value: N, or MIN-MAX, or a list of these with weights, like 16:90,1000-4000:9,40000:1"
+    add("--value-size", type=Sizes, default="16", metavar="BYTES", help=sizes)
     add("--stabilize-every", type=at_least(0), default=1000, metavar="N", help="operations between two; 0: none")
     every = "operations between two %s, on average; 0: none"
     add("--partition-every", type=at_least(0), default=0, metavar="N", help=every % "partitions or healings")

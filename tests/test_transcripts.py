@@ -5,6 +5,7 @@ A transcript is a script with what it prints:
     # A comment.
     @options --gossip-interval 0.01     options of the master; else --gossip-interval 0 (no gossip)
     get 5 colour                        a command
+    + put 5 colour red                  a command that is sent together with the next one
     > colour:red                        what it prints on stdout, a line each
     ! get: client 5 is not running      its errors and warnings, without `error: line 3: `
     @kill server 3                      a failure from outside: @kill, @stop or @continue a process
@@ -15,7 +16,7 @@ A transcript is a script with what it prints:
     @remove server-3                    remove a folder below the data directory
 
 With a `{data}` in its options, a transcript has a data directory. Commands run one after another: each only when the
-one before is done. At the end no process and no file may be left.
+one before is done, unless they are sent together. At the end no process and no file may be left.
 
     python -m pytest tests/test_transcripts.py --rewrite
 
@@ -54,6 +55,7 @@ class Story:
         self._directory = directory
         self._options = ["--gossip-interval", "0"]
         self._conversation: Conversation | None = None
+        self._waiting = b""  # commands to be sent with the next one
 
     def tell(self) -> list[bytes]:
         """Run it; returns the lines with what was printed in the place of what was expected."""
@@ -99,7 +101,11 @@ class Story:
         return []
 
     def _printed(self, line: bytes) -> list[bytes]:
-        output = self._running().do(line)
+        if line.startswith(b"+ "):
+            self._waiting += line[2:] + b"\n"
+            return []
+        output = self._running().do(self._waiting + line)
+        self._waiting = b""
         where = str(self._directory).encode()
         told = [error.encode("utf-8", "surrogateescape").replace(where, b"{data}") for error in output.errors]
         errors = [b"! " + re.sub(rb"offset \d+: [^;]*", b"offset N: damage", error) for error in told]
