@@ -39,12 +39,20 @@ environment.enter()
 
 from driver import Conversation, Output, processes, run_directory, states, wait_until
 from shared import at_least, minutes, run_main, show_progress
+from stalls import given_up
 
 SERVERS = (0, 1, 2, 3, 4)
-CLIENTS = (10, 11, 12, 13, 14, 15)
-KEYS = tuple(f"k{number}".encode() for number in range(12))
+CLIENTS = tuple(range(10, 20))
+KEYS = tuple(f"k{number}".encode() for number in range(60))
 TIMEOUT_SECONDS = 1.0
 EPOCHS = 4
+
+FREEZES_SECONDS = {0.01: 6, 0.05: 6, 0.2: 6, 0.4: 3, 0.6 * TIMEOUT_SECONDS: 4, 1.6 * TIMEOUT_SECONDS: 1}
+"""How long processes are frozen, and how often: some for more than half a time-out, after which a server goes on
+without a client, and some until they are taken for dead."""
+
+EVENTS_PER_SECOND = 25
+CALM_EVENTS_PER_SECOND = 8
 
 WEIGHTS = {
     "put": 40,
@@ -56,7 +64,19 @@ WEIGHTS = {
     "killServer": 1,
     "stabilize": 0.5,
 }
-"""How often each command comes."""
+"""How often each command comes in an epoch."""
+
+CALM_WEIGHTS = {"put": 40, "get": 30, "joinServer": 2, "joinClient": 0.3, "createConnection": 0.3, "stabilize": 0.5}
+"""The same in a calm one, where many puts and gets are under way together."""
+
+BURST = 0.01
+"""How often, for each put or get, a large value is put and then asked for by everybody."""
+
+SIZES = {(1, 1): 80, (1, 1000): 10, (1000, 10_000): 8, (10_000, 100_000): 2}
+"""How large values are, from and to, and how often."""
+
+GROUP_LIMITS = (None, None, 0, 300, 20_000, 200_000)
+"""How many bytes a group may answer with before it is given up; None is the usual."""
 
 NOTICES = re.compile(r"\w+: (server|client) (\d+) (died|made no progress for \S+ s, and was killed)")
 """What is reported of others: the command itself goes on."""
@@ -191,11 +211,13 @@ class Judge:
 class Nemesis:
     """Kills, freezes and wakes processes of a run at random instants, until it is told to stop."""
 
-    def __init__(self, conversation: Conversation, random: Random, log: list[str]) -> None:
+    def __init__(self, conversation: Conversation, random: Random, log: list[str], calm: bool) -> None:
+        """*calm*: rarely, and it mostly freezes clients."""
         self.kills: Counter[str] = Counter()
         self._conversation = conversation
         self._random = random
         self._log = log
+        self._calm = calm
         self._over = threading.Event()
         self._frozen: list[tuple[float, int]] = []  # when to wake whom
         self._thread = threading.Thread(target=self._run)
@@ -208,15 +230,16 @@ class Nemesis:
         self._wake(float("inf"))
 
     def _run(self) -> None:
-        while not self._over.wait(self._random.expovariate(25)):
+        rate, weights = (CALM_EVENTS_PER_SECOND, (6, 1, 93)) if self._calm else (EVENTS_PER_SECOND, (86, 4, 10))
+        while not self._over.wait(self._random.expovariate(rate)):
             self._wake(time.monotonic())
             found = self._conversation.pids()
-            kind = self._random.choices(("server", "watchdog", "client"), (90, 4, 6))[0]
+            (kind,) = self._random.choices(("server", "watchdog", "client"), weights)
             victims = sorted(name for name in found if name.startswith(kind))
-            freeze = self._random.random() < 0.25
-            seconds = self._random.choice((0.01, 0.05, 0.2, 0.4, 1.6 * TIMEOUT_SECONDS)) if freeze else 0.0
+            freeze = self._random.random() < (0.95 if kind == "client" else 0.25)
+            (seconds,) = self._random.choices(tuple(FREEZES_SECONDS), tuple(FREEZES_SECONDS.values()))
             if victims:
-                self._hit(name := self._random.choice(victims), found[name], seconds)
+                self._hit(name := self._random.choice(victims), found[name], seconds if freeze else 0.0)
 
     def _hit(self, name: str, pid: int, freeze: float) -> None:
         try:
@@ -246,6 +269,9 @@ class Plan(NamedTuple):
     pipeline: bool
     keep: bool
     """Whether the stores are kept, and the master is killed now and then."""
+    limit: int | None
+    traced: bool
+    """Whether the groups that are given up are counted."""
 
 
 class Round:
@@ -258,6 +284,8 @@ class Round:
             gossip=self.random.choice(("0", "0.002", "0.02", "1")),
             pipeline=self.random.random() < 0.8,
             keep=self.random.random() < 0.4,
+            limit=self.random.choice(GROUP_LIMITS),
+            traced=self.random.random() < 0.5,
         )
         self.judge = Judge()
         self.log: list[str] = []
@@ -265,6 +293,8 @@ class Round:
         self._options: list[str] = ["--gossip-interval", self.plan.gossip, "--timeout", str(TIMEOUT_SECONDS)]
         if not self.plan.pipeline:
             self._options.append("--no-pipeline")
+        if self.plan.limit is not None:
+            self._options += ["--group-limit", str(self.plan.limit)]
         self._conversation: Conversation
 
     def run(self) -> None:
@@ -273,10 +303,15 @@ class Round:
             if self.plan.keep:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="daadkvs-chaos-"))
                 self._options += ["--data-dir", folder]
+            trace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="daadkvs-chaos-")))
+            if self.plan.traced:
+                self._options += ["--trace", str(trace)]
             epochs = EPOCHS
             while epochs:
                 with Conversation(*self._options) as self._conversation:
                     epochs = self._run_master(epochs)
+                if self.plan.traced:
+                    self.judge.counts["groups given up, in the rounds that were traced"] += given_up(trace)
 
     def _run_master(self, epochs: int) -> int:
         """Epochs until there are no more, or the master is killed; returns how many are left."""
@@ -284,10 +319,11 @@ class Round:
         self._make_peace()
         while epochs:
             epochs -= 1
-            nemesis = Nemesis(self._conversation, self.random, self.log)
+            calm = self.random.random() < 0.4
+            nemesis = Nemesis(self._conversation, self.random, self.log, calm)
             try:
                 for _ in range(self.random.randint(2, 4)):
-                    self._do(self._script(self.random.choice((10, 60, 300))))
+                    self._do(self._script(self.random.choice((60, 300) if calm else (10, 60, 300)), calm))
                 if self.plan.keep and epochs and self.random.random() < 0.5:
                     self._kill_master()
                     return epochs
@@ -299,7 +335,7 @@ class Round:
 
     def _kill_master(self) -> None:
         """Kill the master under a script; what that has come to, nobody knows."""
-        script = self._script(200)
+        script = self._script(200, calm=False)
         self._conversation.send(script)
         threading.Event().wait(self.random.random() / 20)  # the instant is the point
         directory = run_directory(self._conversation.process.pid)
@@ -322,7 +358,7 @@ class Round:
             wait_until(lambda: not processes(directory), "the end of all processes")
 
     def _do(self, script: bytes) -> None:
-        self.log += [f"{time.monotonic():.4f} send {line!r}" for line in script.splitlines()]
+        self.log += [f"{time.monotonic():.4f} send {line[:100]!r}" for line in script.splitlines()]
         output = self._conversation.do(script)
         self._judge(script.splitlines(), output, self._conversation.numbers)
 
@@ -346,22 +382,50 @@ class Round:
         pairs = [(one, other) for one in SERVERS for other in SERVERS if one < other]
         self._do(b"".join(b"createConnection %d %d\n" % pair for pair in pairs))
         for client in CLIENTS:
-            self._do(b"joinClient %d %d\n" % (client, self.random.choice(SERVERS)))
+            home = self.random.choice(SERVERS)
+            settled = self.random.random() < 0.7  # there alone, so that it may have several commands under way
+            away = [server for server in SERVERS if server != home and settled]
+            moves = [b"breakConnection %d %d\n" % (client, server) for server in away]
+            self._do(b"joinClient %d %d\n" % (client, home) + b"".join(moves))
         self._do(b"stabilize\n")
         self.judge.stores(
             {server: self._conversation.do(b"printStore %d" % server).stdout.splitlines() for server in SERVERS}
         )
 
-    def _script(self, length: int) -> bytes:
-        return b"".join(self._line() + b"\n" for _ in range(length))
+    def _script(self, length: int, calm: bool) -> bytes:
+        weights = CALM_WEIGHTS if calm else WEIGHTS
+        lines: list[bytes] = []
+        while len(lines) < length:
+            (kind,) = self.random.choices(tuple(weights), tuple(weights.values()))
+            if kind in ("put", "get") and self.random.random() < BURST:
+                lines += self._burst()
+            else:
+                lines.append(self._line(kind))
+        return b"".join(line + b"\n" for line in lines)
 
-    def _line(self) -> bytes:
+    def _burst(self) -> list[bytes]:
+        """A large value is put, brought to all that can be reached or not, and asked for by many."""
         choose = self.random.choice
-        (kind,) = self.random.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))
+        key = choose(KEYS)
+        lines = [self._put(key, self.random.randint(1000, 100_000))]
+        if self.random.random() < 0.5:
+            lines.append(b"stabilize")
+        for _ in range(self.random.randint(2, 20)):
+            lines.append(b"get %d %s" % (choose(CLIENTS), key))
+            if self.random.random() < 0.3:
+                lines.append(self._line("put"))
+        return lines
+
+    def _put(self, key: bytes, size: int) -> bytes:
+        value = (b"v%d" % (self.judge.last + 1)).ljust(size, b".")
+        self.judge.put(key, value)
+        return b"put %d %s %s" % (self.random.choice(CLIENTS), key, value)
+
+    def _line(self, kind: str) -> bytes:
+        choose = self.random.choice
         if kind == "put":
-            key, value = choose(KEYS), b"v%d%s" % (self.judge.last + 1, b"." * choose((0, 0, 0, 10, 5000)))
-            self.judge.put(key, value)
-            return b"put %d %s %s" % (choose(CLIENTS), key, value)
+            (sizes,) = self.random.choices(tuple(SIZES), tuple(SIZES.values()))
+            return self._put(choose(KEYS), self.random.randint(*sizes))
         if kind == "get":
             return b"get %d %s" % (choose(CLIENTS), choose(KEYS))
         if kind == "joinClient":

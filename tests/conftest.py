@@ -11,7 +11,10 @@ settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--seeds", type=int, default=12, help="how many random scripts are run (test_pipeline.py, test_check.py)"
+        "--seeds",
+        type=int,
+        default=12,
+        help="how many random scripts are run (test_pipeline.py, test_given_up.py, test_check.py)",
     )
     parser.addoption("--schedules", type=int, default=10_000, help="how many are simulated (test_simulation.py)")
     parser.addoption("--rewrite", action="store_true", help="write what transcripts print into them, as expected")
