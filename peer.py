@@ -104,8 +104,6 @@ class Peer:
         self.model = Model(replica)
         self.router = Router(replica.server, replica.incarnation)
         self.links: dict[int, Link] = {}
-        self.recovered = 0
-        """How many deltas have been read from the disk."""
         self._log: Log
         self._gossips = gossip_interval > 0
         self._rumour = RumourClock(gossip_interval)
@@ -122,7 +120,6 @@ class Peer:
         for delta in deltas:
             writes, context = unpack_delta(delta, from_disk=True)
             self.model.apply(writes, None if damaged else context)
-            self.recovered += 1
 
     def start(self, log: Log) -> None:
         """Use *log* from now on."""
