@@ -72,14 +72,14 @@ The newest snapshot is read, then all logs from its generation on. In case of
   disk has lost.) All records that can still be made out, also behind it, are kept. But the contexts among them may
   speak of writes that are lost, so none is believed: the replica then knows of just what was readable, and its peers
   send it the rest again. The damaged file is renamed, and a new generation is begun.
-- a log without a header, or with a part of one: it was being begun when the machine or the process stopped. But where
-  what is written only after that header is there (a mark in the lock file for log.0, snapshot.G for log.G, else the next
-  log), it has lost all that it had, which is damage.
+- a log without a header, or with a part of one: it was being begun when the process or the machine stopped. But where
+  something is there that is written only after that header (a mark in the lock file for log.0, snapshot.G for log.G,
+  the next log for any), the log has lost all that it had, which is damage.
 - a folder that is empty: the replica starts with nothing, and learns everything from its peers.
 
-A start takes time in proportion to the data. `Progress` tells whoever waits for it how far it has got, every
-few MiB. A single sync can't tell: with "always" and "interval" it has only the last second before the start to write, or
-what a life with "never" has left behind.
+All this takes time in proportion to the data, so `Progress` tells whoever waits how far it has got, every few MiB. Only
+within the sync of a file that was read there is none: it lasts as long as the disk needs for what the system had not
+brought there by itself, of the last second before the end with "interval", of the last half a minute or so with "never".
 """
 
 from __future__ import annotations
@@ -100,7 +100,17 @@ from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
-__all__ = ["FSYNC_POLICIES", "DataDirectory", "Progress", "Recovery", "Source", "Storage", "StorageError", "cut_group"]
+__all__ = [
+    "FSYNC_POLICIES",
+    "DamagedClock",
+    "DataDirectory",
+    "Progress",
+    "Recovery",
+    "Source",
+    "Storage",
+    "StorageError",
+    "cut_group",
+]
 
 FSYNC_POLICIES = ("always", "interval", "never")
 """always: before each acknowledgement; interval: once a second; never: when the system sees fit."""
@@ -137,6 +147,10 @@ class StorageError(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text))
+
+
+class DamagedClock(StorageError):
+    """DIR/clock doesn't tell a bound, although it should."""
 
 
 def printable(text: str) -> str:
@@ -357,6 +371,12 @@ class _Scan:
             self._damage(0, f"the file is of generation {header[2]}")
         elif self.lineage not in (None, lineage):
             self._damage(0, "the file is of another store")
+
+    def largest_number(self, largest_in: Callable[[bytes], int]) -> int:
+        """The largest of what the master's clock has issued that is in the file; *largest_in* tells it of a delta."""
+        groups = (self._body(start, start + _GROUP.size) for kind, start, _ in self.records if kind == b"G")
+        numbers = (_GROUP.unpack(group)[0] for group in groups)
+        return max(self.lineage or 0, max(numbers, default=0), max(map(largest_in, self.deltas()), default=0))
 
     @property
     def length_before(self) -> int | None:
@@ -972,7 +992,11 @@ class DataDirectory:
     DIR/lock          locked for as long as the master runs
     DIR/clock         a decimal number: all timestamps so far are below it (see clock.py)
     DIR/clock.part    the first such number, while it is being written
+    DIR/clock.damaged-S    one that was no such number, set aside at the time S
     DIR/server-ID/    as described above
+
+    Where the clock's number can't be read, or is missing beside stores, all records of all stores are read once, to
+    find a bound.
     """
 
     def __init__(self, path: Path) -> None:
@@ -987,7 +1011,7 @@ class DataDirectory:
             raise StorageError(f"{error.filename or path}: {error.strerror}") from error
 
     def read_clock(self) -> int:
-        """The reserved bound, 0 where there is none. Raises StorageError where it can't be read."""
+        """The reserved bound, 0 where there is none yet. Raises DamagedClock, or StorageError where we may not read."""
         file = self.path / "clock"
         try:
             text = file.read_text("ascii").strip()
@@ -995,11 +1019,42 @@ class DataDirectory:
                 raise ValueError
             return int(text)
         except FileNotFoundError:
+            if any(self._store_files()):
+                raise DamagedClock(f"{file}: missing, although there are stores") from None
             return 0
-        except ValueError as error:
-            raise StorageError(
-                f"{file}: not a clock's bound; it may be removed, if the time of day is past all that was written here"
-            ) from error
+        except ValueError:
+            raise DamagedClock(f"{file}: not a clock's bound") from None
+        except OSError as error:
+            kind = DamagedClock if error.errno == errno.EIO else StorageError
+            raise kind(f"{file}: {error.strerror}") from error
+
+    def find_bound(self, largest_in: Callable[[bytes], int]) -> tuple[int, list[str]]:
+        """The largest number of the clock's in all stores here, and which of their files can't be read.
+
+        *largest_in* tells it of a delta, and may raise ValueError or TypeError. Blocks for as long as it takes to read
+        all; little of it is in memory at a time.
+        """
+        bound, unread = 0, []
+        for path in self._store_files():
+            try:
+                bound = max(bound, _Scan(path, 0).largest_number(largest_in))
+            except (OSError, StorageError, ValueError, TypeError):
+                unread.append(printable(str(path)))
+        return bound, unread
+
+    def _store_files(self) -> Iterator[Path]:
+        """All logs and snapshots, also those that are not complete, or were set aside."""
+        for pattern in ("server-*/log.*", "server-*/snapshot.*"):
+            yield from self.path.glob(pattern)
+
+    def set_clock_aside(self, stamp: int) -> bool:
+        """Keep a damaged clock under another name; returns whether there is one. Raises StorageError."""
+        file = self.path / "clock"
+        try:
+            file.rename(file.with_name(f"clock.damaged-{stamp}"))
+            return True
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
 
