@@ -78,8 +78,8 @@ The newest snapshot is read, then all logs from its generation on. In case of
 - a folder that is empty: the replica starts with nothing, and learns everything from its peers.
 
 All this takes time in proportion to the data, so `Progress` tells whoever waits how far it has got, every few MiB. Only
-within the sync of a file that was read there is none: it lasts as long as the disk needs for what the system had not
-brought there by itself, of the last second before the end with "interval", of the last half a minute or so with "never".
+within the sync of a file that was read there is none. It takes as long as the disk needs for what the system had not
+brought there by itself: from the last second before the end with "interval", the last half a minute or so with "never".
 """
 
 from __future__ import annotations
@@ -783,7 +783,7 @@ class Storage:
             total = self._total_bytes()
             if total < max(source.live_bytes * 3 // 2 + SLACK_BYTES, self._retry_at) or not self._log_may_end():
                 return
-            self._begin_compaction(source, total)
+            self._snapshot = self._begin_compaction(source, total)
         snapshot = self._snapshot
         if snapshot.ending is None:
             self._feed(snapshot, appended)
@@ -803,13 +803,13 @@ class Storage:
         work.result()
         return True
 
-    def _begin_compaction(self, source: Source, total: int) -> None:
+    def _begin_compaction(self, source: Source, total: int) -> _SnapshotInProgress:
         if self._syncs:
             self._log.sync()  # before the next log says how long this one is
         self._log.cut_tail()
         self._switch_to(self._new_log(self._generation + 1, self._log.size))
         self._resting_bytes = total
-        self._snapshot = _SnapshotInProgress(self._folder, self._generation, self._lineage, source, self._progress)
+        return _SnapshotInProgress(self._folder, self._generation, self._lineage, source, self._progress)
 
     def _feed(self, snapshot: _SnapshotInProgress, appended: int) -> None:
         """Write more of the snapshot; once that is all, have it given its name."""

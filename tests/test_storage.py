@@ -26,8 +26,9 @@ from typing import Any
 import pytest
 
 import storage
-from model import Model, Operation, Pull, Write, pack_delta, unpack_delta
-from storage import DataDirectory, Storage, StorageError, cut_group
+from model import Model, Operation, Pull, Write, largest_number_in, pack_delta, unpack_delta
+from server import Options, Server
+from storage import DamagedClock, DataDirectory, Storage, StorageError, cut_group
 from vector_clock import Replica
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -1332,6 +1333,94 @@ def test_a_torn_tail_is_no_damage_although_a_next_log_could_not_be_begun(eager: 
     assert again.damages == []
 
 
+# -- progress ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["none", "a record", "much"])
+@pytest.mark.parametrize("fsync", ["never", "always"])
+def test_whatever_a_start_does_with_much_data_shows_progress(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, fsync: str, damage: str
+) -> None:
+    """Reading, checking, looking for records behind damage, applying, writing anew, and syncing that."""
+    monkeypatch.setattr(storage, "LOAD_BYTES", 4096)
+    monkeypatch.setattr(storage, "SNAPSHOT_RECORD_BYTES", 4096)
+    monkeypatch.setattr(storage, "SYNC_BYTES", 8192)
+    life = folders.live()
+    for number in range(100):
+        life.put((b"key%d" % number, b"v" * 2000))
+    life.close()
+    if damage != "none":
+        with (life.folder / "log.0").open("r+b") as log:
+            log.seek(50_000)
+            log.write(b"#" * (100 if damage == "a record" else 100_000))
+    progress = storage.Progress()
+    silent = longest = last = 0
+    handled: dict[str, int] = {}
+
+    def watch(name: str, size: int) -> None:
+        nonlocal silent, longest, last
+        silent = size + (silent if progress.done == last else 0)
+        longest, last = max(longest, silent), progress.done
+        handled[name] = handled.get(name, 0) + size
+
+    def watched(name: str, real: Callable[..., Any], size: Callable[..., int]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            watch(name, size(*arguments))
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(os, "preadv", watched("read", os.preadv, lambda fd, pieces, offset: len(pieces[0])))
+    monkeypatch.setattr(os, "pwrite", watched("written", os.pwrite, lambda fd, data, offset: len(data)))
+    monkeypatch.setattr(storage.zlib, "crc32", watched("checked", storage.zlib.crc32, lambda data, *_: len(data)))
+    opened = Storage(life.folder, 2, fsync, progress=progress)
+    recovery = opened.recover()
+    assert bool(recovery.damages) == (damage != "none")
+    model = Model(Replica(0, 2))
+    for delta in recovery.deltas:
+        watch("applied", len(delta))
+        model.apply(*unpack_delta(delta))
+    opened.start(model)
+    opened.close()
+    assert longest < 5 * 4096
+    size = sum(map(len, (write.value for write in model.writes())))
+    assert all(handled[name] > size for name in ("read", "checked", "applied"))
+    assert (handled.get("written", 0) > size) == (damage != "none")
+
+
+def test_a_server_that_reads_its_store_tells_how_far_it_has_got(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that hands out a piece each time somebody has looked."""
+    monkeypatch.setattr(storage, "LOAD_BYTES", 1 << 16)
+    life = folders.live()
+    for number in range(20):
+        life.put((b"key%d" % number, b"v" * 50_000))
+    life.close()
+    asked, allowed = threading.Semaphore(0), threading.Semaphore(0)
+    real_read = os.preadv
+
+    def read(*arguments: Any) -> int:
+        asked.release()
+        assert allowed.acquire(timeout=60)
+        return real_read(*arguments)
+
+    monkeypatch.setattr(os, "preadv", read)
+    server = Server(Options(0, 2, str(life.folder), 0.0, "never", 10.0, True))
+    thread = threading.Thread(target=server.recover)
+    thread.start()
+    seen = [-1]
+    for _ in range((life.folder / "log.0").stat().st_size >> 16):
+        assert asked.acquire(timeout=60)
+        state, progress = server.state(0)
+        assert (state, progress > seen[-1]) == ("recovering", True)
+        seen.append(progress)
+        allowed.release()
+    allowed.release()
+    thread.join()
+    assert server.state(60)[0] == "ready"
+
+
 # -- who may use a folder ----------------------------------------------------------------------------------
 
 OPEN = """
@@ -1446,8 +1535,59 @@ def test_the_clock_is_read_back_as_it_was_written(tmp_path: Path, bound: int) ->
 def test_junk_in_the_clock_file_is_told_and_not_taken_for_zero(tmp_path: Path, junk: bytes) -> None:
     directory = DataDirectory(tmp_path)
     (tmp_path / "clock").write_bytes(junk)
-    with pytest.raises(StorageError, match=r"/clock: not a clock.s bound$"):
+    with pytest.raises(DamagedClock, match=r"/clock: not a clock.s bound$"):
         directory.read_clock()
+    assert directory.set_clock_aside(7)
+    assert (tmp_path / "clock.damaged-7").read_bytes() == junk
+    assert directory.read_clock() == 0
+    assert not directory.set_clock_aside(8)
+
+
+def test_a_clock_beyond_all_reason_is_junk(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.write_clock((1 << 60) + 1)
+    with pytest.raises(DamagedClock):
+        directory.read_clock()
+
+
+def test_a_clock_is_missed_where_there_are_stores(eager: None, tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    (tmp_path / "server-0").mkdir()
+    assert directory.read_clock() == 0
+    Life(tmp_path / "server-0").close()
+    with pytest.raises(DamagedClock, match="/clock: missing, although there are stores"):
+        directory.read_clock()
+
+
+@pytest.mark.parametrize("where", ["a log", "a snapshot", "a damaged log", "a context", "a group", "an incarnation"])
+def test_a_bound_is_found_in_whatever_stands_in_the_stores(eager: None, tmp_path: Path, where: str) -> None:
+    far = 1 << 50
+    small, large = Life(tmp_path / "server-0", 5), Life(tmp_path / "server-1", far if where == "an incarnation" else 5)
+    small.put((b"k", b"v"))
+    if where in ("a log", "a snapshot", "a damaged log"):
+        peer = Model(Replica(7, 1))
+        peer.put(b"far", b"v", far)
+        large.learn(peer)
+    elif where == "a context":
+        peer = Model(Replica(7, far))
+        peer.put(b"k", b"v", 1)
+        peer.apply([Model(Replica(8, 1)).put(b"k", b"w", 2)])  # of the first, just the context is left
+        large.learn(peer)
+    elif where == "a group":
+        large.put((b"k", b"v"), group=far)
+    while where == "a snapshot" and (large.folder / "log.0").exists():
+        large.put((b"hot", b"v" * 100))
+    end = data_file(large.folder, "log").stat().st_size
+    large.put((b"k", b"v"))
+    small.close()
+    large.close()
+    if where == "a damaged log":
+        flip(large.folder / "log.0", end + 30)
+        (large.folder / "log.0").rename(large.folder / "log.0.damaged-9")
+    directory = DataDirectory(tmp_path)
+    assert directory.find_bound(largest_number_in) == (far, [])
+    os.mkfifo(tmp_path / "server-0" / "log.7")
+    assert directory.find_bound(largest_number_in) == (far, [f"{tmp_path}/server-0/log.7"])
 
 
 def test_a_clock_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
