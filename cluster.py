@@ -32,9 +32,10 @@ from clock import HybridClock
 from commands import Command, CommandError, Uncertain
 from context import Context
 from groups import Group, MemberAnswer, Undone
+from model import largest_number_in
 from spawner import Spawner
 from stabilize import stabilize
-from storage import DataDirectory, StorageError, cut_group
+from storage import DamagedClock, DataDirectory, StorageError, cut_group
 
 if TYPE_CHECKING:
     from status import Overview
@@ -119,9 +120,11 @@ class Cluster:
         self._links: dict[int, set[int]] = {}  # of running servers
         self._deaths = select.poll()
         self._watched: dict[int, _Server | _Client] = {}
+        self.found: list[str] = []
+        """What was found damaged in the data directory, and mended; whoever keeps a record tells it then."""
         data = self._open_data_directory()
-        bound, reserve = (data.read_clock(), data.write_clock) if data else (0, None)
-        self._clock = HybridClock(lambda: time.time_ns() // 1000, bound, reserve)
+        bound, reserve = (self._read_clock(data), data.write_clock) if data else (0, None)
+        self._clock = HybridClock(_microseconds, bound, reserve)
         self._group_calls: _GroupCalls
         self._temporary: list[str] = []
         try:
@@ -135,6 +138,17 @@ class Cluster:
     def _open_data_directory(self) -> DataDirectory | None:
         path = self._settings.data_directory
         return DataDirectory(path) if path else None
+
+    def _read_clock(self, data: DataDirectory) -> int:
+        """The bound that new timestamps must be above. Raises StorageError."""
+        try:
+            return data.read_clock()
+        except DamagedClock as damage:
+            bound, unread = data.find_bound(largest_number_in)
+            kept = "the file is set aside, and " if data.set_clock_aside(max(_microseconds(), bound + 1)) else ""
+            missed = f" (but for {', '.join(unread)}, which can't be read)" if unread else ""
+            self.found.append(f"{damage}; {kept}timestamps go on above the largest in all stores there{missed}")
+            return bound
 
     def close(self) -> None:
         """End everything that this run has started, and remove its files."""
@@ -818,6 +832,11 @@ def _name(end: _Server | _Client) -> str:
 
 
 # -- the run's own files -----------------------------------------------------------------------------------
+
+
+def _microseconds() -> int:
+    """The time of day, since 1970."""
+    return time.time_ns() // 1000
 
 
 def _make_run_directory(temporary: list[str]) -> str:

@@ -117,7 +117,7 @@ class Master:
         """The same, for what is no error."""
         if self.history is not None:
             self.history.notice("warning", [], text)
-        told = f"{self._where}{self._command}: {text}"
+        told = f"{self._where}{self._command}: {text}" if self._command else text
         if tracing.on:
             tracing.event("warning", text=told)
         self.say(f"warning: {told}")
@@ -716,6 +716,8 @@ def main() -> int:
             names = ["standard input" if name == "-" else name for name in arguments.scripts or ["-"]]
             told = ["the prompt"] if prompt else names
             tracing.event("run", version=__version__, options=sys.argv[1:], scripts=told)
+        for text in master.cluster.found:
+            master.warning(text)
         if prompt is not None:
             prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
         else:

@@ -51,6 +51,7 @@ __all__ = [
     "Operation",
     "Pull",
     "Write",
+    "largest_number_in",
     "pack_delta",
     "pack_operations",
     "unpack_delta",
@@ -155,6 +156,16 @@ def unpack_delta(delta: bytes, from_disk: bool = False) -> tuple[list[Write], Co
         if not _is_context(context):
             raise ValueError("not a context")
     return [Write.from_flat(flat) for flat in writes], Context.from_flat(context) if context else None
+
+
+def largest_number_in(delta: bytes) -> int:
+    """The largest timestamp or incarnation in a delta from the disk. Raises ValueError or TypeError if it is none."""
+    writes, context = unpack_delta(delta, from_disk=True)
+    numbers = [write.version.timestamp for write in writes]
+    replicas = [write.version.dot.replica for write in writes]
+    if context is not None:
+        replicas += [*context.vector, *context.cloud]
+    return max(numbers + [replica.incarnation for replica in replicas], default=0)
 
 
 _is_context = checker(tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]] | None)

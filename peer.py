@@ -118,8 +118,6 @@ class Peer:
         self.router = Router(replica.server, replica.incarnation)
         self.groups = ServerGroups(gossip_interval > 0, group_limit)
         self.links: dict[int, Link] = {}
-        self.recovered = 0
-        """How many deltas have been read from the disk."""
         self._log: Log
         self._ends_with_group = False  # the log, which the master may still take back
         self._gossips = gossip_interval > 0
@@ -137,7 +135,6 @@ class Peer:
         for delta in deltas:
             writes, context = unpack_delta(delta, from_disk=True)
             self.model.apply(writes, None if damaged else context)
-            self.recovered += 1
 
     def start(self, log: Log) -> None:
         """Use *log* from now on."""

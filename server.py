@@ -9,6 +9,7 @@ Threads
 - one that gossips: it alone starts exchanges of its own accord;
 - one that brings the log to the disk once a second, with --fsync interval; where that fails, all is written anew,
   and the next put is refused with the reason;
+- one that does for storage.py what no append should wait for: it syncs snapshots, and removes files;
 - the main thread, which waits for the end of the watchdog, and ends the process with it.
 
 The threads of clients that have a part in the same *group* (groups.py) wait for each other; the last one carries out
@@ -26,6 +27,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +39,7 @@ from groups import ANSWER_BYTES, ServerGroup
 from model import Missing, Operation, Write, pack_delta, pack_operations, unpack_operations
 from peer import Answer, Exchange, GossipLoop, Link, NotLinked, Peer, unpack_request
 from session import plain_answer
-from storage import Storage, StorageError
+from storage import Progress, Storage, StorageError
 from vector_clock import Replica
 
 __all__ = ["Options", "main"]
@@ -120,6 +122,7 @@ class Server:
         self._lock = threading.Lock()
         self._peer = Peer(Replica(options.server, options.incarnation), options.gossip_interval, options.group_limit)
         self._storage: Storage
+        self._progress = Progress()
         self._ready = threading.Event()
         self._failure: str | None = None
         self._damages: list[str] = []
@@ -139,8 +142,16 @@ class Server:
         """Bring the replica back from its disk, and start its own threads."""
         try:
             options = self._options
+            background = ThreadPoolExecutor(1)
+            background.submit(int).result()  # starts its thread: now, and not within a put
             storage = Storage(
-                Path(options.folder), options.incarnation, options.fsync, lock_wait=options.timeout, kept=options.kept
+                Path(options.folder),
+                options.incarnation,
+                options.fsync,
+                lock_wait=options.timeout,
+                kept=options.kept,
+                executor=background,
+                progress=self._progress,
             )
             recovery = storage.recover()
             self._damages = recovery.damages
@@ -171,7 +182,7 @@ class Server:
         Blocks up to *wait* seconds while the first is the case.
         """
         if not self._ready.wait(wait):
-            return "recovering", self._peer.recovered
+            return "recovering", self._progress.done
         if self._failure is not None:
             return "failed", self._failure
         return "ready", self._peer.model.largest_timestamp, tuple(self._damages)

@@ -1,6 +1,7 @@
 """What is on disk: one replica's log and snapshot, and the data directory that they stand in.
 
-May live here: files, their formats, locks on them. May not: what the records mean (model.py), sockets, threads.
+May live here: files, their formats, locks on them. May not: what the records mean (model.py), sockets, threads (but
+for the one that waits for a lock). What takes long is handed to an executor, which server.py gives a thread.
 
 The files of one server
 -----------------------
@@ -40,6 +41,11 @@ meanwhile may be in it with its newer write. That does no harm, since deltas may
 order; and the context at its end is the one that held when it was begun. Once complete it is renamed, and the
 older generation is deleted. (Compare Bitcask's merge, and the fuzzy checkpoints of ARIES.)
 
+Only `append` feeds a snapshot, before its own delta is in the source. So a snapshot never has the last record of the
+log, which `cut_group` may take back. All that is left to the executor touches files whose content is settled: it syncs
+the snapshot as it grows, and in the end gives it its name and deletes what is older, while appends go on. So no append
+takes time in proportion to the store, but for the list of its keys when a snapshot is begun (40 ms for a million).
+
 The loss of the machine
 -----------------------
 With fsync "always" or "interval", nothing is relied on before it is on the disk itself, in this order: a log's last
@@ -66,7 +72,14 @@ The newest snapshot is read, then all logs from its generation on. In case of
   disk has lost.) All records that can still be made out, also behind it, are kept. But the contexts among them may
   speak of writes that are lost, so none is believed: the replica then knows of just what was readable, and its peers
   send it the rest again. The damaged file is renamed, and a new generation is begun.
+- a log without a header, or with a part of one: it was being begun when the process or the machine stopped. But where
+  something is there that is written only after that header (a mark in the lock file for log.0, snapshot.G for log.G,
+  the next log for any), the log has lost all that it had, which is damage.
 - a folder that is empty: the replica starts with nothing, and learns everything from its peers.
+
+All this takes time in proportion to the data, so `Progress` tells whoever waits how far it has got, every few MiB. Only
+within the sync of a file that was read there is none. It takes as long as the disk needs for what the system had not
+brought there by itself: from the last second before the end with "interval", the last half a minute or so with "never".
 """
 
 from __future__ import annotations
@@ -80,13 +93,24 @@ import stat
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
-__all__ = ["FSYNC_POLICIES", "DataDirectory", "Recovery", "Source", "Storage", "StorageError", "cut_group"]
+__all__ = [
+    "FSYNC_POLICIES",
+    "DamagedClock",
+    "DataDirectory",
+    "Progress",
+    "Recovery",
+    "Source",
+    "Storage",
+    "StorageError",
+    "cut_group",
+]
 
 FSYNC_POLICIES = ("always", "interval", "never")
 """always: before each acknowledgement; interval: once a second; never: when the system sees fit."""
@@ -103,8 +127,12 @@ SNAPSHOT_PACE = 8
 """How many bytes of a snapshot are written for each byte that is appended meanwhile."""
 SNAPSHOT_STEP_BYTES = 4 << 10
 """What is written at least with each append while a snapshot is under way."""
+SNAPSHOT_MOST_BYTES = 4 << 20
+"""What is written at most with an append, and twice what is appended; what is owed beyond that comes with the next."""
 SNAPSHOT_RECORD_BYTES = 1 << 20
 """About the size of a record in a snapshot that is written in one go."""
+SYNC_BYTES = 4 << 20
+"""How much of a file is written before that is brought to the disk itself."""
 LOAD_BYTES = 1 << 20
 """How much of a file is read at a time."""
 BLOCK_BYTES = 4 << 10
@@ -121,9 +149,37 @@ class StorageError(Exception):
         super().__init__(printable(text))
 
 
+class DamagedClock(StorageError):
+    """DIR/clock doesn't tell a bound, although it should."""
+
+
 def printable(text: str) -> str:
     """A text that names files, whose names may be any bytes, as it can be sent and shown."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Progress:
+    """How far a start has got. Any thread may look."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        """About how many bytes have been handled: it rises as long as there is progress."""
+
+    def advance(self, amount: int) -> None:
+        """So many bytes more."""
+        self.done += amount
+
+
+class _AtOnce(Executor):
+    """Does all work before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        work: Future[Any] = Future()
+        try:
+            work.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            work.set_exception(error)
+        return work
 
 
 class Source(Protocol):
@@ -166,7 +222,7 @@ def _header_check(offset: int, length: int, payload_check: int) -> int:
 class _Scan:
     """What one file holds: where its good records are, and what is wrong with it."""
 
-    def __init__(self, path: Path, expected: int | None = None) -> None:
+    def __init__(self, path: Path, expected: int | None = None, progress: Progress | None = None) -> None:
         """*expected*: how long a log must be at least.
 
         From there on, a record that the end of the file cuts off is a torn write; before, or where that is
@@ -174,6 +230,7 @@ class _Scan:
         """
         self.path = path
         self._expected = expected
+        self._progress = progress or Progress()
         self.records: list[tuple[bytes, int, int]] = []  # kind, start and end of the body
         self.damages: list[str] = []
         self.torn_at: int | None = None
@@ -202,6 +259,7 @@ class _Scan:
         try:
             for offset in range(0, size, LOAD_BYTES):
                 os.preadv(fd, [piece], offset)
+                self._progress.advance(LOAD_BYTES)
             return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         except OSError:
             pass
@@ -212,6 +270,7 @@ class _Scan:
                 data[offset : offset + len(block)] = block
             except OSError as error:
                 self._damage(offset, f"can't be read: {error.strerror}")
+            self._progress.advance(BLOCK_BYTES)
         return bytes(data)
 
     def _walk(self, size: int) -> None:
@@ -242,6 +301,7 @@ class _Scan:
                 else:
                     self._damage(offset, "the record's checksum is wrong")
             offset = end
+            self._progress.advance(length)
 
     def _may_end_at(self, offset: int) -> bool:
         return self._expected is not None and offset >= self._expected
@@ -255,11 +315,20 @@ class _Scan:
         return int(length) if valid else None
 
     def _next_header(self, offset: int, size: int) -> int | None:
-        while (offset := self._data.find(MAGIC, offset)) >= 0:
-            if self._length_at(offset, size) is not None:
-                return offset
-            offset += 1
+        while offset < size:
+            found = self._data.find(MAGIC, offset, offset + LOAD_BYTES)
+            if found >= 0 and self._length_at(found, size) is not None:
+                return found
+            following = found + 1 if found >= 0 else offset + LOAD_BYTES - len(MAGIC) + 1
+            self._progress.advance(following - offset)
+            offset = following
         return None
+
+    def miss_header(self) -> None:
+        """It is damage if there is nothing in the file, or not even a whole record."""
+        if not self.records and not self.damages:
+            self._damage(0, "the file is empty" if self.torn_at is None else "the file ends in its header")
+            self.torn_at = None
 
     def _damage(self, offset: int, what: str) -> None:
         self.damages.append(printable(f"{self.path}: offset {offset}: {what}"))
@@ -275,6 +344,7 @@ class _Scan:
 
     def deltas(self) -> Iterator[bytes]:
         for kind, start, end in self.records:
+            self._progress.advance(end - start)
             if kind == b"D":
                 yield self._body(start, end)
             elif kind == b"G":
@@ -302,6 +372,12 @@ class _Scan:
         elif self.lineage not in (None, lineage):
             self._damage(0, "the file is of another store")
 
+    def largest_number(self, largest_in: Callable[[bytes], int]) -> int:
+        """The largest of what the master's clock has issued that is in the file; *largest_in* tells it of a delta."""
+        groups = (self._body(start, start + _GROUP.size) for kind, start, _ in self.records if kind == b"G")
+        numbers = (_GROUP.unpack(group)[0] for group in groups)
+        return max(self.lineage or 0, max(numbers, default=0), max(map(largest_in, self.deltas()), default=0))
+
     @property
     def length_before(self) -> int | None:
         """How long the log before this one was when this one was begun; None where that is unknown."""
@@ -328,6 +404,8 @@ class _RecordFile:
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
         self.size = size
+        self.synced = 0
+        """How much of it is on the disk itself for certain."""
         self.failure: str | None = None
         self._closing = threading.Lock()  # so that nobody syncs what has the descriptor's number by then
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -353,6 +431,8 @@ class _RecordFile:
             raise StorageError(f"{self.path}: {error.strerror}") from error
         self._dirty_tail = False
         self.size += len(record)
+        if sync:
+            self.synced = self.size
 
     def cut_tail(self) -> None:
         """Cut off what may stand behind the last whole record. Raises OSError."""
@@ -364,8 +444,10 @@ class _RecordFile:
         """Bring the file to the disk itself, unless it is closed. Blocks. Raises StorageError, from then on always."""
         with self._closing:
             if self._fd >= 0 and self.failure is None:
+                size = self.size
                 try:
                     os.fsync(self._fd)
+                    self.synced = size
                 except OSError as error:
                     self.failure = f"{self.path}: {error.strerror}"
         if self.failure is not None:
@@ -387,13 +469,18 @@ class _RecordFile:
 class _SnapshotInProgress:
     """A snapshot that is written step by step."""
 
-    def __init__(self, folder: Path, generation: int, lineage: int, source: Source) -> None:
+    def __init__(self, folder: Path, generation: int, lineage: int, source: Source, progress: Progress) -> None:
         self._source = source
+        self._progress = progress
         self._keys = source.keys()
         self._next = 0
         self._deltas = 0
         self._context = source.context_delta()
-        self.generation = generation
+        self.owed = 0
+        """What should have been written by now."""
+        self.syncing: Future[None] | None = None
+        """Of what has been written so far."""
+        self.ending: Future[None] | None = None
         self.final_path = folder / f"snapshot.{generation}"
         part = folder / f"snapshot.{generation}.part"
         part.unlink(missing_ok=True)
@@ -407,6 +494,7 @@ class _SnapshotInProgress:
                 size += self._source.size_of(self._keys[self._next])
                 self._next += 1
             self._append(self._source.delta_of(self._keys[first : self._next]))
+            self._progress.advance(size)
             budget -= size
         return self._next == len(self._keys)
 
@@ -414,10 +502,15 @@ class _SnapshotInProgress:
         self.file.append(b"D", delta)
         self._deltas += 1
 
-    def finish(self, sync: bool) -> None:
-        """Write the context and the end, and give the file its name."""
+    def complete(self) -> None:
+        """Write the context and the end."""
         self._append(self._context)
-        self.file.append(b"E", msgpack.packb(self._deltas), sync)
+        self.file.append(b"E", msgpack.packb(self._deltas))
+
+    def finish(self, sync: bool) -> None:
+        """Give the complete file its name."""
+        if sync:
+            self.file.sync()
         self.file.close()
         self.file.path.rename(self.final_path)
         if sync:
@@ -433,13 +526,21 @@ class Storage:
     """One server's folder. Not safe to use from two threads at once, but for `sync`."""
 
     def __init__(
-        self, folder: Path, stamp: int, fsync: str = "never", lock_wait: float = 0.0, kept: bool = False
+        self,
+        folder: Path,
+        stamp: int,
+        fsync: str = "never",
+        lock_wait: float = 0.0,
+        kept: bool = False,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Make the folder if need be, and lock it.
 
         *stamp* is the incarnation, which goes into the names of files that are set aside. Waits up to
-        *lock_wait* seconds for a process that still holds the folder. *kept*: whether it outlives the run. Raises
-        StorageError.
+        *lock_wait* seconds for a process that still holds the folder. *kept*: whether it outlives the run. What no
+        append should wait for is left to *executor*, which does one thing after another; without it, it is done at
+        once. Raises StorageError.
         """
         self._folder = folder
         self._stamp = stamp
@@ -454,6 +555,10 @@ class Storage:
         self._log: _RecordFile
         self._log_size_known = 0
         self._snapshot: _SnapshotInProgress | None = None
+        self._syncing_log: Future[None] | None = None  # before it ends
+        self._executor = executor or _AtOnce()
+        self._work: list[Future[None]] = []
+        self._progress = progress or Progress()
         self._resting_bytes = 0  # in files other than the open log and the snapshot in progress
         self._retry_at = 0
         try:
@@ -483,15 +588,18 @@ class Storage:
         length: int | None = 0  # of the log at hand, as the one behind it has it; the last may end anywhere
         for generation in range(newest, base - 1, -1) if snapshots or logs else ():
             if generation in logs:
-                scans.insert(0, _Scan(logs[generation], length))
-                length = scans[0].length_before
+                scan = _Scan(logs[generation], length, self._progress)
+                if generation < newest or generation in snapshots or (generation == 0 and self._lock.is_marked()):
+                    scan.miss_header()  # what is there came later
+                scans.insert(0, scan)
+                length = scan.length_before
             else:
                 damages.insert(0, printable(f"{self._folder}: log.{generation} is missing"))
                 length = None
         if not scans and not snapshots and self._lock.is_marked():
             damages.append(printable(f"{self._folder}: log.0 is missing, and all else"))
         if snapshots:
-            scans.insert(0, _Scan(snapshots[base]))
+            scans.insert(0, _Scan(snapshots[base], progress=self._progress))
         elif base > 0:
             damages.append(printable(f"{self._folder}: snapshot.{base} or log.{base - 1} is missing"))
         self._lineage = next((scan.lineage for scan in scans if scan.lineage), self._stamp)
@@ -499,7 +607,7 @@ class Storage:
             scan.check_place(int(scan.path.suffix[1:]), self._lineage)
         damages += [damage for scan in scans for damage in scan.damages]
         if damages:  # then what an interrupted compaction left behind may still be of use
-            scans += [_Scan(path) for path in older]
+            scans += [_Scan(path, progress=self._progress) for path in older]
         self._damaged = [scan.path for scan in scans if scan.damages and not scan.path.name.endswith(".part")]
         self._older = [path for path in older if path not in self._damaged]
         if damages:
@@ -562,6 +670,7 @@ class Storage:
         if self._syncs or (self._syncs_snapshots and self._older):  # the last life may not have come to it
             for path in self._kept:
                 _sync_path(path)
+                self._progress.advance(path.stat().st_size)
             _sync_folder(self._folder)
         self._remove_older()
 
@@ -573,9 +682,13 @@ class Storage:
         generation = self._generation + 1
         before = self._log.size if hasattr(self, "_log") else 0
         log: _RecordFile | None = None
-        snapshot = _SnapshotInProgress(self._folder, generation, self._lineage, source)
+        snapshot = _SnapshotInProgress(self._folder, generation, self._lineage, source, self._progress)
         try:
-            snapshot.step(source.live_bytes + 1)
+            while not snapshot.step(SYNC_BYTES):
+                if self._syncs_snapshots:
+                    snapshot.file.sync()
+                    self._progress.advance(SYNC_BYTES)
+            snapshot.complete()
             log = self._new_log(generation, before)
             snapshot.finish(self._syncs_snapshots)
         except (StorageError, OSError):
@@ -600,14 +713,14 @@ class Storage:
 
     def _switch_to(self, log: _RecordFile) -> None:
         if hasattr(self, "_log"):
-            self._log.close()
+            self._in_background(self._log.close)  # which waits for a sync of it
         self._log = log
         self._generation += 1
 
     def _remove_older(self) -> None:
         for path in self._older:
-            if path.name.endswith(".part") or not _Scan(path, 0).damages:
-                path.unlink(missing_ok=True)
+            if path.name.endswith(".part") or not _Scan(path, 0, self._progress).damages:
+                self._in_background(_remove, path)
             else:
                 path.rename(path.with_name(f"{path.name}.damaged-{self._stamp}"))
         self._older = []
@@ -652,29 +765,77 @@ class Storage:
             raise StorageError(f"{error.filename or self._folder}: {error.strerror}") from error
 
     def _give_snapshot_up(self) -> None:
-        snapshot, self._snapshot = self._snapshot, None
-        if snapshot is not None:
-            snapshot.file.discard()
+        """Begin none, or go on with none. Waits for one that is being given its name."""
+        snapshot, self._snapshot, self._syncing_log = self._snapshot, None, None
+        if snapshot is None:
+            return
+        if snapshot.ending is not None and snapshot.ending.exception() is None:
+            self._resting_bytes = snapshot.file.size
+        else:
+            self._in_background(snapshot.file.discard)
 
     def _total_bytes(self) -> int:
         return self._resting_bytes + self._log.size
 
     def _compact(self, source: Source, appended: int) -> None:
+        """Begin, go on with or end a compaction where one is due. Raises StorageError, OSError."""
         if self._snapshot is None:
             total = self._total_bytes()
-            if total < max(source.live_bytes * 3 // 2 + SLACK_BYTES, self._retry_at):
+            if total < max(source.live_bytes * 3 // 2 + SLACK_BYTES, self._retry_at) or not self._log_may_end():
                 return
-            if self._syncs:
-                self._log.sync()  # before the next log says how long this one is
-            self._log.cut_tail()
-            self._switch_to(self._new_log(self._generation + 1, self._log.size))
-            self._resting_bytes = total
-            self._snapshot = _SnapshotInProgress(self._folder, self._generation, self._lineage, source)
-        if self._snapshot.step(SNAPSHOT_PACE * appended + SNAPSHOT_STEP_BYTES):
-            self._snapshot.finish(self._syncs_snapshots)
-            self._resting_bytes, self._snapshot, self._retry_at = self._snapshot.file.size, None, 0
-            for path in self._outdated():
-                path.unlink(missing_ok=True)
+            self._snapshot = self._begin_compaction(source, total)
+        snapshot = self._snapshot
+        if snapshot.ending is None:
+            self._feed(snapshot, appended)
+        if snapshot.ending is not None and snapshot.ending.done():
+            snapshot.ending.result()
+            self._resting_bytes, self._snapshot, self._retry_at = snapshot.file.size, None, 0
+
+    def _log_may_end(self) -> bool:
+        """Whether a next log may be begun: the disk itself lacks little of this one, or none. Raises StorageError."""
+        if self._syncing_log is None:
+            if not self._syncs or self._log.size - self._log.synced <= SYNC_BYTES:
+                return True
+            self._syncing_log = self._in_background(self._log.sync)
+        if not self._syncing_log.done():
+            return False
+        work, self._syncing_log = self._syncing_log, None
+        work.result()
+        return True
+
+    def _begin_compaction(self, source: Source, total: int) -> _SnapshotInProgress:
+        if self._syncs:
+            self._log.sync()  # before the next log says how long this one is
+        self._log.cut_tail()
+        self._switch_to(self._new_log(self._generation + 1, self._log.size))
+        self._resting_bytes = total
+        return _SnapshotInProgress(self._folder, self._generation, self._lineage, source, self._progress)
+
+    def _feed(self, snapshot: _SnapshotInProgress, appended: int) -> None:
+        """Write more of the snapshot; once that is all, have it given its name."""
+        snapshot.owed += SNAPSHOT_PACE * appended + SNAPSHOT_STEP_BYTES
+        budget = min(snapshot.owed, SNAPSHOT_MOST_BYTES + 2 * appended)
+        snapshot.owed -= budget
+        if snapshot.step(budget):
+            snapshot.complete()
+            snapshot.ending = self._in_background(self._finish, snapshot)
+            return
+        if snapshot.syncing is not None and snapshot.syncing.done():
+            work, snapshot.syncing = snapshot.syncing, None
+            work.result()
+        if self._syncs_snapshots and not snapshot.syncing and snapshot.file.size - snapshot.file.synced >= SYNC_BYTES:
+            snapshot.syncing = self._in_background(snapshot.file.sync)
+
+    def _finish(self, snapshot: _SnapshotInProgress) -> None:
+        """Give a snapshot its name, and delete what it makes superfluous; in the background."""
+        snapshot.finish(self._syncs_snapshots)
+        for path in self._outdated():
+            path.unlink(missing_ok=True)
+
+    def _in_background(self, do: Callable[..., None], *arguments: object) -> Future[None]:
+        work = self._executor.submit(do, *arguments)
+        self._work = [*(other for other in self._work if not other.done()), work]
+        return work
 
     def _outdated(self) -> list[Path]:
         _, _, older = self._files()
@@ -685,7 +846,9 @@ class Storage:
         self._log.sync()
 
     def close(self) -> None:
-        """Close the files and let go of the folder."""
+        """Close the files and let go of the folder. Waits for what is done in the background."""
+        for work in self._work:
+            work.exception()
         if self._snapshot is not None:
             self._snapshot.file.close()
         if hasattr(self, "_log"):
@@ -829,7 +992,11 @@ class DataDirectory:
     DIR/lock          locked for as long as the master runs
     DIR/clock         a decimal number: all timestamps so far are below it (see clock.py)
     DIR/clock.part    the first such number, while it is being written
+    DIR/clock.damaged-S    one that was no such number, set aside at the time S
     DIR/server-ID/    as described above
+
+    Where the clock's number can't be read, or is missing beside stores, all records of all stores are read once, to
+    find a bound.
     """
 
     def __init__(self, path: Path) -> None:
@@ -844,7 +1011,7 @@ class DataDirectory:
             raise StorageError(f"{error.filename or path}: {error.strerror}") from error
 
     def read_clock(self) -> int:
-        """The reserved bound, 0 where there is none. Raises StorageError where it can't be read."""
+        """The reserved bound, 0 where there is none yet. Raises DamagedClock, or StorageError where we may not read."""
         file = self.path / "clock"
         try:
             text = file.read_text("ascii").strip()
@@ -852,11 +1019,42 @@ class DataDirectory:
                 raise ValueError
             return int(text)
         except FileNotFoundError:
+            if any(self._store_files()):
+                raise DamagedClock(f"{file}: missing, although there are stores") from None
             return 0
-        except ValueError as error:
-            raise StorageError(
-                f"{file}: not a clock's bound; it may be removed, if the time of day is past all that was written here"
-            ) from error
+        except ValueError:
+            raise DamagedClock(f"{file}: not a clock's bound") from None
+        except OSError as error:
+            kind = DamagedClock if error.errno == errno.EIO else StorageError
+            raise kind(f"{file}: {error.strerror}") from error
+
+    def find_bound(self, largest_in: Callable[[bytes], int]) -> tuple[int, list[str]]:
+        """The largest number of the clock's in all stores here, and which of their files can't be read.
+
+        *largest_in* tells it of a delta, and may raise ValueError or TypeError. Blocks for as long as it takes to read
+        all; little of it is in memory at a time.
+        """
+        bound, unread = 0, []
+        for path in self._store_files():
+            try:
+                bound = max(bound, _Scan(path, 0).largest_number(largest_in))
+            except (OSError, StorageError, ValueError, TypeError):
+                unread.append(printable(str(path)))
+        return bound, unread
+
+    def _store_files(self) -> Iterator[Path]:
+        """All logs and snapshots, also those that are not complete, or were set aside."""
+        for pattern in ("server-*/log.*", "server-*/snapshot.*"):
+            yield from self.path.glob(pattern)
+
+    def set_clock_aside(self, stamp: int) -> bool:
+        """Keep a damaged clock under another name; returns whether there is one. Raises StorageError."""
+        file = self.path / "clock"
+        try:
+            file.rename(file.with_name(f"clock.damaged-{stamp}"))
+            return True
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
 

@@ -22,6 +22,7 @@ import os
 import random
 import shutil
 import socket
+import stat
 import statistics
 import struct
 import subprocess
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -509,6 +511,48 @@ def disk() -> list[Row]:
     ]  # fmt: skip
 
 
+def slow_disk() -> list[Row]:
+    """Overwrites of 128 MB, straight into storage, on a disk that takes 100 ms to sync 10 MB: the longest pause."""
+    real_fsync = os.fsync
+    synced: dict[int, int] = {}
+
+    def slow_fsync(fd: int) -> None:
+        real_fsync(fd)
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode):
+            time.sleep(max(0, found.st_size - synced.get(found.st_ino, 0)) / 1e8)
+            synced[found.st_ino] = found.st_size
+
+    folder = Path(tempfile.mkdtemp(prefix="daadkvs-bench-"))
+    slowest, timestamp = 0.0, 0
+    snapshots: set[str] = set()
+    os.fsync = slow_fsync  # type: ignore[assignment]
+    try:
+        with ThreadPoolExecutor(1) as background:
+            model = Model(Replica(0, 1))
+            storage = Storage(folder / "server-0", 1, kept=True, executor=background)
+            assert not list(storage.recover().deltas)
+            storage.start(model)
+            while len(snapshots) < 2:
+                timestamp += 1
+                operation = Operation(b"key%d" % (timestamp % 2000), b"v" * 64000, timestamp, None)
+                _, writes = model.decide([operation])
+                start = time.perf_counter()
+                storage.append(pack_delta(writes), model)
+                slowest = max(slowest, time.perf_counter() - start)
+                model.apply(writes)
+                if timestamp % 100 == 0:
+                    snapshots |= {path.name for path in (folder / "server-0").glob("snapshot.?")}
+            storage.close()
+    finally:
+        os.fsync = real_fsync
+        shutil.rmtree(folder)
+    return [
+        Row("longest pause of an append, 128 MB live, a disk of 100 MB/s", f"{slowest * 1e3:.1f} ms",
+            "a sync of all: 1,280 ms", slowest * 1e3, "ms", 100, False),
+    ]  # fmt: skip
+
+
 def idle() -> list[Row]:
     with conversation() as talk:
         talk.do(cluster(5, 5) + "joinClient 99 0\n" + puts(100, 100, 16, 5))
@@ -603,6 +647,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "transfer": transfer,
     "recovery": recovery,
     "disk": disk,
+    "slow-disk": slow_disk,
     "idle": idle,
     "records": records,
 }

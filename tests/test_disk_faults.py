@@ -360,13 +360,6 @@ def test_a_server_folder_that_is_a_file(tmp_path: Path) -> None:
     assert file.read_bytes() == b"mine"
 
 
-def test_a_clock_that_is_junk_is_told(tmp_path: Path) -> None:
-    (tmp_path / "clock").write_bytes(b"soon")
-    result = run("joinServer 0\n", "--data-dir", str(tmp_path))
-    assert (result.stdout, result.status) == (b"", 2)
-    assert result.stderr.startswith(f"error: {tmp_path}/clock: not a clock's bound; ")
-
-
 @needs_mount
 def test_a_data_directory_without_room_for_a_single_file(disks: Disks, tmp_path: Path) -> None:
     disks.small(tmp_path / "data", "size=64k,nr_inodes=1")

@@ -202,9 +202,9 @@ MUTANTS = [
     Mutant(
         "the old log is deleted before the snapshot is complete",
         "storage.py",
-        "            self._switch_to(self._new_log(self._generation + 1, self._log.size))",
-        "            before = self._log.size\n            self._log.discard()\n"
-        "            self._switch_to(self._new_log(self._generation + 1, before))",
+        "        self._switch_to(self._new_log(self._generation + 1, self._log.size))",
+        "        before = self._log.size\n        self._log.discard()\n"
+        "        self._switch_to(self._new_log(self._generation + 1, before))",
     ),
     Mutant(
         "a log is trusted again after a sync of it has failed",

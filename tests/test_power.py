@@ -15,7 +15,7 @@ import pytest
 from model import Model, Write
 from power import Disk
 from storage import DataDirectory, StorageError, cut_group
-from test_storage import Folders, Life, assert_safe, eager, folders, some_puts
+from test_storage import Folders, Later, Life, assert_safe, eager, folders, some_puts
 from vector_clock import Replica
 
 __all__ = ["eager", "folders"]
@@ -27,9 +27,18 @@ TIME = itertools.count(1 << 40)
 class Watched(Life):
     """A life on a watched disk: what its state was after each append, and when that append returned."""
 
-    def __init__(self, disk: Disk, folder: Path, stamp: int = 1, fsync: str = "always", kept: bool = False) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        folder: Path,
+        stamp: int = 1,
+        fsync: str = "always",
+        kept: bool = False,
+        later: Later | None = None,
+    ) -> None:
         self.began = len(disk.events)
-        super().__init__(folder, stamp, fsync, kept)
+        self.later = later
+        super().__init__(folder, stamp, fsync, kept, later)
         self.made: list[Write] = self.model.writes()
         self.states = [self.state()]
         self.times = [len(disk.events)]
@@ -59,9 +68,11 @@ class Watched(Life):
 
 
 def go_on(life: Watched, chance: Random, steps: int) -> None:
-    """Put and learn for a while."""
+    """Put and learn for a while; what may be done in the background is done between any two appends."""
     peer = Model(Replica(5, next(TIME)))
     for step in range(steps):
+        while life.later and chance.random() < 0.4:
+            life.later.do()
         if chance.random() < 0.2:
             peer.put(b"key%d" % chance.randrange(20), b"peer%d" % step, next(TIME))
             life.learn(peer)
@@ -106,15 +117,16 @@ def assert_held(life: Life, state: State) -> None:
 # -- always ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("later", [None, Later()])
 @pytest.mark.parametrize("seed", range(4))
 def test_with_always_all_that_was_acknowledged_survives_and_torn_tails_are_no_damage(
-    eager: None, folders: Folders, seed: int
+    eager: None, folders: Folders, seed: int, later: Later | None
 ) -> None:
     chance = Random(seed)
     disk, folder = watched(folders)
     with disk:
         DataDirectory(folder.parent)
-        life = Watched(disk, folder)
+        life = Watched(disk, folder, later=later)
         go_on(life, chance, 60)
         life.close()
     assert compacted(folder)
@@ -153,7 +165,7 @@ def test_power_is_cut_again_and_again(eager: None, folders: Folders, seed: int) 
     for turn in range(1, 40):
         disk = Disk(root)
         with disk:
-            life = Watched(disk, root / "data" / "server-0", turn)
+            life = Watched(disk, root / "data" / "server-0", turn, later=Later() if seed % 2 else None)
             go_on(life, chance, chance.randrange(25))
             life.close()
         assert life.damages == []
@@ -226,15 +238,16 @@ def test_a_group_that_was_taken_back_stays_away(folders: Folders) -> None:
 # -- interval and never ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("later", [None, Later()])
 @pytest.mark.parametrize("seed", range(4))
 def test_with_interval_what_was_synced_survives_and_torn_tails_are_no_damage(
-    eager: None, folders: Folders, seed: int
+    eager: None, folders: Folders, seed: int, later: Later | None
 ) -> None:
     """Later writes may be there as well, and not in their order: a snapshot may have got to the disk before the log."""
     chance = Random(seed)
     disk, folder = watched(folders)
     with disk:
-        life = Watched(disk, folder, fsync="interval")
+        life = Watched(disk, folder, fsync="interval", later=later)
         for _ in range(14):
             go_on(life, chance, chance.randrange(12))
             life.sync()
@@ -259,14 +272,15 @@ def test_with_never_what_is_left_is_safe(eager: None, folders: Folders) -> None:
         assert_safe(recover(image), life.made)
 
 
+@pytest.mark.parametrize("later", [None, Later()])
 @pytest.mark.parametrize("seed", range(4))
 def test_with_never_a_compaction_loses_nothing_that_the_system_had_brought_to_the_disk(
-    eager: None, folders: Folders, seed: int
+    eager: None, folders: Folders, seed: int, later: Later | None
 ) -> None:
     chance = Random(seed)
     disk, folder = watched(folders)
     with disk:
-        life = Watched(disk, folder, fsync="never", kept=True)
+        life = Watched(disk, folder, fsync="never", kept=True, later=later)
         for _ in range(6):
             go_on(life, chance, 20)
             for path in (*folder.iterdir(), folder, folder.parent, folder.parent.parent):  # as the system does, in time
@@ -285,16 +299,21 @@ def test_with_never_a_compaction_loses_nothing_that_the_system_had_brought_to_th
 # -- syncs that fail ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("fsync", ["always", "interval"])
 def test_where_syncs_fail_nothing_synced_is_lost(eager: None, folders: Folders, fsync: str, seed: int) -> None:
     chance = Random(seed)
     disk, folder = watched(folders)
     refused = 0
     with disk:
-        life = Watched(disk, folder, fsync=fsync)
+        later = Later() if seed % 2 else None
+        life = Watched(disk, folder, fsync=fsync, later=later)
         disk.failing = lambda: chance.random() < 0.15
-        for _ in range(40):
+        for step in itertools.count():
+            if step >= 40 and refused:
+                break
+            while later and chance.random() < 0.4:
+                later.do()
             try:
                 if fsync == "interval" and chance.random() < 0.2:
                     life.sync()
@@ -311,7 +330,6 @@ def test_where_syncs_fail_nothing_synced_is_lost(eager: None, folders: Folders, 
         life.put((b"last", b"v"))
         life.sync()
         life.close()
-    assert refused
     for time, image in images(disk, chance, folders):
         again = recover(image)
         number = life.acknowledged(time) if fsync == "always" else life.certain(time)

@@ -15,28 +15,81 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 import storage
-from model import Model, Operation, Pull, Write, pack_delta, unpack_delta
-from storage import DataDirectory, Storage, StorageError, cut_group
+from model import Model, Operation, Pull, Write, largest_number_in, pack_delta, unpack_delta
+from server import Options, Server
+from storage import DamagedClock, DataDirectory, Storage, StorageError, cut_group
 from vector_clock import Replica
 
 ROOT = Path(__file__).resolve().parent.parent
 TIME = itertools.count(1)
 
 
+class _Work(Future[Any]):
+    """What is to be done later, or at the latest when somebody waits for it."""
+
+    def __init__(self, executor: Later) -> None:
+        super().__init__()
+        self._executor = executor
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._executor.do_all()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._executor.do_all()
+        return super().exception(timeout)
+
+
+class Later(Executor):
+    """Does what it is given in order, and when the test says so."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[_Work, Callable[[], Any]]] = deque()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        work = _Work(self)
+        self._waiting.append((work, partial(fn, *args, **kwargs)))
+        return work
+
+    def do(self) -> None:
+        """What is next, if there is anything."""
+        if self._waiting:
+            work, do = self._waiting.popleft()
+            try:
+                work.set_result(do())
+            except Exception as error:
+                work.set_exception(error)
+
+    def do_all(self) -> None:
+        while self._waiting:
+            self.do()
+
+
 class Life:
     """One life of a server: what it recovers, and what it goes on with."""
 
-    def __init__(self, folder: Path, stamp: int = 1, fsync: str = "never", kept: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stamp: int = 1,
+        fsync: str = "never",
+        kept: bool = False,
+        executor: Executor | None = None,
+    ) -> None:
         self.folder = folder
         self.closed = False
-        self.storage = Storage(folder, stamp, fsync, kept=kept)
+        self.storage = Storage(folder, stamp, fsync, kept=kept, executor=executor)
         recovery = self.storage.recover()
         self.damages = recovery.damages
         self.model = Model(Replica(0, stamp))
@@ -90,8 +143,10 @@ class Folders:
     def copy(self, folder: Path) -> Path:
         return Path(shutil.copytree(folder, self.new()))
 
-    def live(self, folder: Path | None = None, stamp: int = 1, fsync: str = "never") -> Life:
-        life = Life(folder or self.new(), stamp, fsync)
+    def live(
+        self, folder: Path | None = None, stamp: int = 1, fsync: str = "never", executor: Executor | None = None
+    ) -> Life:
+        life = Life(folder or self.new(), stamp, fsync, executor=executor)
         self._lives.append(life)
         return life
 
@@ -120,6 +175,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "SNAPSHOT_STEP_BYTES", 100)
     monkeypatch.setattr(storage, "SNAPSHOT_PACE", 2)
     monkeypatch.setattr(storage, "SNAPSHOT_RECORD_BYTES", 300)
+    monkeypatch.setattr(storage, "SYNC_BYTES", 250)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -238,11 +294,14 @@ def some_puts(chance: random.Random) -> list[tuple[bytes, bytes]]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_kill_after_any_append_leaves_just_what_was_acknowledged(eager: None, folders: Folders, seed: int) -> None:
     chance, peer = Random(seed), Model(Replica(5, 1))
-    life, generations = folders.live(), set()
+    later = Later() if seed % 2 else None
+    life, generations = folders.live(executor=later), set()
     for stamp in range(2, 300):
+        while later and chance.random() < 0.6:
+            later.do()
         if chance.random() < 0.2:
             peer.put(b"key%d" % chance.randrange(20), b"peer%d" % stamp, next(TIME))
             life.learn(peer)
@@ -253,7 +312,7 @@ def test_a_kill_after_any_append_leaves_just_what_was_acknowledged(eager: None, 
         assert killed.state() == life.state()
         generations |= {name for name in files(life.folder) if re.fullmatch(r"snapshot\.\d+", name)}
         if chance.random() < 0.1:
-            life = folders.live(folders.copy(life.folder), stamp)
+            life = folders.live(folders.copy(life.folder), stamp, executor=later)
     assert len(generations) > 2
 
 
@@ -285,6 +344,132 @@ def test_files_stay_in_proportion_to_the_live_data(eager: None, folders: Folders
         # Half more than live, the slack, and while a snapshot is written the same once more and the new log.
         assert size < 4 * life.model.live_bytes + 4 * storage.SLACK_BYTES, number
     assert len(life.model.writes()) == 20
+
+
+def test_no_append_waits_for_a_sync_of_a_snapshot_or_for_a_removal(
+    eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes its time: nothing of that is done before the test has seen that appends go on."""
+    appending, released = threading.get_ident(), threading.Event()
+    waiting: set[str] = set()
+    real_fsync, real_unlink = os.fsync, os.unlink
+
+    def wait_unless_log(path: str) -> None:
+        if "/snapshot." in path or os.path.basename(path) == "log.0":
+            assert threading.get_ident() != appending, path
+            waiting.add(os.path.basename(path))
+            assert released.wait(60)
+
+    def fsync(fd: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        if not name.endswith(("log.0", "log.1")):
+            wait_unless_log(name)
+        real_fsync(fd)
+
+    def unlink(path: str, **options: Any) -> None:
+        if os.path.exists(path):
+            wait_unless_log(os.fspath(path))
+        real_unlink(path, **options)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "unlink", unlink)
+    with ThreadPoolExecutor(1) as executor:
+        life = folders.live(fsync="always", executor=executor)
+        for number in range(10):
+            life.put((b"cold%d" % number, b"v" * 50))
+        for number in range(200):
+            life.put((b"hot", b"%d" % number * 20))
+        assert (life.folder / "snapshot.1.part").exists()
+        assert folders.recovered(life.folder).state() == life.state()
+        released.set()
+        executor.submit(int).result()
+        life.put((b"last", b"v"))
+        assert not (life.folder / "log.0").exists()
+        assert (life.folder / "snapshot.1").exists()
+        assert waiting == {"snapshot.1.part", "log.0"}
+        again = folders.recovered(life.folder)
+        assert (again.damages, again.state()) == ([], life.state())
+        life.close()
+
+
+def test_a_sync_of_what_came_within_the_last_second_is_not_waited_for(
+    eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With interval, where a log is ended: most of it is brought to the disk before, in the background."""
+    appending, real_fsync = threading.get_ident(), os.fsync
+    unsynced: list[int] = []
+
+    def fsync(fd: int) -> None:
+        if threading.get_ident() == appending and started:
+            unsynced.append(life.storage._log.size - life.storage._log.synced)
+        real_fsync(fd)
+
+    started = False
+    with ThreadPoolExecutor(1) as executor:
+        life = folders.live(fsync="interval", executor=executor)
+        monkeypatch.setattr(os, "fsync", fsync)
+        started = True
+        while not (life.folder / "log.1").exists():
+            life.put((b"hot", b"x" * 40))
+            executor.submit(int).result()
+        life.close()
+    assert unsynced
+    assert max(unsynced) <= storage.SYNC_BYTES
+
+
+def test_what_is_written_with_an_append_is_in_proportion_to_it_and_not_to_the_store(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SNAPSHOT_MOST_BYTES", 100_000, raising=False)
+    written, real_write = 0, os.pwrite
+
+    def write(fd: int, data: bytes, offset: int) -> int:
+        nonlocal written
+        done = real_write(fd, data, offset)
+        written += done
+        return done
+
+    life = folders.live()
+    for number in range(200):
+        life.put((b"key%d" % number, b"v" * 20_000))
+    monkeypatch.setattr(os, "pwrite", write)
+    finished: set[str] = set()
+    for number in range(60):
+        written = 0
+        life.put((b"key%d" % (number % 3), b"v" * 400_000))
+        assert written < 3 * 401_000 + 100_000 + 2 * 401_000, number
+        size = sum(map(len, files(life.folder).values()))
+        assert size < 3.2 * life.model.live_bytes + (1 << 20), number
+        finished |= {path.name for path in life.folder.glob("snapshot.?")}
+    assert len(finished) > 1
+
+
+def test_a_sync_of_a_snapshot_that_fails_in_the_background_costs_the_snapshot_alone(
+    eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = Later()
+    life = folders.live(fsync="always", executor=later)
+    real_fsync = os.fsync
+
+    def fsync(fd: int) -> None:
+        if "/snapshot." in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real_fsync(fd)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fsync)
+        for number in range(60):
+            life.put((b"hot", b"%d" % number * 20))
+            later.do()
+        assert not any(re.fullmatch(r"snapshot\.\d+", name) for name in files(life.folder))
+        assert (life.folder / "log.1").exists()
+    for number in range(60):
+        life.put((b"hot", b"%d" % number * 20))
+        later.do()
+    assert any(re.fullmatch(r"snapshot\.\d+", name) for name in files(life.folder))
+    assert not (life.folder / "log.0").exists()
+    again = folders.recovered(life.folder)
+    assert (again.damages, again.state()) == ([], life.state())
 
 
 def test_a_large_store_that_only_grows_is_hardly_ever_written_again(eager: None, folders: Folders) -> None:
@@ -386,11 +571,15 @@ def test_a_snapshot_does_not_speak_of_writes_that_only_the_log_behind_it_has(
         if (life.folder / "log.1").exists():
             made += life.put((b"new%d" % number, b"v"))
     whole = folders.recovered(life.folder)
+    header = storage._Scan(life.folder / "log.1", 0).records[0][2]
     for cut in range(0, (life.folder / "log.1").stat().st_size, 5):
         killed = folders.copy(life.folder)
         os.truncate(killed / "log.1", cut)  # as the loss of the machine may leave it
         again = Life(killed, 2)
-        assert again.damages == []
+        if cut < header:  # which was there before the snapshot was
+            assert [damage.split(": offset ")[0] for damage in again.damages] == [f"{killed}/log.1"]
+        else:
+            assert again.damages == []
         assert_heals(again, whole, made)
         shutil.rmtree(killed)
 
@@ -429,16 +618,61 @@ def test_a_log_begun_again_still_tells_how_long_the_one_before_was(unhurried: No
     assert_heals(damaged, whole, made)
 
 
-@pytest.mark.parametrize("cut", range(60))
-def test_a_log_cut_in_its_very_first_record_is_an_empty_one(folders: Folders, cut: int) -> None:
+@pytest.mark.parametrize("cut", range(0, 60, 4))
+def test_a_log_cut_in_its_very_first_record_is_an_empty_one_or_damage(folders: Folders, cut: int) -> None:
+    """It was being begun; but not where the lock file says that there was one."""
     life = folders.live()
-    header = (life.folder / "log.0").read_bytes()
-    (life.folder / "log.0").write_bytes(header[:cut])
-    again = folders.live(folders.copy(life.folder), 2)
-    assert again.damages == []
-    assert again.state() == ([], [[], []])
-    again.put((b"k", b"v"))
-    assert folders.recovered(again.folder, 3).store() == {b"k": b"v"}
+    (life.folder / "log.0").write_bytes((life.folder / "log.0").read_bytes()[:cut])
+    size = (life.folder / "log.0").stat().st_size
+    unmarked, marked = folders.copy(life.folder), folders.copy(life.folder)
+    os.truncate(unmarked / "lock", 0)
+    whole = size == len((folders.live().folder / "log.0").read_bytes())
+    for folder, expected in ((unmarked, 0), (marked, 0 if whole else 1)):
+        again = folders.live(folder, 2)
+        assert len(again.damages) == expected
+        assert again.state() == ([], [[], []])
+        again.put((b"k", b"v"))
+        last = folders.recovered(folder, 3)
+        assert (last.damages, last.store()) == ([], {b"k": b"v"})
+        assert (folder / "log.0.damaged-2").exists() == bool(expected)
+
+
+def test_a_log_that_has_lost_all_is_told_and_what_else_there_is_does_not_lie(eager: None, folders: Folders) -> None:
+    """No context of the snapshot's is believed: it might speak of what was in the log."""
+    life = folders.live()
+    made = life.put((b"cold", b"v"))
+    while not (life.folder / "snapshot.1").exists():
+        made += life.put((b"hot", b"x" * 100))
+    made += life.put((b"last", b"v"))
+    whole = folders.recovered(life.folder)
+    killed = folders.copy(life.folder)
+    os.truncate(killed / "log.1", 0)
+    again = Life(killed, 2)
+    assert again.damages == [f"{killed}/log.1: offset 0: the file is empty"]
+    assert_heals(again, whole, made)
+    assert (killed / "log.1.damaged-2").read_bytes() == b""
+
+
+def test_two_empty_logs_one_behind_the_other_are_not_both_new(unhurried: None, folders: Folders) -> None:
+    """The last may have been just begun; the one before it had been, when the last was."""
+    life = folders.live()
+    made = between_generations(life)
+    whole = folders.recovered(life.folder)
+    killed = folders.copy(life.folder)
+    os.truncate(killed / "log.1", 0)
+    (killed / "log.2").write_bytes(b"")
+    again = Life(killed, 2)
+    assert again.damages == [f"{killed}/log.1: offset 0: the file is empty"]
+    assert_heals(again, whole, made)
+
+
+def test_a_log_that_was_just_begun_is_no_damage(unhurried: None, folders: Folders) -> None:
+    life = folders.live()
+    life.put((b"k", b"v"))
+    killed = folders.copy(life.folder)
+    (killed / "log.1").write_bytes(b"")
+    again = Life(killed, 2)
+    assert (again.damages, again.state()) == ([], life.state())
 
 
 def test_garbage_that_is_shorter_than_a_record_header_is_a_torn_tail(folders: Folders) -> None:
@@ -883,11 +1117,14 @@ def test_a_copy_of_a_record_inside_a_value_is_never_taken_for_a_record(folders: 
 # -- groups ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_group_that_was_not_acknowledged_can_be_taken_back(eager: None, folders: Folders, seed: int) -> None:
-    chance, life = random.Random(seed), folders.live()
+    chance, later = random.Random(seed), Later() if seed % 2 else None
+    life = folders.live(executor=later)
     for group in range(1, 80):
         before = life.state()
+        if later and chance.random() < 0.3:
+            later.do()
         life.put(*some_puts(chance), group=group)
         folder = folders.copy(life.folder)
         cut_group(folder, group + 1)  # another one: nothing happens
@@ -1096,6 +1333,94 @@ def test_a_torn_tail_is_no_damage_although_a_next_log_could_not_be_begun(eager: 
     assert again.damages == []
 
 
+# -- progress ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["none", "a record", "much"])
+@pytest.mark.parametrize("fsync", ["never", "always"])
+def test_whatever_a_start_does_with_much_data_shows_progress(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, fsync: str, damage: str
+) -> None:
+    """Reading, checking, looking for records behind damage, applying, writing anew, and syncing that."""
+    monkeypatch.setattr(storage, "LOAD_BYTES", 4096)
+    monkeypatch.setattr(storage, "SNAPSHOT_RECORD_BYTES", 4096)
+    monkeypatch.setattr(storage, "SYNC_BYTES", 8192)
+    life = folders.live()
+    for number in range(100):
+        life.put((b"key%d" % number, b"v" * 2000))
+    life.close()
+    if damage != "none":
+        with (life.folder / "log.0").open("r+b") as log:
+            log.seek(50_000)
+            log.write(b"#" * (100 if damage == "a record" else 100_000))
+    progress = storage.Progress()
+    silent = longest = last = 0
+    handled: dict[str, int] = {}
+
+    def watch(name: str, size: int) -> None:
+        nonlocal silent, longest, last
+        silent = size + (silent if progress.done == last else 0)
+        longest, last = max(longest, silent), progress.done
+        handled[name] = handled.get(name, 0) + size
+
+    def watched(name: str, real: Callable[..., Any], size: Callable[..., int]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            watch(name, size(*arguments))
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(os, "preadv", watched("read", os.preadv, lambda fd, pieces, offset: len(pieces[0])))
+    monkeypatch.setattr(os, "pwrite", watched("written", os.pwrite, lambda fd, data, offset: len(data)))
+    monkeypatch.setattr(storage.zlib, "crc32", watched("checked", storage.zlib.crc32, lambda data, *_: len(data)))
+    opened = Storage(life.folder, 2, fsync, progress=progress)
+    recovery = opened.recover()
+    assert bool(recovery.damages) == (damage != "none")
+    model = Model(Replica(0, 2))
+    for delta in recovery.deltas:
+        watch("applied", len(delta))
+        model.apply(*unpack_delta(delta))
+    opened.start(model)
+    opened.close()
+    assert longest < 5 * 4096
+    size = sum(map(len, (write.value for write in model.writes())))
+    assert all(handled[name] > size for name in ("read", "checked", "applied"))
+    assert (handled.get("written", 0) > size) == (damage != "none")
+
+
+def test_a_server_that_reads_its_store_tells_how_far_it_has_got(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that hands out a piece each time somebody has looked."""
+    monkeypatch.setattr(storage, "LOAD_BYTES", 1 << 16)
+    life = folders.live()
+    for number in range(20):
+        life.put((b"key%d" % number, b"v" * 50_000))
+    life.close()
+    asked, allowed = threading.Semaphore(0), threading.Semaphore(0)
+    real_read = os.preadv
+
+    def read(*arguments: Any) -> int:
+        asked.release()
+        assert allowed.acquire(timeout=60)
+        return real_read(*arguments)
+
+    monkeypatch.setattr(os, "preadv", read)
+    server = Server(Options(0, 2, str(life.folder), 0.0, "never", 10.0, True))
+    thread = threading.Thread(target=server.recover)
+    thread.start()
+    seen = [-1]
+    for _ in range((life.folder / "log.0").stat().st_size >> 16):
+        assert asked.acquire(timeout=60)
+        state, progress = server.state(0)
+        assert (state, progress > seen[-1]) == ("recovering", True)
+        seen.append(progress)
+        allowed.release()
+    allowed.release()
+    thread.join()
+    assert server.state(60)[0] == "ready"
+
+
 # -- who may use a folder ----------------------------------------------------------------------------------
 
 OPEN = """
@@ -1210,8 +1535,59 @@ def test_the_clock_is_read_back_as_it_was_written(tmp_path: Path, bound: int) ->
 def test_junk_in_the_clock_file_is_told_and_not_taken_for_zero(tmp_path: Path, junk: bytes) -> None:
     directory = DataDirectory(tmp_path)
     (tmp_path / "clock").write_bytes(junk)
-    with pytest.raises(StorageError, match=r"/clock: not a clock.s bound;"):
+    with pytest.raises(DamagedClock, match=r"/clock: not a clock.s bound$"):
         directory.read_clock()
+    assert directory.set_clock_aside(7)
+    assert (tmp_path / "clock.damaged-7").read_bytes() == junk
+    assert directory.read_clock() == 0
+    assert not directory.set_clock_aside(8)
+
+
+def test_a_clock_beyond_all_reason_is_junk(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.write_clock((1 << 60) + 1)
+    with pytest.raises(DamagedClock):
+        directory.read_clock()
+
+
+def test_a_clock_is_missed_where_there_are_stores(eager: None, tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    (tmp_path / "server-0").mkdir()
+    assert directory.read_clock() == 0
+    Life(tmp_path / "server-0").close()
+    with pytest.raises(DamagedClock, match="/clock: missing, although there are stores"):
+        directory.read_clock()
+
+
+@pytest.mark.parametrize("where", ["a log", "a snapshot", "a damaged log", "a context", "a group", "an incarnation"])
+def test_a_bound_is_found_in_whatever_stands_in_the_stores(eager: None, tmp_path: Path, where: str) -> None:
+    far = 1 << 50
+    small, large = Life(tmp_path / "server-0", 5), Life(tmp_path / "server-1", far if where == "an incarnation" else 5)
+    small.put((b"k", b"v"))
+    if where in ("a log", "a snapshot", "a damaged log"):
+        peer = Model(Replica(7, 1))
+        peer.put(b"far", b"v", far)
+        large.learn(peer)
+    elif where == "a context":
+        peer = Model(Replica(7, far))
+        peer.put(b"k", b"v", 1)
+        peer.apply([Model(Replica(8, 1)).put(b"k", b"w", 2)])  # of the first, just the context is left
+        large.learn(peer)
+    elif where == "a group":
+        large.put((b"k", b"v"), group=far)
+    while where == "a snapshot" and (large.folder / "log.0").exists():
+        large.put((b"hot", b"v" * 100))
+    end = data_file(large.folder, "log").stat().st_size
+    large.put((b"k", b"v"))
+    small.close()
+    large.close()
+    if where == "a damaged log":
+        flip(large.folder / "log.0", end + 30)
+        (large.folder / "log.0").rename(large.folder / "log.0.damaged-9")
+    directory = DataDirectory(tmp_path)
+    assert directory.find_bound(largest_number_in) == (far, [])
+    os.mkfifo(tmp_path / "server-0" / "log.7")
+    assert directory.find_bound(largest_number_in) == (far, [f"{tmp_path}/server-0/log.7"])
 
 
 def test_a_clock_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
