@@ -87,9 +87,9 @@ def _is_pythons(variable: str) -> bool:
 
 def _begin_anew(python: str) -> NoReturn:
     """Start this program again, with *python*, which heeds no variables. A Ctrl-C waits until `enter` is reached."""
-    import signal
+    import _signal  # type: ignore[import-not-found]  # signal itself may be somebody else's yet
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
     try:
         os.execv(python, [python, "-E", *sys.orig_argv[1:]])
     except OSError as error:

@@ -6,6 +6,10 @@ case $self in
 */*) here=${self%/*} ;;
 *) here=. ;;
 esac
+if [ -d /dev/stdin ]; then # Python itself would end with a message of ten lines
+    echo "error: standard input: Is a directory" >&2
+    exit 2
+fi
 python=$here/.venv/bin/python
 if [ ! -x "$python" ]; then
     echo "error: $here/.venv is missing, or the Python that it was made with is gone; \`make\` sets it up anew" >&2
@@ -13,10 +17,6 @@ if [ ! -x "$python" ]; then
 fi
 if [ "$here/requirements.txt" -nt "$here/.venv/ready" ] && ! cmp -s "$here/requirements.txt" "$here/.venv/ready"; then
     echo "error: $here/requirements.txt has changed; \`make\` sets up .venv anew" >&2
-    exit 2
-fi
-if [ -d /dev/stdin ]; then # Python itself would end with a message of ten lines
-    echo "error: standard input: Is a directory" >&2
     exit 2
 fi
 # -E: no PYTHONPATH and the like changes what is run. A Ctrl-C while Python itself starts would show a traceback of its
