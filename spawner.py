@@ -51,7 +51,11 @@ def fork(title: str, keep: Iterable[int], main: Callable[[], object], leads: boo
     the standard error.)
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        raise
     if child:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return child
