@@ -7,66 +7,73 @@
 # make pages    the lessons' pages in docs/lessons/, from examples/ (needs chromium)
 # make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
-# Each sets up what it needs in .venv first, from requirements.txt. PYTHON=… chooses the interpreter.
+# Each sets up what it needs in .venv first, from requirements.txt, and anew where these or the interpreter have changed.
+# PYTHON=… chooses the interpreter.
 
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
-	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+# What is given reaches the shell by the environment, as it is, in these: it may have blanks, quotes and dollar signs.
 SCRIPT ?= examples/tour.txt
-BIN := .venv/bin
-LESSON := lesson
+LESSON ?= lesson
+export python := $(value PYTHON)
+export script := $(value SCRIPT)
+export lesson := $(value LESSON)
+export words := $(value ARGS)
+unexport PYTHON SCRIPT LESSON ARGS CDPATH $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
+IN_VENV := .venv/bin/python -E
 WORKLOAD := --operations 200 --keys 10 --clients 4 --servers 4 \
 	--partition-every 30 --kill-every 60 --move-every 20 --stabilize-every 60
-GENERATE = $(BIN)/python scripts/generate.py $(or $(ARGS),$(WORKLOAD))
+STALE := $(shell { cmp -s requirements.txt .venv/ready && $(IN_VENV) -c 'import setproctitle'; } 2>/dev/null || echo stale)
 
-master: .venv/ready
-	@cp scripts/master.sh $@
+master: .venv/ready scripts/master.sh
+	@env --block-signal=INT true 2>/dev/null && cp scripts/master.sh $@ \
+		|| sed "s/^exec env --block-signal=INT/trap '' INT\nexec/" scripts/master.sh > $@
 	@chmod +x $@
 	@echo "./master is ready: ./master < script" >&2
 
 run: .venv/ready
-	@echo "running $(SCRIPT)" >&2
-	@$(BIN)/python master.py $(SCRIPT)
+	@printf 'running %s\n' "$$script" >&2
+	@$(IN_VENV) master.py -- "$$script"
 
 test: .venv/ready
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@eval "set -- $$words" && $(IN_VENV) -m pytest -n 3 --dist worksteal "$$@"
 
 check: .venv/ready
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(IN_VENV) -m ruff check .
+	@$(IN_VENV) -m ruff format --check .
+	@$(IN_VENV) -m mypy
 
-ifeq ($(origin SCRIPT),command line)
-lesson: TITLE := $(SCRIPT)
+ifeq ($(origin SCRIPT),file)
+lesson: export words := $(or $(value ARGS),$(WORKLOAD))
+lesson: export title := a random script: $(or $(value ARGS),$(WORKLOAD))
+lesson: WRITE := eval "set -- $$words" && $(IN_VENV) scripts/generate.py "$$@"
 else
-lesson: TITLE := a random script: $(or $(ARGS),$(WORKLOAD))
+lesson: export title := $(value SCRIPT)
+lesson: WRITE := cat -- "$$script"
 endif
 lesson: .venv/ready
-	@mkdir -p $(LESSON)
-	@$(if $(findstring file,$(origin SCRIPT)),$(GENERATE),cat -- $(SCRIPT)) > $(LESSON)/new || { rm $(LESSON)/new; exit 1; }
-	@cd $(LESSON) && rm -rf script history trace printed report.html && mv new script
-	@$(BIN)/python master.py --history $(LESSON)/history --trace $(LESSON)/trace $(LESSON)/script > $(LESSON)/printed || true
-	@$(BIN)/python scripts/report.py $(LESSON)/trace -o $(LESSON)/report.html --title "$(TITLE)"
-	@echo "$(LESSON)/report.html shows what happened, $(LESSON)/printed what was printed, and $(LESSON)/history is"
-	@$(BIN)/python scripts/check.py $(LESSON)/history
+	@mkdir -p -- "$$lesson"
+	@{ $(WRITE); } > "$$lesson/new" || { rm -- "$$lesson/new"; exit 1; }
+	@cd -- "$$lesson" && rm -rf script history trace printed report.html && mv new script
+	@$(IN_VENV) master.py --history="$$lesson/history" --trace="$$lesson/trace" -- "$$lesson/script" \
+		> "$$lesson/printed" || true
+	@$(IN_VENV) scripts/report.py -o "$$lesson/report.html" --title="$$title" -- "$$lesson/trace"
+	@printf '%s/report.html shows what happened, %s/printed what was printed, and %s/history is\n' \
+		"$$lesson" "$$lesson" "$$lesson"
+	@$(IN_VENV) scripts/check.py -- "$$lesson/history"
 
 pages: .venv/ready
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-browser.txt >&2
-	@$(BIN)/python scripts/lessons.py
+	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check -r tests/requirements-browser.txt >&2
+	@$(IN_VENV) scripts/lessons.py
 
 plots: .venv/ready
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r scripts/requirements-plots.txt >&2
-	@$(BIN)/python scripts/bench.py --plot docs/performance.svg
-	@$(BIN)/python scripts/simulate.py --plot docs/scaling.svg
+	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check -r scripts/requirements-plots.txt >&2
+	@$(IN_VENV) scripts/bench.py --plot docs/performance.svg
+	@$(IN_VENV) scripts/simulate.py --plot docs/scaling.svg
 
 clean:
 	rm -rf .venv master lesson .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/ready: requirements.txt
-	@test -n "$(PYTHON)" || { echo "Daadkvs needs Python 3.11 or later, with its venv module" >&2; exit 1; }
-	@echo "setting up .venv …" >&2
-	@$(PYTHON) -m venv --clear .venv >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt >&2
-	@touch $@
+.venv/ready: $(STALE)
+	@scripts/setup.sh
 
-.PHONY: run test check lesson pages plots clean
+.PHONY: run test check lesson pages plots clean stale

@@ -256,9 +256,11 @@ class _History(InMemoryHistory):
             # It doesn't wait for whatever else may bear that name.
             fd = os.open(self._path or "", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(fd, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-                return file.read().split("\n")[:-1] if stat.S_ISREG(os.fstat(fd).st_mode) else []
+                text = file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else ""
         except OSError:
             return []
+        # Somebody may have looked at it with an editor that leaves line ends, or a beginning, of its own.
+        return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")[:-1]]
 
     def _write(self, lines: list[str], how: int) -> None:
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")

@@ -7,30 +7,29 @@ May not: what a command means (commands.py) or does (cluster.py); the prompt (pr
 
 from __future__ import annotations
 
-import signal
+import os
+import sys
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C before there is something to clean up
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__)
 
 import argparse
 import codecs
 import errno
-import os
 import re
 import select
+import signal
 import stat
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
-
-import environment
-
-environment.enter()
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import commands
 import tracing
@@ -495,6 +494,14 @@ def _write_all(fd: int, data: bytes) -> None:
                 raise _OutputGone("" if error.errno == errno.EPIPE else error.strerror) from error
 
 
+def _output_gone(gone: _OutputGone) -> int:
+    """Say why nothing can be printed any more; the exit status for that."""
+    if not str(gone):
+        return 128 + signal.SIGPIPE
+    _say(f"error: standard output: {gone}")
+    return 1
+
+
 # -- signals -----------------------------------------------------------------------------------------------
 
 
@@ -556,6 +563,21 @@ def _file(text: str) -> Path:
     return Path(text)
 
 
+class _Show(argparse.Action):
+    """An option that prints a text and ends the program: with status 1 where that can't be printed."""
+
+    def __init__(self, option_strings: list[str], dest: str, text: Callable[[], str], help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+        self._text = text
+
+    def __call__(self, *_: Any) -> NoReturn:
+        try:
+            _write_all(1, self._text().encode())
+        except _OutputGone as gone:
+            sys.exit(_output_gone(gone))
+        sys.exit(0)
+
+
 def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
     words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
@@ -568,7 +590,9 @@ def _parser() -> argparse.ArgumentParser:
         "The exit status is 0, 1 if there was any error, 2 for wrong options,\n"
         "128 + n after signal n.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this, and exit")
     parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
     parser.add_argument(
         "--data-dir",
@@ -623,7 +647,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     # For tests alone: a server gives a group up whose answers have more bytes than that. Nobody can tell.
     parser.add_argument("--group-limit", metavar="BYTES", type=_bytes, help=argparse.SUPPRESS)
-    parser.add_argument("--version", action="version", version=f"Daadkvs {__version__}")
+    version = f"Daadkvs {__version__}\n"
+    parser.add_argument("--version", action=_Show, text=lambda: version, help="show which version this is, and exit")
     return parser
 
 
@@ -652,14 +677,19 @@ def _absolute(path: Path) -> Path:
         sys.exit(2)
 
 
-def main() -> int:
-    """Run; returns the exit status."""
-    sys.unraisablehook = _unraisable
-    for fd in (0, 1, 2):  # a closed standard stream would otherwise become somebody's socket
+def _fill_closed_streams() -> None:
+    """A closed standard stream would become somebody's socket. What takes its place can't be used either."""
+    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDWR)):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, mode)
+
+
+def main() -> int:
+    """Run; returns the exit status."""
+    sys.unraisablehook = _unraisable
+    _fill_closed_streams()
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
     parser = _parser()
     arguments = parser.parse_args()
@@ -669,8 +699,8 @@ def main() -> int:
     try:
         from cluster import Cluster, Settings
         from storage import StorageError
-    except ModuleNotFoundError as error:
-        _say(f"error: the package {error.name} is missing; make sets everything up, and then ./master has it")
+    except ImportError as error:
+        _say(f"error: {environment.culprit(error)}")
         return 2
 
     settings = Settings(
@@ -727,9 +757,7 @@ def main() -> int:
     except _Stop as stop:
         status = 128 + stop.signum
     except _OutputGone as gone:
-        status = 1 if str(gone) else 128 + signal.SIGPIPE
-        if str(gone):
-            _say(f"error: standard output: {gone}")
+        status = _output_gone(gone)
     except _CannotBegin as error:
         _say(f"error: {error}")
         status = 2

@@ -38,19 +38,30 @@ END_PATIENCE_SECONDS = 1.0
 """How long processes may take to end by themselves."""
 
 
-def fork(title: str, keep: Iterable[int], main: Callable[[], object]) -> int:
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+"""What a terminal sends to everything that was started from it."""
+
+
+def fork(title: str, keep: Iterable[int], main: Callable[[], object], leads: bool = False) -> int:
     """Fork a process that runs *main* and ends; returns its id.
 
+    *leads*: it leads a session of its own; a signal that reaches all of its parent's before that is not for it.
     It is shown as *title* by ps, and holds the descriptors *keep* and no others. Its standard streams are
     /dev/null: what it has to say, it says by RPyC. (DAADKVS_DEBUG, for working on Daadkvs itself, leaves it
     the standard error.)
     """
-    child = os.fork()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        child = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        raise
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return child
     status = 1
     try:
-        _forget_parent(title, keep)
+        _forget_parent(title, keep, leads)
         main()
         status = 0
     except (KeyboardInterrupt, SystemExit):
@@ -62,9 +73,13 @@ def fork(title: str, keep: Iterable[int], main: Callable[[], object]) -> int:
         os._exit(status)
 
 
-def _forget_parent(title: str, keep: Iterable[int]) -> None:
+def _forget_parent(title: str, keep: Iterable[int], leads: bool) -> None:
     transport.interrupt_by(None)
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+    if leads:
+        os.setsid()
+        for signum in ENDING:
+            signal.signal(signum, signal.SIG_IGN)  # which forgets those that came before
+    for signum in ENDING:
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR)
@@ -164,11 +179,10 @@ class Spawner:
         master = os.getpid()
 
         def main() -> None:
-            os.setsid()
             transport.let_in(master)
             _main(theirs, run_directory, temporary, alive)
 
-        self._pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main)
+        self._pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main, leads=True)
         theirs.close()
         os.close(alive)
         self._remote = transport.Remote(ours, timeout)

@@ -16,9 +16,18 @@ it. Each figure is a median of several runs.
 
 from __future__ import annotations
 
+import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__)
+
 import argparse
 import json
-import os
 import random
 import shutil
 import socket
@@ -26,7 +35,6 @@ import stat
 import statistics
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -36,11 +44,6 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import environment
-
-environment.enter()
 
 import msgpack
 
@@ -482,7 +485,8 @@ def disk() -> list[Row]:
     try:
         model = Model(Replica(0, 1))
         storage = Storage(folder / "server-0", 1)
-        assert not list(storage.recover().deltas)
+        if list(storage.recover().deltas):
+            raise AssertionError("a store that was never written has something in it")
         storage.start(model)
         worst, slowest, timestamp, encoded = 0.0, 0.0, 0, 0
         for batch in range(10000):

@@ -16,11 +16,19 @@ few hundred commands under fire, then peace: everything is continued, joined, co
 
 from __future__ import annotations
 
-import argparse
 import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__)
+
+import argparse
 import re
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -31,11 +39,7 @@ from random import Random
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import environment
-
-environment.enter()
+sys.path.insert(0, str(ROOT / "tests"))
 
 from driver import Conversation, Output, processes, run_directory, states, wait_until
 from shared import at_least, minutes, run_main, show_progress

@@ -16,20 +16,25 @@ says more about the verdicts. None of the store's own modules is used here: this
 
 from __future__ import annotations
 
+import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__, ())
+
 import argparse
 import io
 import json
-import os
 import re
-import sys
 from bisect import bisect_left
 from collections import deque
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
 
 from shared import run_main
 from spread import LINE, Contradiction, KeyLog, Timeline, Undecided, explain

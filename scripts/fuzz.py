@@ -14,21 +14,23 @@ question is shown, cut down as far as it still fails.
 
 from __future__ import annotations
 
-import argparse
 import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__)
+
+import argparse
 import random
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import environment
-
-environment.enter()
 
 from shared import at_least, minutes, need, run_main, show_progress
 
@@ -128,8 +130,8 @@ def understood(stream: bytes, read_bytes: int = master.READ_BYTES) -> list[tuple
         found: list[tuple[int, commands.Command | str]] = []
         while (step := script.next()) is not None:
             number = int(step.where.removeprefix("line "))
-            if step.command is None:
-                assert step.error.isprintable() and 0 < len(step.error) < 200, step.error
+            if step.command is None and not (step.error.isprintable() and 0 < len(step.error) < 200):
+                raise AssertionError(step.error)
             found.append((number, step.command or ERROR))
         return found
     finally:
@@ -257,7 +259,8 @@ def fuzz_by_coverage(seconds: float, seed: int) -> int:
     def one(stream: bytes) -> None:
         set_limits(*SMALL_LIMITS)
         told = disagreement(stream, 1 + len(stream) % 7)
-        assert not told, f"{stream!r}: {told}"
+        if told:
+            raise AssertionError(f"{stream!r}: {told}")
 
     with tempfile.TemporaryDirectory() as corpus:
         for number in range(300):

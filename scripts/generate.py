@@ -12,18 +12,24 @@ The script runs without errors: no client ever asks for what can't be done. Equa
 
 from __future__ import annotations
 
+import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__, ())
+
 import argparse
 import random
 import re
-import sys
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from commands import MAX_VALUE
-from shared import at_least, run_main
+from shared import at_least, output_gone, run_main
 
 FIRST_CLIENT = 1000
 """The id of the first client, where there are fewer servers."""
@@ -243,9 +249,8 @@ def main() -> int:
         for line in Workload(options).lines():
             print(line)
         sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+    except OSError as error:
+        return output_gone(error)
     return 0
 
 

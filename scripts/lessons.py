@@ -7,11 +7,20 @@ scripts/lessons.py --no-pictures   only what they say
 
 from __future__ import annotations
 
+import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__, ("msgpack", "pytest"))
+
 import argparse
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import textwrap
 import time
@@ -21,11 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import environment
-
-environment.enter("msgpack", "pytest")
+sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import NoBrowser, launched, opened
 from report import page, read

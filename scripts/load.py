@@ -11,20 +11,24 @@ so the servers don't gossip by themselves here. Keys are from a bounded set, so 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__)
+
+import argparse
 import time
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import environment
-
-environment.enter()
+sys.path.insert(0, str(ROOT / "tests"))
 
 from driver import Conversation
 from oracle import Mismatch, Oracle

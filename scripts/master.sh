@@ -6,8 +6,19 @@ case $self in
 */*) here=${self%/*} ;;
 *) here=. ;;
 esac
-if [ -d /dev/stdin ]; then  # Python itself would end with a message of ten lines
+if [ -d /dev/stdin ]; then # Python itself would end with a message of ten lines
     echo "error: standard input: Is a directory" >&2
     exit 2
 fi
-exec "$here/.venv/bin/python" "$here/master.py" "$@"
+python=$here/.venv/bin/python
+if [ ! -x "$python" ]; then
+    echo "error: $here/.venv is missing, or the Python that it was made with is gone; \`make\` sets it up anew" >&2
+    exit 2
+fi
+if [ "$here/requirements.txt" -nt "$here/.venv/ready" ] && ! cmp -s "$here/requirements.txt" "$here/.venv/ready"; then
+    echo "error: $here/requirements.txt has changed; \`make\` sets up .venv anew" >&2
+    exit 2
+fi
+# -E: no PYTHONPATH and the like changes what is run. A Ctrl-C while Python itself starts would show a traceback of its
+# own: master.py lets it in. (Where env can't hold it back, `make` has it ignored so long.)
+exec env --block-signal=INT "$python" -E "$here/master.py" "$@"

@@ -10,21 +10,23 @@ May live here: reading traces and writing files. What the trace says is told by 
 
 from __future__ import annotations
 
+import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__)
+
 import argparse
 import html
 import json
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import environment
-
-environment.enter()
 
 import tracing
 from shared import run_main

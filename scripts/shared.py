@@ -1,5 +1,5 @@
 """What the scripts share: the numbers of their command lines, packages that few need, how far a long run has come, and
-an end by Ctrl-C.
+an end by Ctrl-C or where nobody takes what is printed.
 
 May live here: nothing that knows what a script is about.
 """
@@ -7,22 +7,48 @@ May live here: nothing that knows what a script is about.
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import Any, NoReturn
 
-__all__ = ["at_least", "minutes", "need", "run_main", "show_progress"]
+__all__ = ["at_least", "minutes", "need", "output_gone", "run_main", "show_progress"]
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
-    """End the program with the exit status of *main*; with 130, and no traceback, where Ctrl-C ends it."""
+    """End the program with the exit status of *main*; with 130, and no traceback, where Ctrl-C ends it.
+
+    Where what it says can't be printed, `output_gone` says so.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    status: Any
     try:
-        sys.exit(main())
+        status = main()
     except KeyboardInterrupt:
         show_progress("")
-        sys.exit(130)
+        status = 130
+    except BrokenPipeError as error:
+        status = output_gone(error)
+    except SystemExit as end:
+        status = end.code
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        status = output_gone(error)
+    sys.exit(status)
+
+
+def output_gone(error: OSError) -> int:
+    """Say why standard output takes no more, unless its reader has gone away; the exit status for that, 2."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more, in its own way
+    if not isinstance(error, BrokenPipeError):
+        print(f"error: standard output: {error.strerror}", file=sys.stderr)
+    return 2
 
 
 def at_least(smallest: int) -> Callable[[str], int]:

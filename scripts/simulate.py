@@ -15,27 +15,28 @@ failure is shrunk to the smallest schedule that still fails (by hypothesis) and 
 
 from __future__ import annotations
 
+import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+
+import environment
+
+environment.enter(__name__, ("msgpack", "hypothesis"))
+
 import argparse
 import heapq
 import math
 import multiprocessing
-import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import environment
-
-environment.enter("msgpack", "hypothesis")
 
 import hypothesis
 import msgpack

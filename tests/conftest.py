@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from hypothesis import settings
+
+for variable in [name for name in os.environ if name.startswith("PYTHON")]:
+    del os.environ[variable]  # nothing that a test starts is led astray by them
+if sys.flags.optimize:
+    raise pytest.UsageError("python -O, or PYTHONOPTIMIZE, takes the assertions out of the tests")
 
 settings.register_profile("default", deadline=None, derandomize=True, database=None)
 settings.load_profile("default")

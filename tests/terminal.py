@@ -40,7 +40,9 @@ class Terminal:
         stdin: Path | None = None,
         stdout: Path | None = None,
         stderr: Path | None = None,
+        program: list[str] | None = None,
     ) -> None:
+        """*program*: what to run instead of `command()`."""
         self.fd, inside = pty.openpty()
         self.resize(ROWS, COLUMNS)
         self.screen = pyte.Screen(COLUMNS, ROWS)
@@ -54,7 +56,7 @@ class Terminal:
                 for path, mode in ((stdin, "rb"), (stdout, "wb"), (stderr, "wb"))
             ]
             self.process = subprocess.Popen(
-                command(*options),
+                [*program, *options] if program else command(*options),
                 stdin=ends[0],
                 stdout=ends[1],
                 stderr=ends[2],
