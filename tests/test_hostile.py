@@ -26,14 +26,13 @@ import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.utils.factory import unix_connect
 
-import cluster
 import commands
 import transport
 import wire
 from driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 from model import Operation, pack_operations, unpack_operations
+from run_directory import open_private
 from scripts import fuzz
-from storage import StorageError
 
 LINES = 300_000
 """How many lines are compared here; `scripts/fuzz.py` does a million."""
@@ -946,15 +945,15 @@ def somebody_else_s(folder: Path) -> Path:
 
 
 def test_a_private_folder_is_taken(tmp_path: Path) -> None:
-    cluster._check_private(str(plain(tmp_path / "run")))
+    os.close(open_private(str(plain(tmp_path / "run"))))
 
 
 @pytest.mark.parametrize("prepare", [open_to_all, open_to_its_group, link_to, file, somebody_else_s])
 def test_a_folder_that_is_not_private_is_refused(prepare: Callable[[Path], Path], tmp_path: Path) -> None:
     if prepare is somebody_else_s and os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
-    with pytest.raises(StorageError, match="this user alone"):
-        cluster._check_private(str(prepare(tmp_path / "run")))
+    with pytest.raises(PermissionError, match="this user alone"):
+        open_private(str(prepare(tmp_path / "run")))
 
 
 FOISTED = """
