@@ -309,8 +309,8 @@ def _is_master(pid: int) -> bool:
     """Whether a process is a master of this checkout, also where it has no run directory yet, or no more."""
     try:
         script = _script(_words(pid))
-        if script is None:
-            return False
+        if script is None or run_directory.holds_run(os.path.basename(os.readlink(f"/proc/{pid}/cwd"))):
+            return False  # in a run directory stand those that a master has started; they may have no title yet
         found = os.stat(os.path.join(os.fsencode(f"/proc/{pid}/cwd"), script))
         return os.path.samestat(found, os.stat(ROOT / "master.py"))
     except (OSError, ValueError):
