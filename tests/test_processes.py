@@ -205,7 +205,7 @@ LIFE = CLUSTER + "stabilize\nkillServer 0\njoinServer 0\nget 5 k\nbreakConnectio
 
 @pytest.mark.parametrize("length", [60, 77, 78, 100, 107, 108, 300, 3900, 4090])
 def test_sockets_at_paths_of_any_length(elsewhere: Path, length: int) -> None:
-    """Longer ones than the system takes for a socket, and those at the limit. (The longest is no path for any file; then
+    """Longer ones than the system takes for a socket, and those at the limit. (Below the longest no file can be; then
     there is /var/tmp.)"""
     folder = deep(elsewhere, length)
     make_deep(folder)
