@@ -10,7 +10,6 @@ servers on the way. A put that is tried again elsewhere keeps its timestamp: it 
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 import msgpack
@@ -142,7 +141,7 @@ class _Client(transport.Service):
         self._take_down(server)
 
 
-def main(listener: socket.socket, ident: int, run_directory: str, alive: int) -> None:
+def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
     """Serve the master's connection, the first one, until it ends."""
     tracing.begin(f"client {ident}")
     transport.serve(transport.accept_only(listener), _Client(ident))

@@ -10,15 +10,10 @@ is killed by its watchdog, and counts as killed from then on, like one that died
 
 from __future__ import annotations
 
-import os
 import select
-import shutil
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +28,7 @@ from commands import Command, CommandError, Uncertain
 from context import Context
 from groups import Group, MemberAnswer, Undone
 from model import largest_number_in
+from run_directory import RunDirectory, check_length
 from spawner import Spawner
 from stabilize import stabilize
 from storage import DamagedClock, DataDirectory, StorageError, cut_group
@@ -109,7 +105,8 @@ class Cluster:
     def __init__(self, settings: Settings, report: Callable[[int, str], None], warn: Callable[[str], None]) -> None:
         """*report* is told of every death that is noticed (whose, and how), *warn* of damage that was survived.
 
-        Raises StorageError where the data directory can't be used. Forks: call it before starting threads.
+        Raises StorageError where the data directory can't be used, OSError where no run can begin. Forks: call it
+        before starting threads.
         """
         self._settings = settings
         self._report = report
@@ -126,13 +123,20 @@ class Cluster:
         bound, reserve = (self._read_clock(data), data.write_clock) if data else (0, None)
         self._clock = HybridClock(_microseconds, bound, reserve)
         self._group_calls: _GroupCalls
-        self._temporary: list[str] = []
+        self._run = RunDirectory()
+        self._run_directory = self._run.path
         try:
-            self._run_directory = _make_run_directory(self._temporary)
-            self._stores = settings.data_directory or _make_stores(self._run_directory, self._temporary)
-            self._spawner = Spawner(self._run_directory, self._temporary, settings.timeout)
+            self._stores = settings.data_directory or self._run.make_stores()
+            check_length(self._stores)
+            transport.check_place(self._run_directory)
+            self._spawner = Spawner(self._run_directory, self._run.temporary, settings.timeout)
+            try:
+                self._run.note_spawner(self._spawner.pid)
+            except OSError:
+                self._spawner.end(EXIT_PATIENCE_SECONDS)
+                raise
         except BaseException:
-            self._remove_temporary()
+            self._run.remove()
             raise
 
     def _open_data_directory(self) -> DataDirectory | None:
@@ -160,11 +164,7 @@ class Cluster:
             if client.remote is not None:
                 client.remote.close()
         self._spawner.end(EXIT_PATIENCE_SECONDS)
-        self._remove_temporary()
-
-    def _remove_temporary(self) -> None:
-        for folder in self._temporary:
-            shutil.rmtree(folder, ignore_errors=True)
+        self._run.remove()
 
     # -- commands ------------------------------------------------------------------------------------------
 
@@ -831,52 +831,6 @@ def _name(end: _Server | _Client) -> str:
     return f"{'server' if isinstance(end, _Server) else 'client'} {end.ident}"
 
 
-# -- the run's own files -----------------------------------------------------------------------------------
-
-
 def _microseconds() -> int:
     """The time of day, since 1970."""
     return time.time_ns() // 1000
-
-
-def _make_run_directory(temporary: list[str]) -> str:
-    """A private directory with a short path, for sockets; `owner` in it tells scripts/cleanup.sh whose it is.
-
-    Its name holds a hash of this checkout's path, and so do the titles of all processes of the run. It is added to
-    *temporary* as soon as it is there. Raises OSError, StorageError.
-    """
-    checkout = Path(__file__).resolve().parent
-    mark = sha256(os.fsencode(checkout)).hexdigest()[:10]
-    base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
-    directory = tempfile.mkdtemp(prefix=f"daadkvs-{os.getuid()}-{mark}-", dir=base)
-    _check_private(directory)
-    temporary.append(directory)
-    Path(directory, "owner").write_text(f"master {os.getpid()} {_start_time(os.getpid())}\n", "ascii")
-    return directory
-
-
-def _check_private(directory: str) -> None:
-    """Raise StorageError unless this is a folder of this user's that nobody else can enter, and no link to one."""
-    found = os.lstat(directory)
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    if not is_ours or found.st_mode & 0o777 != 0o700:
-        raise StorageError(f"{directory}: not a folder that this user alone can enter")
-
-
-def _make_stores(run_directory: str, temporary: list[str]) -> Path:
-    """The same for stores that go with the run, where TMPDIR says; `owner` in the run's directory names it."""
-    if tempfile.gettempdir() == os.path.dirname(run_directory):
-        return Path(run_directory, "stores")
-    stores = tempfile.mkdtemp(prefix=f"{os.path.basename(run_directory)}-stores-")
-    temporary.append(stores)
-    with Path(run_directory, "owner").open("ab") as owner:
-        owner.write(b"stores " + os.fsencode(stores) + b"\n")
-    return Path(stores)
-
-
-def _start_time(pid: int) -> str:
-    """When a process started, in the system's own unit: with its id, that names it for ever."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return "unknown"

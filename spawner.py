@@ -8,6 +8,7 @@ asks. (A watchdog forks its server itself, to be its parent.) A forked process k
 but those that it is given: while it held a copy of a socket, nobody would see that connection end.
 
 All of them are one process group in a session of their own. So a Ctrl-C at the terminal reaches the master alone.
+Their current folder is the run directory: by that and by the session scripts/cleanup.py knows them.
 When the master is gone, however it went, each sees its connection end: watchdogs kill their servers and end,
 clients end, the spawner sees them all off, removes the run's folders, and kills what is left of the group, since a
 frozen process can't see anything. Each holds the write end of one pipe: when the master reads its end, all are gone.
@@ -172,17 +173,20 @@ class Spawner:
     def __init__(self, run_directory: str, temporary: list[str], timeout: float) -> None:
         """Fork the spawner. To be called while the process has one thread and little open.
 
-        *temporary*: the folders that go with the run. The spawner removes them where the master can't.
+        *temporary*: the folders that go with the run, in the order in which they are to be removed. The spawner
+        does that where the master can't.
         """
         ours, theirs = socket.socketpair()
         self._gone, alive = os.pipe()
         master = os.getpid()
 
         def main() -> None:
+            os.chdir(run_directory)
             transport.let_in(master)
             _main(theirs, run_directory, temporary, alive)
 
-        self._pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main, leads=True)
+        self.pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main, leads=True)
+        """Its process id, and that of the session that it leads."""
         theirs.close()
         os.close(alive)
         self._remote = transport.Remote(ours, timeout)
@@ -204,7 +208,7 @@ class Spawner:
         except OSError as error:
             return error.errno == errno.ESRCH
         try:
-            if os.getsid(pid) != self._pid:
+            if os.getsid(pid) != self.pid:
                 return True  # it has gone, and the id is somebody else's by now
             signal.pidfd_send_signal(process, signal.SIGKILL)
             poller = select.poll()
@@ -225,9 +229,9 @@ class Spawner:
         poller.register(self._gone, select.POLLIN)
         if not poller.poll(patience * 1000):
             try:
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
             poller.poll(patience * 1000)
-        os.waitpid(self._pid, 0)
+        os.waitpid(self.pid, 0)
         os.close(self._gone)

@@ -234,12 +234,9 @@ class _Scan:
         self.records: list[tuple[bytes, int, int]] = []  # kind, start and end of the body
         self.damages: list[str] = []
         self.torn_at: int | None = None
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe would be waited for
+        fd = _open(path, os.O_RDONLY)
         try:
-            found = os.fstat(fd)
-            if stat.S_ISFIFO(found.st_mode):
-                raise OSError(errno.EINVAL, "a pipe, and no file", str(path))
-            size = found.st_size
+            size = os.fstat(fd).st_size
             self._data = self._load(fd, size) if size else b""
         finally:
             os.close(fd)
@@ -408,7 +405,7 @@ class _RecordFile:
         """How much of it is on the disk itself for certain."""
         self.failure: str | None = None
         self._closing = threading.Lock()  # so that nobody syncs what has the descriptor's number by then
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = _open(path, os.O_RDWR | os.O_CREAT)
         self._dirty_tail = os.fstat(self._fd).st_size > size
 
     def append(self, kind: bytes, body: bytes, sync: bool = False) -> None:
@@ -563,6 +560,7 @@ class Storage:
         self._retry_at = 0
         try:
             _make_folder(folder, self._syncs)
+            _check_owner(folder)
             self._lock = Lock(folder / "lock")
             if not self._lock.acquire(lock_wait):
                 raise StorageError(f"{folder}: in use by another process")
@@ -911,6 +909,45 @@ def _remove(path: Path) -> None:
         pass  # recovery passes over it
 
 
+def _open(path: Path, flags: int) -> int:
+    """Open a file of a store. Raises OSError, also for a pipe, and for a link that another user has made.
+
+    Such a link would have this user's own files elsewhere read, or written over.
+    """
+    flags |= os.O_NONBLOCK | os.O_CLOEXEC  # else a pipe would be waited for
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        fd = os.open(_target(path), flags, 0o600)
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "a pipe, and no file", str(path))
+    return fd
+
+
+def _target(link: Path) -> Path:
+    """Where a link leads that this user has made, or root. Raises OSError where it is another's, or no link."""
+    fd = os.open(link, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, "a link that another user has made", str(link))
+        return link.parent / os.readlink("", dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise OSError where a server's folder is a third party's: it must be this user's, root's, or of the owner of the
+    folder that it stands in, whom the user trusts with it. A link must be this user's, or root's."""
+    trusted = (0, os.geteuid(), folder.parent.stat().st_uid)
+    if folder.is_symlink():
+        _target(folder)
+    if folder.stat().st_uid not in trusted:
+        raise PermissionError(errno.EPERM, "a folder that another user has made", str(folder))
+
+
 def _make_folder(path: Path, sync: bool) -> None:
     """Make a folder and those above it, to be found after the loss of the machine too if *sync*. Raises OSError."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -948,7 +985,7 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError where the file can't be opened or made."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = _open(path, os.O_RDWR | os.O_CREAT)
 
     def acquire(self, wait: float = 0.0) -> bool:
         """Take the lock; returns whether that worked within *wait* seconds."""
@@ -997,6 +1034,8 @@ class DataDirectory:
 
     Where the clock's number can't be read, or is missing beside stores, all records of all stores are read once, to
     find a bound.
+
+    Whoever owns DIR is trusted with what is in it; other users aren't, where they can make files in it too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -1014,7 +1053,8 @@ class DataDirectory:
         """The reserved bound, 0 where there is none yet. Raises DamagedClock, or StorageError where we may not read."""
         file = self.path / "clock"
         try:
-            text = file.read_text("ascii").strip()
+            with open(_open(file, os.O_RDONLY), encoding="ascii") as opened:
+                text = opened.read().strip()
             if not re.fullmatch("[0-9]{1,20}", text) or int(text) > LARGEST_CLOCK:
                 raise ValueError
             return int(text)
@@ -1082,7 +1122,7 @@ class DataDirectory:
 
 
 def _write_number(file: Path, flags: int, number: bytes) -> None:
-    fd = os.open(file, flags | os.O_CLOEXEC, 0o600)
+    fd = _open(file, flags)
     try:
         _write(fd, number, 0)
         os.fsync(fd)

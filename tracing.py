@@ -113,7 +113,7 @@ def begin(process: str) -> None:
         for earlier, end in _read(path):
             _clock, whole = earlier.clock, end
         os.truncate(path, whole)
-    _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def event(name: str, **details: Any) -> None:

@@ -5,7 +5,8 @@ May not: what is said over the connections.
 
 Theory of operation
 -------------------
-An *address* is an opaque string, made by `new_address` and understood only here.
+An *address* is an opaque string, made by `new_address` and understood only here. It holds a path, which may be longer
+than the system takes for a socket: then its folder is opened for the moment, and the path goes by that descriptor.
 
 `accept_forever` gives each connection a thread of its own, which carries out one call after another. `Remote` is
 the calling end. A connection belongs to one thread at each end: RPyC lets threads share one, but they can then
@@ -38,7 +39,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import GenericAlias
 from typing import Any, NoReturn, get_type_hints
 
@@ -53,6 +55,7 @@ import wire
 __all__ = [
     "Failure",
     "Interrupted",
+    "Listener",
     "Pending",
     "Remote",
     "RemoteError",
@@ -61,6 +64,7 @@ __all__ = [
     "Unreachable",
     "accept_forever",
     "accept_only",
+    "check_place",
     "interrupt_by",
     "interrupt_taken",
     "let_in",
@@ -382,24 +386,62 @@ def _connection(sock: socket.socket, service: Service, timeout: float) -> tuple[
 # -- serving -----------------------------------------------------------------------------------------------
 
 
+LONGEST_PATH = 107
+"""Of a Unix socket, in bytes; what the system takes."""
+
+
 def new_address(directory: str, name: str) -> str:
-    """An address in *directory*, which only this user may enter. Raises ValueError if the path is too long."""
-    path = os.path.join(directory, name)
-    if len(os.fsencode(path)) > 107:
-        raise ValueError(f"too long for a Unix socket's path: {path}")
-    return f"unix:{path}"
+    """An address in *directory*, which only this user may enter. Its path may have any length."""
+    return f"unix:{os.path.join(directory, name)}"
 
 
-def listen(address: str) -> socket.socket:
-    """A listener at *address*; connections are queued from now on. Raises OSError."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+@contextmanager
+def _path_of(address: str) -> Iterator[str]:
+    """A path for the socket at *address* that is short enough for the system, within this block. Raises OSError."""
+    path = address.removeprefix("unix:")
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        listener.bind(address.removeprefix("unix:"))
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
+
+
+class Listener(socket.socket):
+    """A listening socket that knows its path; the system may know it by another."""
+
+    path = ""
+
+
+def listen(address: str) -> Listener:
+    """A listener at *address*; connections are queued from now on. Raises OSError."""
+    listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.path = address.removeprefix("unix:")
+    try:
+        with _path_of(address) as path:
+            listener.bind(path)
         listener.listen(128)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def check_place(directory: str) -> None:
+    """Raise OSError, which says so, where processes can't reach each other by sockets in *directory*."""
+    address = new_address(directory, "probe")
+    try:
+        with listen(address):
+            _connected(address, 1.0).close()
+        os.unlink(address.removeprefix("unix:"))
+    except (OSError, Unreachable) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        number = cause.errno if isinstance(cause, OSError) else None
+        reason = os.strerror(number) if number else str(error)
+        raise OSError(number or errno.EIO, f"no sockets can be made there: {reason}", directory) from error
 
 
 _master: int | None = None
@@ -449,10 +491,10 @@ def accept_forever(listener: socket.socket, make_service: Callable[[], Service])
             sock.close()  # no room for one more thread
 
 
-def accept_only(listener: socket.socket) -> socket.socket:
+def accept_only(listener: Listener) -> socket.socket:
     """Wait for the first connection, and take no more: the address is gone when this returns."""
     sock = _accept(listener)
-    os.unlink(listener.getsockname())
+    os.unlink(listener.path)
     listener.close()
     return sock
 
@@ -513,7 +555,8 @@ def _connected(address: str, timeout: float) -> socket.socket:
     # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
     try:
-        sock.connect(address.removeprefix("unix:"))
+        with _path_of(address) as path:
+            sock.connect(path)
     except OSError as error:
         sock.close()
         raise Unreachable(str(error)) from error

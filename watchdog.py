@@ -81,7 +81,7 @@ class _Watchdog(transport.Service):
         return self._tether.fileno() if self._tether else None
 
 
-def main(listener: socket.socket, ident: int, run_directory: str, alive: int) -> None:
+def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
     """Guard the server *ident* until the master's connection, the first one, ends."""
     watchdog = _Watchdog(ident, run_directory, alive)
     sock = transport.accept_only(listener)

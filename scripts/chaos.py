@@ -455,8 +455,9 @@ def run_rounds(seed: int, rounds: float, kills: float, seconds: float) -> tuple[
         try:
             this.run()
         except Exception as error:
-            file = Path(tempfile.gettempdir(), f"daadkvs-chaos-{this.seed}.log")
-            file.write_text("\n".join(this.log) + "\n")
+            fd, file = tempfile.mkstemp(".log", f"daadkvs-chaos-{this.seed}-")
+            with open(fd, "w") as log:
+                log.write("\n".join(this.log) + "\n")
             error.add_note(f"in a round with {this.plan}; what was sent and done, with times in seconds: {file}")
             error.add_note(f"again, more or less: scripts/chaos.py --seed {this.seed} --rounds 1")
             raise

@@ -226,9 +226,13 @@ class Conversation:
 
 def run_directory(master: int) -> Path | None:
     """The directory of a master's run; None while there is none, or no more."""
-    for owner in Path("/tmp").glob("daadkvs-*/owner"):
+    for owner in Path("/tmp").glob(f"daadkvs-{os.geteuid()}-*/owner"):
         try:
-            if owner.read_text().split()[:3] == ["master", str(master), start_time(master)]:
+            if owner.parent.lstat().st_uid == os.geteuid() and owner.read_text().split()[:3] == [
+                "master",
+                str(master),
+                start_time(master),
+            ]:
                 return owner.parent
         except OSError:
             pass  # it has just gone

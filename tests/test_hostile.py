@@ -26,14 +26,13 @@ import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.utils.factory import unix_connect
 
-import cluster
 import commands
 import transport
 import wire
 from driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 from model import Operation, pack_operations, unpack_operations
+from run_directory import open_private
 from scripts import fuzz
-from storage import StorageError
 
 LINES = 300_000
 """How many lines are compared here; `scripts/fuzz.py` does a million."""
@@ -946,15 +945,15 @@ def somebody_else_s(folder: Path) -> Path:
 
 
 def test_a_private_folder_is_taken(tmp_path: Path) -> None:
-    cluster._check_private(str(plain(tmp_path / "run")))
+    os.close(open_private(str(plain(tmp_path / "run"))))
 
 
 @pytest.mark.parametrize("prepare", [open_to_all, open_to_its_group, link_to, file, somebody_else_s])
 def test_a_folder_that_is_not_private_is_refused(prepare: Callable[[Path], Path], tmp_path: Path) -> None:
     if prepare is somebody_else_s and os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
-    with pytest.raises(StorageError, match="this user alone"):
-        cluster._check_private(str(prepare(tmp_path / "run")))
+    with pytest.raises(PermissionError, match="this user alone"):
+        open_private(str(prepare(tmp_path / "run")))
 
 
 FOISTED = """
@@ -997,3 +996,76 @@ def test_odd_temporary_folders(where: str, tmp_path: Path) -> None:
     result = run(SCRIPT, "--gossip-interval", "0", environment={"TMPDIR": os.fsdecode(bytes(folder))})
     assert result == Result(b"k:v\n", "", 0)
     assert list(tmp_path.rglob("daadkvs*")) == []
+
+
+# -- a data directory that others can write to ---------------------------------------------------------------------
+
+NOBODY, THIRD = 65534, 65533
+needs_other_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file another user's")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory of another user's, as a shared folder may be."""
+    folder = plain(tmp_path / "data")
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+    return folder
+
+
+@needs_other_user
+@pytest.mark.parametrize("name", ["lock", "clock"])
+@pytest.mark.parametrize("text", ["", "12\n", "precious\n"], ids=repr)
+def test_no_link_of_another_user_s_leads_to_a_file_that_is_written(data: Path, name: str, text: str) -> None:
+    target = data.with_name("target")
+    target.write_text(text)
+    (data / name).symlink_to(target)
+    os.lchown(data / name, NOBODY, NOBODY)
+    result = run(SCRIPT, "--data-dir", str(data))
+    assert result == Result(b"", f"error: {data / name}: a link that another user has made\n", 2)
+    assert target.read_text() == text
+
+
+@needs_other_user
+@pytest.mark.parametrize("name", ["lock", "log.0", "snapshot.0"])
+def test_nor_in_a_server_s_folder(data: Path, name: str) -> None:
+    folder, target = plain(data / "server-0"), data.with_name("target")
+    target.write_text("precious\n")
+    (folder / name).symlink_to(target)
+    for path in (folder, folder / name):
+        os.lchown(path, NOBODY, NOBODY)
+    result = run("joinServer 0\njoinServer 1\n", "--data-dir", str(data))
+    told = f"server 0 could not be started: {folder / name}: a link that another user has made"
+    assert result == Result(b"", f"error: line 1: joinServer: {told}\n", 1)
+    assert target.read_text() == "precious\n"
+
+
+@needs_other_user
+@pytest.mark.parametrize("what", ["a link", "a folder"])
+def test_a_server_s_folder_that_somebody_else_has_made_is_refused(data: Path, what: str) -> None:
+    folder, target = data / "server-0", plain(data.with_name("target"))
+    if what == "a link":
+        folder.symlink_to(target)
+    else:
+        plain(folder).chmod(0o777)
+    os.lchown(folder, THIRD, THIRD)
+    result = run(SCRIPT, "--data-dir", str(data))
+    told = f"server 0 could not be started: {folder}: {what} that another user has made"
+    assert result.stderr.startswith(f"error: line 1: joinServer: {told}\n")
+    assert (list(folder.iterdir()), list(target.iterdir()), result.status) == ([], [], 1)
+
+
+def test_links_of_the_user_s_own_are_followed(tmp_path: Path) -> None:
+    """A disk for each server, say."""
+    (tmp_path / "data").symlink_to(plain(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere" / "server-0").symlink_to("../disk")
+    plain(tmp_path / "disk")
+    assert run(SCRIPT, "--data-dir", str(tmp_path / "data")) == Result(b"k:v\n", "", 0)
+    assert (tmp_path / "disk" / "log.0").exists()
+
+
+@pytest.mark.parametrize("name", ["lock", "clock"])
+def test_a_pipe_in_a_data_directory_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    result = run(SCRIPT, "--data-dir", str(tmp_path))
+    assert result == Result(b"", f"error: {tmp_path / name}: a pipe, and no file\n", 2)

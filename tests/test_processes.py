@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -152,6 +155,115 @@ def test_a_data_directory_holds_nothing_but_stores_lock_and_clock(tmp_path: Path
     assert run(CLUSTER, "--data-dir", str(data)).status == 0
     assert {path.name for path in data.iterdir()} == {"lock", "clock", "server-0", "server-1"}
     assert {path.name for path in (data / "server-0").iterdir()} == {"lock", "log.0"}
+
+
+WITHOUT_TMP = (
+    "unshare",
+    "-m" if os.geteuid() == 0 else "-Urm",
+    "sh",
+    "-c",
+    'mount -t tmpfs -o ro none /tmp && exec "$@"',
+)
+"""A command with what stands behind it, where nobody can write to /tmp."""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A temporary folder outside of /tmp."""
+    if ROOT.is_relative_to("/tmp"):
+        pytest.skip("this checkout stands in /tmp itself")
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*WITHOUT_TMP, "sh", "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("nothing can be mounted here")
+    with tempfile.TemporaryDirectory(prefix="daadkvs-test-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+def deep(folder: Path, length: int) -> Path:
+    """A folder below *folder* whose path has *length* bytes."""
+    names = length - len(os.fsencode(folder))
+    parts = ["x" * 199] * ((names - 2) // 200)
+    return folder.joinpath(*parts, "x" * (names - 200 * len(parts) - 1))
+
+
+def run_without_tmp(script: str, folder: Path, *options: str) -> tuple[bytes, str, int]:
+    done = subprocess.run(
+        [*WITHOUT_TMP, "sh", *command(*options)],
+        input=script.encode(),
+        capture_output=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    return done.stdout, done.stderr.decode(), done.returncode
+
+
+LIFE = CLUSTER + "stabilize\nkillServer 0\njoinServer 0\nget 5 k\nbreakConnection 5 0\nprintStore 1\n"
+
+
+@pytest.mark.parametrize("length", [60, 77, 78, 100, 107, 108, 300, 3900, 4090])
+def test_sockets_at_paths_of_any_length(elsewhere: Path, length: int) -> None:
+    """Longer ones than the system takes for a socket, and those at the limit. (Below the longest no file can be; then
+    there is /var/tmp.)"""
+    folder = deep(elsewhere, length)
+    make_deep(folder)
+    assert run_without_tmp(LIFE, folder) == (b"k:v\n" * 2, "", 0)
+    assert not [name for _, folders, files in os.walk(elsewhere) for name in folders + files if "daadkvs" in name]
+
+
+def make_deep(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    assert len(os.fsencode(folder)) == len(str(folder))
+
+
+@pytest.mark.parametrize("length", [4000, 4050])
+def test_a_place_where_no_run_can_be_is_told_once(elsewhere: Path, length: int) -> None:
+    folder = deep(elsewhere, length)
+    make_deep(folder)
+    stdout, stderr, status = run_without_tmp(LIFE, folder)
+    assert (stdout, status) == (b"", 2)
+    assert re.fullmatch("error: .*: (File name too long|too long a path for the files of stores)\n", stderr)
+    assert not [name for _, folders, files in os.walk(elsewhere) for name in folders + files if "daadkvs" in name]
+
+
+def test_a_data_directory_with_too_long_a_path_is_told_once(tmp_path: Path) -> None:
+    folder = deep(tmp_path, 4030)
+    result = run(LIFE, "--data-dir", str(folder))
+    assert result == (b"", f"error: {folder}: too long a path for the files of stores\n", 2)
+
+
+@pytest.mark.parametrize("options", [[], ["--orphans"]], ids=str)
+def test_cleanup_finds_runs_wherever_they_stand(elsewhere: Path, options: list[str]) -> None:
+    """A copy of the sources is the checkout, so that nobody else's runs are ended."""
+    checkout, folder = elsewhere / "checkout", deep(elsewhere / "temporary", 300)
+    make_deep(folder)
+    checkout.mkdir()
+    for source in ROOT.glob("*.py"):
+        shutil.copy(source, checkout)
+    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+    with subprocess.Popen(
+        [*WITHOUT_TMP, "sh", sys.executable, str(checkout / "master.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(folder)},
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(CLUSTER.encode() + b"get 5 k\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"k:v\n"
+        (directory,) = folder.iterdir()
+        pids = processes(directory)
+        assert len(pids) == 7
+        for name in ("spawner", *pids):
+            os.kill(pids[name], signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        done = subprocess.run([checkout / "scripts" / "cleanup.sh", *options], check=True, capture_output=True)
+        assert done.stdout.endswith(b"removed %s\n" % bytes(directory))
+        wait_until(lambda: all(map(is_gone, pids.values())), f"the end of {pids}")
+        assert not directory.exists()
 
 
 # -- masters side by side ----------------------------------------------------------------------------------

@@ -1,0 +1,340 @@
+"""Ends every Daadkvs process of this user that was started from this checkout, a hung master too, and removes
+their temporary files. Touches nothing else: no other checkout's runs, no data directories.
+
+  scripts/cleanup.sh             all runs
+  scripts/cleanup.sh --orphans   only runs whose master is gone
+
+A master is known by its command line: Python running this checkout's master.py. A run is known by its directory,
+/tmp/daadkvs-UID-HASH-…: HASH is of this checkout's path. It counts only if it is this user's, nobody else can enter
+it, and it is no link. Its file `owner` names the master and the session of its other processes, which all have the
+directory as their current one.
+"""
+
+# May live here: finding what is left, ending and removing it. May not: how runs name and mark what is theirs
+# (run_directory.py); anything that isn't part of Python itself, since this must work where nothing is installed.
+#
+# Others may make folders with such names, and exchange what stands at a path at any moment. So folders are opened
+# first and looked at then, and all that is removed is removed below the descriptor that was looked at; at last, only an
+# empty folder is removed by its name. In the same way a process is held by a descriptor before it is looked at, and
+# killed through it: if it is still there to be killed, then it was the one that was looked at.
+
+from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C
+
+import os
+import re
+import select
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+import run_directory
+from run_directory import Owner, Process
+
+BEGINNING_SECONDS = 60.0
+"""How old a run directory without a note is at least, before its run counts as one that will never begin."""
+
+KILL_PATIENCE_SECONDS = 10.0
+"""How long a killed process may take to go; one that waits for a broken disk may never do so."""
+
+
+def main(arguments: list[str]) -> int:
+    """Clean up; returns the exit status: 1 where something could not be ended or removed."""
+    assert __doc__ is not None
+    if arguments == ["--help"]:
+        _write(1, __doc__)
+        return 0
+    if arguments not in ([], ["--orphans"]):
+        _write(2, f"error: unknown option: {' '.join(arguments)}\n{__doc__}")
+        return 2
+    cleanup = _Cleanup(orphans_only=bool(arguments))
+    cleanup.run()
+    return 1 if cleanup.failed else 0
+
+
+def _write(fd: int, text: str) -> None:
+    """Write, if anybody reads it: what is to be done is done all the same."""
+    try:
+        os.write(fd, text.encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass
+
+
+def _line(text: str) -> str:
+    """One line, whatever a file's name may hold."""
+    return "".join(f"\\x{ord(c):02x}" if c < " " else c for c in text) + "\n"
+
+
+class _Run(NamedTuple):
+    """A run directory that has been looked at; *parent* and *name* are None where it has been removed already."""
+
+    folder: int
+    parent: int | None
+    name: str
+    path: str
+
+
+class _Cleanup:
+    """One call of this script."""
+
+    def __init__(self, orphans_only: bool) -> None:
+        self._orphans_only = orphans_only
+        self.failed = False
+
+    def run(self) -> None:
+        """End and remove what is to be."""
+        if not self._orphans_only:
+            for pid in _processes():
+                self._end("master", pid, _is_master)
+        for run in _runs():
+            try:
+                self._end_run(run)
+            except OSError as error:
+                self._fail(f"{error.filename or run.path}: {error.strerror}")
+
+    def _fail(self, text: str) -> None:
+        self.failed = True
+        _write(2, _line(f"error: {text}"))
+
+    def _end_run(self, run: _Run) -> None:
+        owner = run_directory.read_owner(run.folder)
+        if self._orphans_only:
+            if _has_master(run, owner):
+                return
+        elif owner is not None:
+            self._end("master", owner.master.pid, lambda pid: _is(pid, owner.master))
+        if not _is_left(run):
+            self._fail(f"{run.path}: its master can't be ended from here: it runs in another container, perhaps")
+            return
+        while sum(self._end("process", pid, lambda pid: _is_of(pid, run, owner)) for pid in _processes()):
+            pass  # those may have started others meanwhile
+        if run.parent is not None:
+            self._remove(run, run.parent, owner)
+
+    def _end(self, what: str, pid: int, is_meant: Callable[[int], bool]) -> bool:
+        """Kill a process of this user's if it *is_meant*; returns whether it was, and is gone."""
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            return False
+        try:
+            if not (_is_ours(pid) and is_meant(pid)):
+                return False
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            poller = select.poll()
+            poller.register(process, select.POLLIN)
+            if poller.poll(KILL_PATIENCE_SECONDS * 1000):
+                _write(1, _line(f"ended {what} {pid}"))
+                return True
+            self._fail(f"{what} {pid} was killed, and doesn't end")
+        except OSError:
+            pass  # it has gone by itself
+        finally:
+            os.close(process)
+        return False
+
+    def _remove(self, run: _Run, parent: int, owner: Owner | None) -> None:
+        if owner is not None and owner.stores_in is not None:
+            self._remove_stores(owner.stores_in, run_directory.stores_prefix(run.name))
+        _empty(run.folder)
+        try:
+            os.rmdir(run.name, dir_fd=parent)
+        except FileNotFoundError:
+            return  # it was about to be removed by the run itself
+        _write(1, _line(f"removed {run.path}"))
+
+    def _remove_stores(self, base: str, prefix: str) -> None:
+        try:
+            parent = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return  # gone as a whole
+        with _closing(parent):
+            for name in os.listdir(parent):
+                if not name.startswith(prefix):
+                    continue
+                try:
+                    folder = run_directory.open_private(name, parent)
+                except OSError:
+                    continue  # somebody else's, or gone
+                with _closing(folder):
+                    if "owner" not in os.listdir(folder):  # a run directory, whatever it is called
+                        _empty(folder)
+                        os.rmdir(name, dir_fd=parent)
+
+
+@contextmanager
+def _closing(fd: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _empty(folder: int) -> None:
+    """Remove all that is in the folder with this descriptor. Raises OSError, not where others are faster."""
+    for name in os.listdir(folder):
+        try:
+            if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+                shutil.rmtree(name, dir_fd=folder)  # follows no links
+            else:
+                os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+
+
+# -- runs ----------------------------------------------------------------------------------------------------------
+
+
+def _runs() -> Iterator[_Run]:
+    """All run directories of this user's, of this checkout."""
+    paths, removed = _paths()
+    for path in sorted(paths):
+        base, name = os.path.split(path)
+        try:
+            parent = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        with _closing(parent):
+            try:
+                folder = run_directory.open_private(name, parent)
+            except OSError:
+                continue  # somebody else's, or gone
+            with _closing(folder):
+                yield _Run(folder, parent, name, path)
+    for pid in removed:
+        try:
+            folder = os.open(f"/proc/{pid}/cwd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        with _closing(folder):
+            if os.fstat(folder).st_uid == os.geteuid():
+                yield _Run(folder, None, "", f"the directory of process {pid}, which has been removed")
+
+
+def _paths() -> tuple[set[str], list[int]]:
+    """Where run directories may be; and processes whose run directory has been removed under them."""
+    paths = set()
+    for base in run_directory.places():
+        try:
+            paths |= {os.path.join(base, name) for name in os.listdir(base) if run_directory.holds_run(name)}
+        except OSError:
+            pass
+    removed = []
+    for pid in _processes():
+        try:
+            path = os.readlink(f"/proc/{pid}/cwd")
+        except OSError:
+            continue
+        if run_directory.holds_run(os.path.basename(path)):
+            paths.add(path)
+        elif run_directory.holds_run(os.path.basename(path.removesuffix(" (deleted)"))):
+            removed.append(pid)
+    return paths, removed
+
+
+def _has_master(run: _Run, owner: Owner | None) -> bool:
+    """Whether a run has a master, or may be about to begin."""
+    if run_directory.is_in_use(run.folder):
+        return True
+    if owner is not None:
+        return _is_ours(owner.master.pid) and _is(owner.master.pid, owner.master)
+    return run.parent is not None and time.time() - os.fstat(run.folder).st_mtime < BEGINNING_SECONDS
+
+
+def _is_left(run: _Run) -> bool:
+    """Whether no master is there any more. A process that was just being forked may hold its lock a moment longer."""
+    for _ in range(50):
+        if not run_directory.is_in_use(run.folder):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# -- processes -----------------------------------------------------------------------------------------------------
+# What is read of a process holds for the one whose descriptor is held, if that can still be killed afterwards.
+
+
+def _processes() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether a process is this user's, under all of its ids, and hasn't ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    ids = re.search(r"^Uid:\s+(.*)$", status, re.MULTILINE)
+    state = re.search(r"^State:\s+(\S)", status, re.MULTILINE)
+    return bool(ids and set(ids[1].split()) == {str(os.geteuid())} and state and state[1] not in "ZX")
+
+
+def _is(pid: int, meant: Process) -> bool:
+    return run_directory.process(pid) == meant
+
+
+def _is_of(pid: int, run: _Run, owner: Owner | None) -> bool:
+    """Whether a process belongs to a run, and isn't its master."""
+    spawner = owner and owner.spawner
+    if spawner and _is(pid, spawner):
+        return True
+    try:
+        if not os.path.samestat(os.stat(f"/proc/{pid}/cwd"), os.fstat(run.folder)):
+            return False
+        if spawner and os.getsid(pid) == spawner.pid:
+            return True
+        return _words(pid)[0].startswith(b"daadkvs ")  # the note is gone; so is the title, with an empty environment
+    except OSError:
+        return False
+
+
+def _words(pid: int) -> list[bytes]:
+    """A process's command line. Raises OSError."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def _is_master(pid: int) -> bool:
+    """Whether a process is a master of this checkout, also where it has no run directory yet, or no more."""
+    try:
+        script = _script(_words(pid))
+        if script is None or run_directory.holds_run(os.path.basename(os.readlink(f"/proc/{pid}/cwd"))):
+            return False  # in a run directory stand those that a master has started; they may have no title yet
+        found = os.stat(os.path.join(os.fsencode(f"/proc/{pid}/cwd"), script))
+        return os.path.samestat(found, os.stat(ROOT / "master.py"))
+    except (OSError, ValueError):
+        return False
+
+
+def _script(words: list[bytes]) -> bytes | None:
+    """What a Python with this command line runs; None where it is no Python, or runs no file."""
+    if not os.path.basename(words[0]).startswith(b"python"):
+        return None
+    rest = iter(words[1:])
+    for word in rest:
+        if not word.startswith(b"-"):
+            return word or None
+        if word == b"--check-hash-based-pycs":
+            next(rest, None)
+        elif not word.startswith(b"--"):
+            option = re.search(b"[cmXW]", word)  # those with an argument, which may be the next word
+            if option and option[0] in b"cm":
+                return None
+            if option and option.end() == len(word):
+                next(rest, None)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
