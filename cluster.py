@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
+import answers
 import router
 import tracing
 import transport
@@ -195,9 +196,9 @@ class Cluster:
             incarnation = self._clock.next()
             self._start_server(server, incarnation)
             self._clock.observe(self._await_recovery(server))
-        except (transport.Failure, transport.RemoteError, StorageError, OSError, CommandError) as error:
+        except (transport.Failure, StorageError, OSError, MemoryError, CommandError) as error:
             self._discard(server)
-            raise CommandError(f"server {ident} could not be started: {error}") from error
+            raise CommandError(f"server {ident} could not be started: {transport.why(error)}") from error
         except transport.Interrupted:
             transport.interrupt_taken()
             self._discard(server)
@@ -226,9 +227,12 @@ class Cluster:
             "timeout": self._settings.timeout,
             "kept": self._settings.data_directory is not None,
         }
-        server.pid = server.watchdog.call(
+        started = server.watchdog.call(
             "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")
         )
+        if isinstance(started, str):
+            raise transport.NoRoom(started)
+        server.pid = started
         server.remote = transport.Remote(server.address, self._limit)
         self._watch(server.remote, server)
 
@@ -274,10 +278,10 @@ class Cluster:
                 address = transport.new_address(self._run_directory, f"client-{ident}-{self._clock.next()}")
                 client.pid = self._spawner.start("client", ident, address)
                 client.remote = transport.Remote(address, self._limit)
-            except (transport.Failure, transport.RemoteError, StorageError) as error:
+            except (transport.Failure, StorageError, MemoryError) as error:
                 if client.pid:
                     self._kill_client(client)
-                raise CommandError(f"client {ident} could not be started: {error}") from error
+                raise CommandError(f"client {ident} could not be started: {transport.why(error)}") from error
             self._watch(client.remote, client)
             self._clients[ident] = client
         self._connect(client, server_ident)
@@ -329,17 +333,19 @@ class Cluster:
         server = self._running_server(ident)
         assert server.remote is not None
         pieces = []
+        versions = []
         try:
             piece = server.remote.call("print_versions" if self._settings.history else "print_store")
             while piece:
-                pieces.append(piece)
+                if self._settings.history:
+                    versions += transport.read(piece, answers.is_versions)
+                else:
+                    pieces.append(piece)
                 piece = server.remote.call("print_more")
         except transport.Failure as failure:
             self._lose({ident: failure})
             self._running_server(ident)
-        if self._settings.history:
-            return ["store", ident, [version for piece in pieces for version in msgpack.unpackb(piece)]]
-        return ["lines", *pieces]
+        return ["store", ident, versions] if self._settings.history else ["lines", *pieces]
 
     def _put_or_get(self, command: Command) -> list[Any]:
         (ident,) = command.ids
@@ -351,15 +357,16 @@ class Cluster:
         batch = msgpack.packb([[command.key, _value(command), timestamp]])
         limit = self._limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
         try:
-            outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
+            packed = client.remote.call("execute", batch, timeout=limit)
+            (outcome,), noticed = transport.read(packed, answers.of_a_client([_value(command)], client.connections))
         except transport.Failure as failure:
             self._lose_client(client, failure)
             text = f"client {ident} is not running"
             if command.name == "put":
                 raise Uncertain(f"{text}; uncertain: the value may stand later", timestamp) from failure
             raise CommandError(text) from failure
-        self._lose({server: transport.Silent() if how == "silent" else transport.Failure() for server, how in noticed})
-        return list(outcomes[0])
+        self._lose({server: _failure(how) for server, how in noticed})
+        return list(outcome)
 
     def _timestamp(self) -> int:
         try:
@@ -539,14 +546,16 @@ class Cluster:
         while step:
             patience = self._limit * 0.75
             answers = self._ask_servers({ident: ("pull_from", tuple(step[ident]), patience) for ident in step})
-            suspects = {suspect for _, lost, _, _ in answers.values() for suspect in lost}
+            suspects = {suspect for _, lost, *_ in answers.values() for suspect in lost}
+            faulty = {ident: transport.RemoteError(how) for *_, failed in answers.values() for ident, how in failed}
+            self._lose(faulty)
             self._judge(suspects, accused)
-            if suspects or answers.keys() != step.keys():
+            if suspects or faulty or answers.keys() != step.keys():
                 return False
-            for ident, (_, _, refusal, _) in answers.items():
+            for ident, (_, _, refusal, *_) in answers.items():
                 if refusal is not None:
                     raise CommandError(f"server {ident}: {refusal}")
-            step = {ident: step[ident] for ident, (done, _, _, _) in answers.items() if not done}
+            step = {ident: step[ident] for ident, (done, *_) in answers.items() if not done}
         return True
 
     def _judge(self, suspects: set[int], accused: set[int]) -> None:
@@ -587,7 +596,7 @@ class Cluster:
     def _ask_servers(self, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
         """Call running servers, all at the same time; the answers of those that gave one.
 
-        Servers that can't be reached or are silent are lost when this returns.
+        Servers that can't be reached, are silent or fail in the call are lost when this returns.
         """
         answers: dict[int, Any] = {}
         pending: dict[int, transport.Pending] = {}
@@ -619,14 +628,17 @@ class Cluster:
         return answers
 
     def _probe(self, idents: Iterable[int]) -> set[int]:
-        """Those of these servers that answer anything at all, busy as they may be."""
+        """Those of these servers that answer anything at all, busy as they may be; also that there is no room."""
         limit = min(PROBE_SECONDS, self._limit / 2)
         answered = set()
+        faulty: dict[int, transport.Failure] = {}
         probes: list[tuple[int, transport.Remote, transport.Pending]] = []
         for ident in idents:
             try:
                 remote = transport.Remote(self._servers[ident].address, limit)
                 probes.append((ident, remote, remote.send("ping")))
+            except transport.NoRoom:
+                answered.add(ident)
             except transport.Failure:
                 pass
         deadline = time.monotonic() + limit
@@ -634,9 +646,14 @@ class Cluster:
             try:
                 call.wait(max(0.0, deadline - time.monotonic()))
                 answered.add(ident)
+            except transport.NoRoom:
+                answered.add(ident)
+            except transport.RemoteError as failure:
+                faulty[ident] = failure
             except transport.Failure:
                 pass
             remote.close()
+        self._lose(faulty)
         return answered
 
     def _ask_client(self, client: _Client, name: str, *args: Any) -> None:
@@ -684,19 +701,21 @@ class Cluster:
         for fd, _ in self._deaths.poll(0):
             end = self._watched.get(fd)
             if isinstance(end, _Client):
-                self._lose_client(end, transport.Silent() if end.silent else transport.Failure())
+                self._lose_client(end, _ending(end))
             elif isinstance(end, _Server):
-                self._lose({end.ident: transport.Silent() if end.silent else transport.Failure()})
+                self._lose({end.ident: _ending(end)})
                 end.silent = False
                 if end.watchdog is not None and not end.watchdog.alive:
                     self._drop_watchdog(end)
 
     def _lose(self, failures: Mapping[int, transport.Failure]) -> None:
-        """Report servers that died or are silent, and see that they are dead."""
+        """Report servers that died, are silent or have failed in a call, and see that they are dead."""
         lost = [ident for ident in failures if self._servers[ident].running]
         for ident in lost:
             if isinstance(failures[ident], transport.Silent):
                 self._report(ident, f"server {ident} made no progress for {self._limit:g} s, and was killed")
+            elif isinstance(failures[ident], transport.RemoteError):
+                self._report(ident, f"server {ident} failed, and was killed: {failures[ident]}")
             else:
                 self._report(ident, f"server {ident} died")
         self._take_down(lost)
@@ -766,6 +785,8 @@ class Cluster:
             self._report(
                 client.ident, f"client {client.ident} made no progress for {self._settings.timeout:g} s, and was killed"
             )
+        elif isinstance(failure, transport.RemoteError):
+            self._report(client.ident, f"client {client.ident} failed, and was killed: {failure}")
         else:
             self._report(client.ident, f"client {client.ident} died")
         self._unwatch(client.remote)
@@ -826,7 +847,7 @@ class Cluster:
         for ident, call in pending.items():
             try:
                 packed = call.wait(max(0.0, deadline - time.monotonic()))
-                contexts[ident] = Context.from_flat(msgpack.unpackb(packed))
+                contexts[ident] = Context.from_flat(transport.read(packed, answers.is_context))
             except transport.Silent:
                 pass
             except transport.Failure as failure:
@@ -838,6 +859,20 @@ class Cluster:
 def _value(command: Command) -> bytes | None:
     """A put's value, None for a get."""
     return command.value if command.name == "put" else None
+
+
+def _ending(end: _Server | _Client) -> transport.Failure:
+    """How a process whose connection has ended was lost."""
+    if end.silent:
+        return transport.Silent()
+    return transport.Failure() if end.remote is None or end.remote.alive else end.remote.ended()
+
+
+def _failure(how: str) -> transport.Failure:
+    """The loss of a server, as a client tells it."""
+    if how == "died":
+        return transport.Failure()
+    return transport.Silent() if how == "silent" else transport.RemoteError(how)
 
 
 def _outcome(server: int, issued: int, answer: Any) -> list[Any]:

@@ -435,6 +435,8 @@ def _internal(error: Exception) -> str:
     """What to say of a mistake of ours."""
     if "DAADKVS_DEBUG" in os.environ:
         traceback.print_exc()
+    if isinstance(error, MemoryError):
+        return "no memory is left"
     text = str(error).strip().partition("\n")[0]
     return f"internal error: {type(error).__name__}: {text}"
 
@@ -662,6 +664,9 @@ def main() -> int:
     except ModuleNotFoundError as error:
         _say(f"error: the package {error.name} is missing; make sets everything up, and then ./master has it")
         return 2
+    except (ImportError, MemoryError) as error:  # a library that can't be loaded
+        _say(f"error: could not be started: {str(error) or 'no memory is left'}")
+        return 2
 
     settings = Settings(
         arguments.data_dir and _absolute(arguments.data_dir),
@@ -692,6 +697,9 @@ def main() -> int:
         return 2
     except OSError as error:
         _say(f"error: {error.filename or 'could not be started'}: {error.strerror}")
+        return 2
+    except MemoryError:
+        _say("error: could not be started: no memory is left")
         return 2
     try:
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
