@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any, Literal
 
-from wire import Check, checker
+from wire import Check, checker, unpack
 
 __all__ = [
     "ANSWERS",
@@ -75,8 +75,11 @@ def fits(name: str, args: Sequence[Any], answer: Any) -> bool:
     """Whether the method *name*, called with these arguments, may answer so."""
     if not _checks[name](answer):
         return False
+    if name == "context":
+        return _is_packed_context(answer)
     if name == "pull_from":  # it speaks of those that it was asked about
-        return all(ident in args[0] for ident in (*answer[1], *(ident for ident, _ in answer[4])))
+        named = (*answer[1], *(ident for ident, _ in answer[4]))
+        return _is_packed_context(answer[3]) and all(ident in args[0] for ident in named)
     return name != "start" or type(answer) is str or 0 < answer <= LARGEST_PID
 
 
@@ -84,6 +87,15 @@ def fits(name: str, args: Sequence[Any], answer: Any) -> bool:
 
 is_context: Check = checker(tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]])
 """What `Context.flat` makes."""
+
+
+def _is_packed_context(packed: bytes) -> bool:
+    try:
+        unpack(packed, is_context)
+    except ValueError:
+        return False
+    return True
+
 
 is_versions: Check = checker(list[tuple[bytes, bytes, int]])
 """A piece of a store with timestamps: `[[key, value, timestamp], …]`."""

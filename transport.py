@@ -162,7 +162,8 @@ class _Farewell(EOFError):
 class _SocketStream(Stream):  # type: ignore[misc]
     """RPyC's view of a socket: buffered, and never stuck in the middle of a message."""
 
-    MAX_IO_CHUNK = 64 << 10  # above this RPyC writes a message in pieces
+    MAX_IO_CHUNK = 64 << 10
+    """Larger messages are written in pieces."""
 
     def __init__(self, sock: socket.socket, patience: float) -> None:
         """*patience*: how long the peer may neither take nor send a byte in the middle of a message, in seconds."""
@@ -246,7 +247,7 @@ class _SocketStream(Stream):  # type: ignore[misc]
         del buffer[:count]
         return head
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         with memoryview(data) as view:
             done = 0
             while done < len(view):
@@ -273,6 +274,18 @@ class _SocketStream(Stream):  # type: ignore[misc]
 
 class _Channel(rpyc.Channel):  # type: ignore[misc]
     """RPyC's frames, none of them compressed."""
+
+    def send(self, data: bytes) -> None:
+        """Once a byte of a message is out, nothing more is copied: it may fail for want of memory only before."""
+        header = self.FRAME_HEADER.pack(len(data), 0)
+        first = _SocketStream.MAX_IO_CHUNK
+        if len(data) <= first:
+            self.stream.write(header + data + self.FLUSHER)
+            return
+        with memoryview(data) as view:
+            self.stream.write(header + view[:first])
+            self.stream.write(view[first:])
+        self.stream.write(self.FLUSHER)
 
     def recv(self) -> bytes:
         length, compressed = self.FRAME_HEADER.unpack(self.stream.read(self.FRAME_HEADER.size))
@@ -690,9 +703,6 @@ class Remote:
             result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, *called)
         except EOFError as error:
             raise self._failure(self._last_words() or error) from error
-        except MemoryError:
-            self.close()
-            raise
         return Pending(self, result, name, args, tracing.on)
 
     def tell(self, name: str, *args: Any) -> None:
