@@ -14,8 +14,10 @@ from typing import Any
 
 import msgpack
 
+import answers
 import tracing
 import transport
+import wire
 from groups import Part
 from model import Operation, pack_operations
 from session import Refused, ServerLost, Session
@@ -33,7 +35,7 @@ class _Client(transport.Service):
         self._addresses: dict[int, str] = {}
         self._remotes: dict[int, transport.Remote] = {}
         self._noticed: dict[int, str] = {}
-        """Servers that were found dead or silent: until the master, who may have missed an answer, says the same."""
+        """Servers that were lost, and how: until the master, who may have missed an answer, says the same."""
         self._timeout = 10.0
 
     # -- connections ---------------------------------------------------------------------------------------
@@ -76,11 +78,10 @@ class _Client(transport.Service):
     def exposed_execute(self, batch: bytes) -> bytes:
         """Carry out `[[key, value or nil for a get, timestamp], …]` in order.
 
-        Answers `[[outcome, …], [[server, "died" or "silent"], …]]`; outcomes as in `Session.execute`.
+        Answers `[[outcome, …], [[server, how], …]]`; outcomes as in `Session.execute`, how as in `_notice`.
         """
-        outcomes = [
-            self._session.execute(key, value, timestamp, self._ask) for key, value, timestamp in msgpack.unpackb(batch)
-        ]
+        commands = wire.unpack(batch, _are_commands)
+        outcomes = [self._session.execute(key, value, timestamp, self._ask) for key, value, timestamp in commands]
         return self._answer(batch, outcomes)
 
     def exposed_execute_group(self, group: int, members: int, batch: bytes) -> bytes:
@@ -90,17 +91,18 @@ class _Client(transport.Service):
         where nothing was carried out, or the server was lost.
         """
         (server,) = self._session.connections
-        self._part = Part(self._session, msgpack.unpackb(batch))
+        self._part = Part(self._session, wire.unpack(batch, _are_commands))
         outcomes = None
         try:
             remote = self._remote(server)
-            answers = remote.call("execute_group", group, self._ident, members, pack_operations(self._part.operations))
-            if answers is not None:
-                outcomes = self._part.conclude(server, msgpack.unpackb(answers))
-        except transport.Silent:
-            self._notice(server, "silent")
-        except transport.Failure:
-            self._notice(server, "died")
+            packed = remote.call("execute_group", group, self._ident, members, pack_operations(self._part.operations))
+            if packed is not None:
+                values = [operation.value for operation in self._part.operations]
+                outcomes = self._part.conclude(server, transport.read(packed, answers.to_operations(values)))
+        except transport.NoRoom:
+            pass  # given up: alone, each command is told why
+        except transport.Failure as failure:
+            self._notice(server, _how(failure))
         return self._answer(batch, outcomes)
 
     def _answer(self, batch: bytes, outcomes: list[Any] | None) -> bytes:
@@ -120,13 +122,15 @@ class _Client(transport.Service):
         """What `Session.execute` asks a server by."""
         try:
             packed = self._remote(server).call("execute", pack_operations([operation]))
+            answered, refusal = transport.read(packed, answers.of_a_server([operation.value]))
+        except transport.NoRoom as no_room:
+            raise Refused(str(no_room)) from no_room
         except transport.Failure as failure:
-            self._notice(server, "silent" if isinstance(failure, transport.Silent) else "died")
+            self._notice(server, _how(failure))
             raise ServerLost(cut_short=not isinstance(failure, transport.Unreachable)) from failure
-        answers, refusal = msgpack.unpackb(packed)
         if refusal is not None:
             raise Refused(refusal)
-        return answers[0]
+        return answered[0]
 
     def _remote(self, server: int) -> transport.Remote:
         if server not in self._addresses:
@@ -136,9 +140,20 @@ class _Client(transport.Service):
             remote = self._remotes[server] = transport.Remote(self._addresses[server], self._timeout)
         return remote
 
-    def _notice(self, server: int, what: str) -> None:
-        self._noticed.setdefault(server, what)
+    def _notice(self, server: int, how: str) -> None:
+        """A server was lost: "died", "silent", or how it failed in a call."""
+        self._noticed.setdefault(server, how)
         self._take_down(server)
+
+
+def _how(failure: transport.Failure) -> str:
+    if isinstance(failure, transport.RemoteError):
+        return str(failure)
+    return "silent" if isinstance(failure, transport.Silent) else "died"
+
+
+_are_commands = wire.checker(list[tuple[bytes, bytes | None, int]])
+"""`[[key, value or nil for a get, timestamp], …]`."""
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:

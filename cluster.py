@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
+import answers
 import groups
 import router
 import tracing
@@ -202,9 +203,9 @@ class Cluster:
             incarnation = self._clock.next()
             self._start_server(server, incarnation)
             self._clock.observe(self._await_recovery(server))
-        except (transport.Failure, transport.RemoteError, StorageError, OSError, CommandError) as error:
+        except (transport.Failure, StorageError, OSError, MemoryError, CommandError) as error:
             self._discard(server)
-            raise CommandError(f"server {ident} could not be started: {error}") from error
+            raise CommandError(f"server {ident} could not be started: {transport.why(error)}") from error
         except transport.Interrupted:
             transport.interrupt_taken()
             self._discard(server)
@@ -234,9 +235,12 @@ class Cluster:
             "kept": self._settings.data_directory is not None,
             "group_limit": self._settings.group_limit,
         }
-        server.pid = server.watchdog.call(
+        started = server.watchdog.call(
             "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")
         )
+        if isinstance(started, str):
+            raise transport.NoRoom(started)
+        server.pid = started
         server.remote = transport.Remote(server.address, self._limit)
         self._watch(server.remote, server)
 
@@ -282,10 +286,10 @@ class Cluster:
                 address = transport.new_address(self._run_directory, f"client-{ident}-{self._clock.next()}")
                 client.pid = self._spawner.start("client", ident, address)
                 client.remote = transport.Remote(address, self._limit)
-            except (transport.Failure, transport.RemoteError, StorageError) as error:
+            except (transport.Failure, StorageError, MemoryError) as error:
                 if client.pid:
                     self._kill_client(client)
-                raise CommandError(f"client {ident} could not be started: {error}") from error
+                raise CommandError(f"client {ident} could not be started: {transport.why(error)}") from error
             self._watch(client.remote, client)
             self._clients[ident] = client
         self._connect(client, server_ident)
@@ -337,17 +341,19 @@ class Cluster:
         server = self._running_server(ident)
         assert server.remote is not None
         pieces = []
+        versions = []
         try:
             piece = server.remote.call("print_versions" if self._settings.history else "print_store")
             while piece:
-                pieces.append(piece)
+                if self._settings.history:
+                    versions += transport.read(piece, answers.is_versions)
+                else:
+                    pieces.append(piece)
                 piece = server.remote.call("print_more")
         except transport.Failure as failure:
             self._lose({ident: failure})
             self._running_server(ident)
-        if self._settings.history:
-            return ["store", ident, [version for piece in pieces for version in msgpack.unpackb(piece)]]
-        return ["lines", *pieces]
+        return ["store", ident, versions] if self._settings.history else ["lines", *pieces]
 
     def _put_or_get(self, command: Command, timestamp: int | None) -> list[Any]:
         (ident,) = command.ids
@@ -361,15 +367,16 @@ class Cluster:
         batch = msgpack.packb([[command.key, value, timestamp]])
         limit = self._limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
         try:
-            outcomes, noticed = msgpack.unpackb(client.remote.call("execute", batch, timeout=limit))
+            packed = client.remote.call("execute", batch, timeout=limit)
+            (outcome,), noticed = transport.read(packed, answers.of_a_client([value], client.connections))
         except transport.Failure as failure:
             self._lose_client(client, failure)
             text = f"client {ident} is not running"
             if command.name == "put":
                 raise Uncertain(f"{text}; uncertain: the value may stand later", timestamp) from failure
             raise CommandError(text) from failure
-        self._lose({server: transport.Silent() if how == "silent" else transport.Failure() for server, how in noticed})
-        return list(outcomes[0])
+        self._lose({server: _failure(how) for server, how in noticed})
+        return list(outcome)
 
     def _timestamp(self) -> int:
         try:
@@ -427,7 +434,7 @@ class Cluster:
             tracing.event("issued", timestamps=timestamps)
         clients = {command.ids[0] for command in commands}
         group = Group(number, commands, timestamps, {ident: self._clients[ident].connections[0] for ident in clients})
-        self._group_calls = _GroupCalls(self)
+        self._group_calls = _GroupCalls(self, group)
         group.start(self._group_calls)
         return group
 
@@ -479,7 +486,7 @@ class Cluster:
     def _ask_servers(self, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
         """Call running servers, all at the same time; the answers of those that gave one.
 
-        Servers that can't be reached or are silent are lost when this returns.
+        Servers that can't be reached, are silent or fail in the call are lost when this returns.
         """
         answers: dict[int, Any] = {}
         pending: dict[int, transport.Pending] = {}
@@ -500,36 +507,69 @@ class Cluster:
                 silent[ident] = failure
             except transport.Failure as failure:
                 lost[ident] = failure
-        busy = self._probe(silent) if self._limit < self._settings.timeout else set()
-        for ident in busy:
-            try:
-                answers[ident] = pending[ident].wait(self._settings.timeout)
-            except transport.Failure as failure:
-                lost[ident] = failure
-        lost |= {ident: failure for ident, failure in silent.items() if ident not in busy}
+        deadline += self._settings.timeout - self._limit
+        while silent:
+            busy = self._probe(silent) if time.monotonic() < deadline else set()
+            lost |= {ident: failure for ident, failure in silent.items() if ident not in busy}
+            silent = {}
+            for ident in busy:
+                try:
+                    answers[ident] = pending[ident].wait(self._limit)
+                except transport.Silent as failure:
+                    silent[ident] = failure
+                except transport.Failure as failure:
+                    lost[ident] = failure
         self._lose(lost)
         return answers
 
     def _probe(self, idents: Iterable[int]) -> set[int]:
-        """Those of these servers that answer anything at all, busy as they may be."""
+        """Those of these servers that are alive, busy as they may be.
+
+        They answer an empty call over a connection of its own, or that they have no room for one; and their logs have
+        not been writing one thing for as long as a server may be silent. Where a log writes, this waits until it is
+        certain which of the two it is.
+        """
         limit = min(PROBE_SECONDS, self._limit / 2)
-        answered = set()
-        probes: list[tuple[int, transport.Remote, transport.Pending]] = []
+        remotes: dict[int, transport.Remote] = {}
+        alive: set[int] = set()
         for ident in idents:
             try:
-                remote = transport.Remote(self._servers[ident].address, limit)
-                probes.append((ident, remote, remote.send("ping")))
+                remotes[ident] = transport.Remote(self._servers[ident].address, limit)
+            except transport.NoRoom:
+                alive.add(ident)
+            except transport.Failure:
+                pass
+        answers = self._ask_probes(remotes, limit, "ping")
+        answering = {ident: remotes[ident] for ident in answers}
+        answers |= self._ask_probes(answering, self._limit + limit, "is_hung", self._limit)
+        for remote in remotes.values():
+            remote.close()
+        return alive | {ident for ident, is_hung in answers.items() if not is_hung}
+
+    def _ask_probes(
+        self, remotes: Mapping[int, transport.Remote], limit: float, name: str, *args: Any
+    ) -> dict[int, Any]:
+        """Call these servers all at the same time; the answers of those that gave one. None: it has no room."""
+        answers: dict[int, Any] = {}
+        faulty: dict[int, transport.Failure] = {}
+        pending: dict[int, transport.Pending] = {}
+        for ident, remote in remotes.items():
+            try:
+                pending[ident] = remote.send(name, *args)
             except transport.Failure:
                 pass
         deadline = time.monotonic() + limit
-        for ident, remote, call in probes:
+        for ident, call in pending.items():
             try:
-                call.wait(max(0.0, deadline - time.monotonic()))
-                answered.add(ident)
+                answers[ident] = call.wait(max(0.0, deadline - time.monotonic()))
+            except transport.NoRoom:
+                answers[ident] = None
+            except transport.RemoteError as failure:
+                faulty[ident] = failure
             except transport.Failure:
                 pass
-            remote.close()
-        return answered
+        self._lose(faulty)
+        return answers
 
     def _ask_client(self, client: _Client, name: str, *args: Any) -> None:
         """Call a client if it runs. One that doesn't answer is lost when this returns."""
@@ -576,19 +616,21 @@ class Cluster:
         for fd, _ in self._deaths.poll(0):
             end = self._watched.get(fd)
             if isinstance(end, _Client):
-                self._lose_client(end, transport.Silent() if end.silent else transport.Failure())
+                self._lose_client(end, _ending(end))
             elif isinstance(end, _Server):
-                self._lose({end.ident: transport.Silent() if end.silent else transport.Failure()})
+                self._lose({end.ident: _ending(end)})
                 end.silent = False
                 if end.watchdog is not None and not end.watchdog.alive:
                     self._drop_watchdog(end)
 
     def _lose(self, failures: Mapping[int, transport.Failure]) -> None:
-        """Report servers that died or are silent, and see that they are dead."""
+        """Report servers that died, are silent or have failed in a call, and see that they are dead."""
         lost = [ident for ident in failures if self._servers[ident].running]
         for ident in lost:
             if isinstance(failures[ident], transport.Silent):
                 self._report(ident, f"server {ident} made no progress for {self._limit:g} s, and was killed")
+            elif isinstance(failures[ident], transport.RemoteError):
+                self._report(ident, f"server {ident} failed, and was killed: {failures[ident]}")
             else:
                 self._report(ident, f"server {ident} died")
         self._take_down(lost)
@@ -658,6 +700,8 @@ class Cluster:
             self._report(
                 client.ident, f"client {client.ident} made no progress for {self._settings.timeout:g} s, and was killed"
             )
+        elif isinstance(failure, transport.RemoteError):
+            self._report(client.ident, f"client {client.ident} failed, and was killed: {failure}")
         else:
             self._report(client.ident, f"client {client.ident} died")
         self._unwatch(client.remote)
@@ -718,7 +762,7 @@ class Cluster:
         for ident, call in pending.items():
             try:
                 packed = call.wait(max(0.0, deadline - time.monotonic()))
-                contexts[ident] = Context.from_flat(msgpack.unpackb(packed))
+                contexts[ident] = Context.from_flat(transport.read(packed, answers.is_context))
             except transport.Silent:
                 pass
             except transport.Failure as failure:
@@ -730,8 +774,9 @@ class Cluster:
 class _GroupCalls:
     """What one group needs done: `groups.Calls`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, group: Group) -> None:
         self._cluster = cluster
+        self._group = group
         self._pending: dict[int, transport.Pending] = {}
         self._deadline = time.monotonic() + 2 * cluster._settings.timeout
 
@@ -744,12 +789,14 @@ class _GroupCalls:
             pass  # it has died; `wait` finds no answer
 
     def wait(self, client: int) -> MemberAnswer | None:
+        end = self._cluster._clients[client]
         try:
             packed = self._pending[client].wait(max(0.0, self._deadline - time.monotonic()))
-        except (KeyError, transport.Failure, transport.RemoteError) as failure:
-            self._cluster._clients[client].silent = isinstance(failure, transport.Silent)
+            expected = answers.of_a_client(self._group.values(client), end.connections, in_group=True)
+            outcomes, noticed = transport.read(packed, expected)
+        except (KeyError, transport.Failure) as failure:
+            end.silent = isinstance(failure, transport.Silent)
             return None
-        outcomes, noticed = msgpack.unpackb(packed)
         return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
 
     def kill_client(self, client: int) -> None:
@@ -757,7 +804,13 @@ class _GroupCalls:
 
     def answers_of(self, server: int, number: int, client: int) -> list[Any] | None:
         packed = self._cluster._ask_servers({server: ("group_answers", number, client)}).get(server)
-        return None if packed is None else list(msgpack.unpackb(packed))
+        if packed is None:
+            return None
+        try:
+            return list(transport.read(packed, answers.to_operations(self._group.values(client))))
+        except transport.RemoteError as failure:
+            self._cluster._lose({server: failure})
+            return None
 
     def is_running(self, server: int) -> bool:
         return self._cluster._servers[server].running
@@ -805,26 +858,42 @@ class _Stabilizing:
         while step:
             patience = self._cluster._limit * 0.75
             calls = {ident: ("pull_from", tuple(neighbours), patience) for ident, neighbours in step.items()}
-            answers = self._cluster._ask_servers(calls)
-            suspects = {suspect for _, silent, _, _ in answers.values() for suspect in silent}
+            pulled = self._cluster._ask_servers(calls)
+            suspects = {suspect for _, silent, *_ in pulled.values() for suspect in silent}
+            faulty = {ident: transport.RemoteError(how) for *_, failed in pulled.values() for ident, how in failed}
+            self._cluster._lose(faulty)
             self._judge(suspects)
-            if suspects or answers.keys() != step.keys():
+            if suspects or faulty or pulled.keys() != step.keys():
                 return False
-            for ident, (_, _, refusal, _) in answers.items():
+            for ident, (_, _, refusal, *_) in pulled.items():
                 if refusal is not None:
                     raise CommandError(f"server {ident}: {refusal}")
-            step = {ident: step[ident] for ident, (done, _, _, _) in answers.items() if not done}
+            step = {ident: step[ident] for ident, (done, *_) in pulled.items() if not done}
         return True
 
     def _judge(self, suspects: set[int]) -> None:
-        """Kill the servers that a neighbour found silent, and that don't answer a probe either.
+        """Kill the servers that a neighbour found silent, and that a probe doesn't find alive.
 
-        One that does is accused: it may just have much to send. From then on everybody has all of the time-out.
+        One that is alive is accused: it may just have much to send. From then on everybody has all of the time-out.
         """
         suspects = {ident for ident in suspects if self._cluster._servers[ident].running}
         alive = self._cluster._probe(suspects - self._accused)
         self._accused |= alive
         self._cluster._lose(dict.fromkeys(sorted(suspects - alive), transport.Silent()))
+
+
+def _ending(end: _Server | _Client) -> transport.Failure:
+    """How a process whose connection has ended was lost."""
+    if end.silent:
+        return transport.Silent()
+    return transport.Failure() if end.remote is None or end.remote.alive else end.remote.ended()
+
+
+def _failure(how: str) -> transport.Failure:
+    """The loss of a server, as a client tells it."""
+    if how == "died":
+        return transport.Failure()
+    return transport.Silent() if how == "silent" else transport.RemoteError(how)
 
 
 def _name(end: _Server | _Client) -> str:

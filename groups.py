@@ -194,7 +194,7 @@ class MemberAnswer(NamedTuple):
     outcomes: list[Outcome] | None
     """None where nothing was carried out, or the server was lost."""
     server_loss: str | None
-    """How the client lost its server: "died" or "silent"; None where it did not."""
+    """How the client lost its server: "died", "silent", or what failed in it; None where it did not."""
 
 
 class Undone(NamedTuple):
@@ -250,6 +250,10 @@ class Group:
                 self._places[client] = []
                 self.members.setdefault(server_of[client], []).append(client)
             self._places[client].append(place)
+
+    def values(self, client: int) -> list[bytes | None]:
+        """What a client's commands put, in order; None for each get."""
+        return [self._flat(place)[1] for place in self._places[client]]
 
     def start(self, calls: Calls) -> None:
         """Send each client its part."""

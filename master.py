@@ -436,6 +436,8 @@ def _internal(error: Exception) -> str:
     """What to say of a mistake of ours."""
     if "DAADKVS_DEBUG" in os.environ:
         traceback.print_exc()
+    if isinstance(error, MemoryError):
+        return "no memory is left"
     text = str(error).strip().partition("\n")[0]
     return f"internal error: {type(error).__name__}: {text}"
 
@@ -702,6 +704,9 @@ def main() -> int:
     except ImportError as error:
         _say(f"error: {environment.culprit(error)}")
         return 2
+    except MemoryError:
+        _say("error: could not be started: no memory is left")
+        return 2
 
     settings = Settings(
         arguments.data_dir and _absolute(arguments.data_dir),
@@ -734,6 +739,9 @@ def main() -> int:
         return 2
     except OSError as error:
         _say(f"error: {error.filename or 'could not be started'}: {error.strerror}")
+        return 2
+    except MemoryError:
+        _say("error: could not be started: no memory is left")
         return 2
     try:
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't

@@ -33,10 +33,11 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+import answers
 import tracing
 import transport
 from groups import ANSWER_BYTES, ServerGroup
-from model import Missing, Operation, Write, pack_delta, pack_operations, unpack_operations
+from model import Missing, Model, Operation, Write, pack_delta, pack_operations, unpack_operations
 from peer import Answer, Exchange, GossipLoop, Link, NotLinked, Peer, unpack_request
 from session import plain_answer
 from storage import Progress, Storage, StorageError
@@ -114,6 +115,29 @@ class _Neighbours:
             known[1].abort()
 
 
+class _TimedLog:
+    """The log of a storage (`peer.Log`), which tells how long it has been writing."""
+
+    def __init__(self) -> None:
+        self.storage: Storage
+        self.writing_since: float | None = None
+        """Since when it has been writing one thing; None while it doesn't write."""
+
+    def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
+        self.writing_since = time.monotonic()
+        try:
+            self.storage.append(delta, source, group)
+        finally:
+            self.writing_since = None
+
+    def renew(self, source: Model) -> None:
+        self.writing_since = time.monotonic()
+        try:
+            self.storage.renew(source)
+        finally:
+            self.writing_since = None
+
+
 class Server:
     """A replica with its disk, its links and its threads."""
 
@@ -121,10 +145,12 @@ class Server:
         self._options = options
         self._lock = threading.Lock()
         self._peer = Peer(Replica(options.server, options.incarnation), options.gossip_interval, options.group_limit)
-        self._storage: Storage
+        self._log = _TimedLog()
         self._progress = Progress()
         self._ready = threading.Event()
         self._failure: str | None = None
+        self.broken: str | None = None
+        """Why this server can't go on."""
         self._damages: list[str] = []
         self._for_master = _Neighbours(options.timeout)
         self._for_gossip = _Neighbours(min(options.timeout, GOSSIP_PATIENCE_SECONDS))
@@ -160,27 +186,28 @@ class Server:
             gc.freeze()  # what was read is no garbage: never look through it again
             gc.enable()
             storage.start(self._peer.model)
-            self._peer.start(storage)
-            self._storage = storage
+            self._log.storage = storage
+            self._peer.start(self._log)
+            if options.gossip_interval > 0:
+                transport.start_thread(self._gossip_forever)
+            if options.fsync == "interval":
+                transport.start_thread(self._sync_forever)
             if tracing.on:
                 writes = pack_delta(self._peer.model.writes())
                 tracing.event("started", incarnation=self._options.incarnation, delta=writes, damages=recovery.damages)
-        except StorageError as error:
-            self._failure = str(error)
+        except (StorageError, transport.NoRoom, MemoryError) as error:
+            self.fail(transport.why(error))
         except Exception as error:  # records that are whole, and make no sense
-            self._failure = f"its store can't be read: {type(error).__name__}: {error}"
-        else:
-            if self._options.gossip_interval > 0:
-                threading.Thread(target=self._gossip_forever, daemon=True).start()
-            if self._options.fsync == "interval":
-                threading.Thread(target=self._sync_forever, daemon=True).start()
+            self.fail(f"its store can't be read: {type(error).__name__}: {error}")
         self._ready.set()
 
-    def state(self, wait: float) -> tuple[Any, ...]:
-        """("recovering", progress), ("failed", why) or ("ready", largest timestamp, damages).
+    def fail(self, why: str) -> None:
+        """This server can't begin."""
+        self._failure = why
+        self._ready.set()
 
-        Blocks up to *wait* seconds while the first is the case.
-        """
+    def state(self, wait: float) -> answers.State:
+        """How far the start has come. Blocks up to *wait* seconds while the server recovers."""
         if not self._ready.wait(wait):
             return "recovering", self._progress.done
         if self._failure is not None:
@@ -315,6 +342,16 @@ class Server:
         with self._lock:
             return tuple(sorted(self._peer.router.reachable()))
 
+    def is_hung(self, limit: float) -> bool:
+        """Whether the log has been writing one thing for *limit* seconds. Blocks until that is certain."""
+        since = self._log.writing_since
+        if since is None:
+            return False
+        if self._lock.acquire(timeout=max(0.0, since + limit - time.monotonic())):
+            self._lock.release()
+            return False
+        return self._log.writing_since == since
+
     # -- anti-entropy --------------------------------------------------------------------------------------
 
     def context(self) -> bytes:
@@ -331,15 +368,18 @@ class Server:
             self._wake_up()
         return None if answer is None else _pack(answer)
 
-    def pull_from(self, neighbours: Iterable[int], patience: float) -> tuple[bool, tuple[int, ...], str | None, bytes]:
+    def pull_from(
+        self, neighbours: Iterable[int], patience: float
+    ) -> tuple[bool, tuple[int, ...], str | None, bytes, answers.Faulty]:
         """For stabilize: learn what these neighbours hold, for a fraction of a second at most.
 
         *patience*: how long one of them may be silent, in seconds. Returns whether all of it is here, the
-        neighbours that were silent or gone, why the disk refused (if it did), and the context.
+        neighbours that were silent or gone, why the disk refused or there was no room (if so), the context, and the
+        neighbours that failed.
         """
         self._for_master.timeout = patience
         deadline = time.monotonic() + STABILIZE_SLICE_SECONDS
-        lost = []
+        lost, faulty = [], []
         done = True
         refusal = None
         for neighbour in neighbours:
@@ -347,6 +387,11 @@ class Server:
                 with self._lock:
                     exchange = self._peer.exchange(neighbour)
                 done = self._pull(self._for_master, exchange, deadline) and done
+            except transport.NoRoom as no_room:
+                refusal = f"nothing can be had from server {neighbour}: {no_room}"
+                break
+            except transport.RemoteError as error:
+                faulty.append((neighbour, str(error)))
             except transport.Failure:
                 lost.append(neighbour)
             except NotLinked:
@@ -354,7 +399,7 @@ class Server:
             except StorageError as error:
                 refusal = str(error)
                 break
-        return done, tuple(lost), refusal, self.context()
+        return done, tuple(lost), refusal, self.context(), tuple(faulty)
 
     def _pull(self, neighbours: _Neighbours, exchange: Exchange, deadline: float) -> bool:
         """Go on with an exchange until it is done (True) or the deadline has passed (False).
@@ -371,7 +416,7 @@ class Server:
             try:
                 answer = None if packed is None else Answer.from_bytes(packed)
             except (TypeError, ValueError) as error:
-                raise transport.Failure(f"a malformed answer: {error}") from error
+                raise transport.RemoteError("a malformed answer") from error
             with self._lock:
                 self._wait_for_release()
                 exchange.receive(answer, time.monotonic())
@@ -399,9 +444,12 @@ class Server:
             exchange = self._wait_for_exchange()
             try:
                 self._pull(self._for_gossip, exchange, deadline=float("inf"))
-            except (transport.Failure, transport.RemoteError, StorageError, NotLinked):
+            except (transport.Failure, StorageError, NotLinked):
                 with self._lock:
                     self._gossip.failed(time.monotonic())
+            except MemoryError as error:  # it may be half applied: whoever asks next is told, and has this ended
+                self.broken = transport.why(error)
+                return
             else:
                 with self._lock:
                     self._gossip.done()
@@ -425,7 +473,7 @@ class Server:
             self._to_sync.clear()
             time.sleep(1.0)  # the policy's interval, not a wait for anything
             try:
-                self._storage.sync()
+                self._log.storage.sync()
             except StorageError as error:
                 with self._lock:
                     self._untold = str(error)
@@ -437,6 +485,10 @@ class Server:
                     self._to_sync.set()  # again after an interval
 
 
+class _Broken(Exception):
+    """The server can't go on."""
+
+
 class _Service(transport.Service):
     """What a server offers on each of its connections."""
 
@@ -444,9 +496,14 @@ class _Service(transport.Service):
         self._server = server
         self._pieces: Iterator[bytes] = iter(())
 
+    def called(self, name: str, args: tuple[Any, ...]) -> Any:
+        if self._server.broken is not None:
+            raise _Broken(self._server.broken)
+        return super().called(name, args)
+
     # to the master
 
-    def exposed_state(self, wait: float) -> tuple[Any, ...]:
+    def exposed_state(self, wait: float) -> answers.State:
         return self._server.state(wait)
 
     def exposed_link(self, neighbours: tuple[tuple[int, str], ...]) -> None:
@@ -458,6 +515,9 @@ class _Service(transport.Service):
     def exposed_ping(self) -> None:
         """Answered at once, whatever the server is busy with: the process lives."""
 
+    def exposed_is_hung(self, limit: float) -> bool:
+        return self._server.is_hung(limit)
+
     def exposed_reachable(self) -> tuple[int, ...]:
         return self._server.reachable()
 
@@ -466,7 +526,7 @@ class _Service(transport.Service):
 
     def exposed_pull_from(
         self, neighbours: tuple[int, ...], patience: float
-    ) -> tuple[bool, tuple[int, ...], str | None, bytes]:
+    ) -> tuple[bool, tuple[int, ...], str | None, bytes, answers.Faulty]:
         return self._server.pull_from(neighbours, patience)
 
     def exposed_print_store(self) -> bytes:
@@ -512,7 +572,10 @@ def main(listener: socket.socket, tether: socket.socket, options: Options) -> No
     """Serve until the watchdog, at the other end of *tether*, is gone."""
     tracing.begin(f"server {options.server}")
     server = Server(options)
-    threading.Thread(target=transport.accept_forever, args=(listener, lambda: _Service(server)), daemon=True).start()
-    threading.Thread(target=server.recover, daemon=True).start()
+    transport.start_thread(transport.accept_forever, listener, lambda: _Service(server))
+    try:
+        transport.start_thread(server.recover)
+    except transport.NoRoom as error:
+        server.fail(str(error))
     tether.recv(1)
     os._exit(0)

@@ -26,11 +26,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import transport
 
-__all__ = ["Spawner", "fork"]
+__all__ = ["Spawner", "fork", "fork_listening"]
 
 GC_THRESHOLDS = (100_000, 20, 100)
 """A store is a great many small tuples, none of which is garbage. Looking through them often takes half the time."""
@@ -43,8 +43,16 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 """What a terminal sends to everything that was started from it."""
 
 
-def fork(title: str, keep: Iterable[int], main: Callable[[], object], leads: bool = False) -> int:
-    """Fork a process that runs *main* and ends; returns its id.
+def fork(
+    title: str,
+    keep: Iterable[int],
+    main: Callable[[], object],
+    failed: Callable[[BaseException], object],
+    leads: bool = False,
+) -> int:
+    """Fork a process that runs *main* and ends; returns its id. Raises OSError where there is no room for one more.
+
+    Where it can't begin, or *main* raises, it calls *failed*, to tell somebody why, and ends.
 
     *leads*: it leads a session of its own; a signal that reaches all of its parent's before that is not for it.
     It is shown as *title* by ps, and holds the descriptors *keep* and no others. Its standard streams are
@@ -67,11 +75,37 @@ def fork(title: str, keep: Iterable[int], main: Callable[[], object], leads: boo
         status = 0
     except (KeyboardInterrupt, SystemExit):
         pass
-    except BaseException:
+    except BaseException as error:
         if "DAADKVS_DEBUG" in os.environ:
             sys.excepthook(*sys.exc_info())
+        failed(error)
     finally:
         os._exit(status)
+
+
+def fork_listening(
+    title: str, address: str, keep: Iterable[int], main: Callable[[transport.Listener], object]
+) -> int | str:
+    """Fork a process that runs *main* with a listener at *address*; returns its id, or why there is none.
+
+    Where it fails before it has let anybody in, it tells whoever connects why.
+    """
+    listener = None
+    try:
+        listener = made = transport.listen(address)
+        return fork(
+            title,
+            (made.fileno(), *keep),
+            lambda: main(made),
+            lambda error: transport.turn_away(made, error),
+        )
+    except (OSError, MemoryError) as error:
+        if listener is not None:
+            os.unlink(listener.path)
+        return f"no process can be started: {transport.why(error)}"
+    finally:
+        if listener is not None:
+            listener.close()
 
 
 def _forget_parent(title: str, keep: Iterable[int], leads: bool) -> None:
@@ -106,22 +140,26 @@ class _Service(transport.Service):
         self._alive = alive
         self._children: set[int] = set()
 
-    def exposed_start(self, role: str, ident: int, address: str) -> int:
-        """Start the "watchdog" of a server or a "client", listening at *address*; returns its process id."""
+    def exposed_start(self, role: Literal["watchdog", "client"], ident: int, address: str) -> int | str:
+        """Start the "watchdog" of a server or a "client", listening at *address*.
+
+        Returns its process id, or why there is none.
+        """
         import client
         import watchdog
 
         mains = {"watchdog": watchdog.main, "client": client.main}
         self._see_off_the_dead()
-        listener = transport.listen(address)
-        pid = fork(
-            f"daadkvs {role} {ident} ({self._run_directory})",
-            (listener.fileno(), self._alive),
-            lambda: mains[role](listener, ident, self._run_directory, self._alive),
+        title = f"daadkvs {role} {ident} ({self._run_directory})"
+        started = fork_listening(
+            title,
+            address,
+            (self._alive,),
+            lambda listener: mains[role](listener, ident, self._run_directory, self._alive),
         )
-        listener.close()
-        self._children.add(pid)
-        return pid
+        if isinstance(started, int):
+            self._children.add(started)
+        return started
 
     def _see_off_the_dead(self) -> None:
         """Those that the master has killed: no process stays listed for the rest of the run."""
@@ -163,6 +201,9 @@ def _main(sock: socket.socket, run_directory: str, temporary: list[str], alive: 
             on_readable()
     except EOFError:
         service.see_off(temporary)
+    except Exception as error:  # say so first
+        transport.farewell(sock, error)
+        raise
     finally:
         os.killpg(0, signal.SIGKILL)
 
@@ -185,7 +226,13 @@ class Spawner:
             transport.let_in(master)
             _main(theirs, run_directory, temporary, alive)
 
-        self.pid = fork(f"daadkvs spawner ({run_directory})", (theirs.fileno(), alive), main, leads=True)
+        self.pid = fork(
+            f"daadkvs spawner ({run_directory})",
+            (theirs.fileno(), alive),
+            main,
+            lambda error: transport.farewell(theirs, error),
+            leads=True,
+        )
         """Its process id, and that of the session that it leads."""
         theirs.close()
         os.close(alive)
@@ -194,9 +241,15 @@ class Spawner:
     def start(self, role: str, ident: int, address: str) -> int:
         """Start the "watchdog" of a server or a "client"; returns its process id. Raises Failure."""
         try:
-            return int(self._remote.call("start", role, ident, address))
+            started = self._remote.call("start", role, ident, address)
+        except transport.RemoteError as error:
+            text = f"the process that starts all others has failed: {error}; start Daadkvs anew"
+            raise transport.Failure(text) from error
         except transport.Failure as failure:
             raise transport.Failure("the process that starts all others is gone; start Daadkvs anew") from failure
+        if isinstance(started, str):
+            raise transport.NoRoom(started)
+        return int(started)
 
     def kill(self, pid: int, patience: float) -> bool:
         """Kill a process of this run, whoever started it; returns whether it was gone within *patience* seconds.

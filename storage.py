@@ -988,7 +988,7 @@ class Lock:
         self._fd = _open(path, os.O_RDWR | os.O_CREAT)
 
     def acquire(self, wait: float = 0.0) -> bool:
-        """Take the lock; returns whether that worked within *wait* seconds."""
+        """Take the lock; returns whether that worked within *wait* seconds. Raises OSError where it can't wait."""
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
@@ -1002,7 +1002,10 @@ class Lock:
             fcntl.lockf(self._fd, fcntl.LOCK_EX)
             taken.set()
 
-        threading.Thread(target=block, daemon=True).start()
+        try:
+            threading.Thread(target=block, daemon=True).start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "in use, and no thread can be started to wait for it") from error
         return taken.wait(wait)
 
     def is_marked(self) -> bool:

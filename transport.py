@@ -28,6 +28,12 @@ the spawner leads. Anybody else finds the door shut at once, and costs no thread
 what is no RPyC, or a message that is compressed (a few bytes could swell to gigabytes), loses the connection. A
 reference to an object is refused: using one would mean calling back, while a lock is held perhaps, somebody who may
 never answer. A method is carried out only if its arguments are what its annotations say.
+
+An answer is passed on only if it is one that the method may give (answers.py). Whoever answers anything else, sends
+what is no RPyC, or asks in its turn, has failed in a call (`RemoteError`), like one that answers with an error.
+
+A process that has no room for one thread more, or no memory, says so before it hangs up: the *farewell*, an error that
+answers whatever it has been asked or is about to be.
 """
 
 from __future__ import annotations
@@ -49,6 +55,7 @@ import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.core.stream import Stream
 
+import answers
 import tracing
 import wire
 
@@ -56,6 +63,7 @@ __all__ = [
     "Failure",
     "Interrupted",
     "Listener",
+    "NoRoom",
     "Pending",
     "Remote",
     "RemoteError",
@@ -65,13 +73,18 @@ __all__ = [
     "accept_forever",
     "accept_only",
     "check_place",
+    "farewell",
     "interrupt_by",
     "interrupt_taken",
     "let_in",
     "listen",
     "new_address",
+    "read",
     "serve",
     "serve_polled",
+    "start_thread",
+    "turn_away",
+    "why",
 ]
 
 STALL_SECONDS = 3600.0
@@ -96,8 +109,15 @@ class Silent(Failure):
     """No answer within the time limit, or no room for the whole of the call; the other side may still carry it out."""
 
 
-class RemoteError(Exception):
-    """The other side failed in a way that it should not have; the text says how."""
+class NoRoom(Unreachable):
+    """There was no thread, process or descriptor for what the call takes: nothing was carried out, and later it may be.
+
+    The text says what there was no room for, and on what side.
+    """
+
+
+class RemoteError(Failure):
+    """The other side failed in a way that it should not have, or answered what is no answer; the text says how."""
 
 
 class Interrupted(Exception):
@@ -131,10 +151,23 @@ class _Stalled(EOFError):
     """The peer's patience has been exhausted in the middle of a message; the connection is closed."""
 
 
+class _Garbage(EOFError):
+    """The peer has sent what it never should; the connection is closed."""
+
+
+class _Farewell(EOFError):
+    """The peer has said why it hangs up."""
+
+    def __init__(self, reason: Failure) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class _SocketStream(Stream):  # type: ignore[misc]
     """RPyC's view of a socket: buffered, and never stuck in the middle of a message."""
 
-    MAX_IO_CHUNK = 64 << 10  # above this RPyC writes a message in pieces
+    MAX_IO_CHUNK = 64 << 10
+    """Larger messages are written in pieces."""
 
     def __init__(self, sock: socket.socket, patience: float) -> None:
         """*patience*: how long the peer may neither take nor send a byte in the middle of a message, in seconds."""
@@ -197,7 +230,7 @@ class _SocketStream(Stream):  # type: ignore[misc]
 
     def read(self, count: int) -> bytes:
         if count > MAX_MESSAGE:
-            self.fail("a message of absurd length")
+            self.fail("a message of absurd length", _Garbage)
         buffer = self._buffer
         while len(buffer) < count:
             try:
@@ -218,7 +251,7 @@ class _SocketStream(Stream):  # type: ignore[misc]
         del buffer[:count]
         return head
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         with memoryview(data) as view:
             done = 0
             while done < len(view):
@@ -226,8 +259,8 @@ class _SocketStream(Stream):  # type: ignore[misc]
                     done += self._open().send(view[done:])
                 except BlockingIOError:
                     self._wait_in_message(select.POLLOUT)
-                except OSError as error:
-                    self.fail(str(error))
+                except OSError as error:  # what has come in before is still to be had
+                    raise EOFError(str(error)) from error
 
     def _wait_in_message(self, event: int) -> None:
         """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
@@ -237,19 +270,31 @@ class _SocketStream(Stream):  # type: ignore[misc]
             self.close()
             raise _Stalled("silence in the middle of a message")
 
-    def fail(self, why: str) -> NoReturn:
+    def fail(self, why: str, kind: type[EOFError] = EOFError) -> NoReturn:
         """Close, and raise EOFError."""
         self.close()
-        raise EOFError(why)
+        raise kind(why)
 
 
 class _Channel(rpyc.Channel):  # type: ignore[misc]
     """RPyC's frames, none of them compressed."""
 
+    def send(self, data: bytes) -> None:
+        """Once a byte of a message is out, nothing more is copied: it may fail for want of memory only before."""
+        header = self.FRAME_HEADER.pack(len(data), 0)
+        first = _SocketStream.MAX_IO_CHUNK
+        if len(data) <= first:
+            self.stream.write(header + data + self.FLUSHER)
+            return
+        with memoryview(data) as view:
+            self.stream.write(header + view[:first])
+            self.stream.write(view[first:])
+        self.stream.write(self.FLUSHER)
+
     def recv(self) -> bytes:
         length, compressed = self.FRAME_HEADER.unpack(self.stream.read(self.FRAME_HEADER.size))
         if compressed:
-            self.stream.fail("a compressed message")
+            self.stream.fail("a compressed message", _Garbage)
         data: bytes = self.stream.read(length + len(self.FLUSHER))[: -len(self.FLUSHER)]
         return data
 
@@ -257,7 +302,7 @@ class _Channel(rpyc.Channel):  # type: ignore[misc]
 _ANSWERED = (consts.HANDLE_CALLATTR, consts.HANDLE_CLOSE, consts.HANDLE_PING)
 
 MAX_ERROR_TEXT = 1000
-"""How much of an error's text is sent, in characters."""
+"""How much of an error's text is sent, and taken, in characters."""
 
 _SERVICE_ID = ("daadkvs.Service", 1, 1)
 """The name under which each side of a connection has the other's service, without asking for it first."""
@@ -283,11 +328,11 @@ class _Connection(rpyc.Connection):  # type: ignore[misc]
     def _dispatch(self, data: bytes) -> None:
         try:
             super()._dispatch(data)
-        except EOFError:
+        except (EOFError, MemoryError):
             raise
         except Exception as error:  # whatever brine and RPyC stumble over
             self._channel.close()
-            raise EOFError(f"the peer sent what is no RPyC: {type(error).__name__}: {error}") from error
+            raise _Garbage(f"it sent what is no RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
 
     def _box(self, obj: Any) -> tuple[int, Any]:
         if isinstance(obj, _ServiceProxy):
@@ -314,15 +359,56 @@ class _Connection(rpyc.Connection):  # type: ignore[misc]
         return obj.called(name, args)
 
     def _box_exc(self, kind: type[BaseException], error: BaseException, _: object) -> tuple[Any, ...]:
-        return (kind.__module__, kind.__name__), (str(error)[:MAX_ERROR_TEXT],), (), ""
+        return (kind.__module__, kind.__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
 
-    def _unbox_exc(self, raw: Any) -> RemoteError:
+    def _unbox_exc(self, raw: Any) -> Failure:
         """RPyC would make a class for every name that a peer thinks of, and keep them all."""
         (_, name), args = raw[:2]
-        return RemoteError(f"{name}: {' '.join(map(str, args))}".partition("\n")[0])
+        text = " ".join(map(str, args)).partition("\n")[0][:MAX_ERROR_TEXT]
+        if name == NoRoom.__name__:
+            return NoRoom(text)
+        return RemoteError(text if name == MemoryError.__name__ else f"{str(name)[:MAX_ERROR_TEXT]}: {text}")
+
+
+_FAREWELL = -1
+"""The number of the request that a farewell answers: none has it."""
+
+
+class _CallingConnection(_Connection):
+    """The calling end: answers nothing, and takes nothing but answers to what it has asked."""
+
+    def _dispatch_request(self, seq: object, raw_args: object) -> NoReturn:
+        raise ValueError("a request")
+
+    def _seq_request_callback(self, msg: int, seq: Any, is_exc: bool, obj: Any) -> None:
+        if seq == _FAREWELL and is_exc:
+            raise _Farewell(obj)
+        if seq not in self._request_callbacks:
+            raise ValueError("an answer to what was not asked")
+        super()._seq_request_callback(msg, seq, is_exc, obj)
+
+
+def why(error: BaseException) -> str:
+    """What to say of an error that ended what somebody has asked for; one line."""
+    if isinstance(error, MemoryError):
+        return "no memory is left"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.partition("\n")[0]
+
+
+def read(packed: Any, is_expected: wire.Check) -> Any:
+    """What is packed in an answer. Raises RemoteError where that isn't what is expected."""
+    try:
+        return wire.unpack(packed, is_expected)
+    except ValueError as error:
+        raise RemoteError("a malformed answer") from error
 
 
 _is_stamp = wire.checker(tuple[str, dict[str, int]])
+
+
+def _is_traced_answer(answer: Any) -> bool:
+    return type(answer) is tuple and len(answer) == 2 and type(answer[0]) is bytes
 
 
 def _is_traced_call(args: tuple[Any, ...]) -> bool:
@@ -369,6 +455,12 @@ class Service(rpyc.Service):  # type: ignore[misc]
         if not check(args):
             raise TypeError(f"{name}: wrong arguments")
         return getattr(self, f"exposed_{name}")(*args)
+
+
+class _Nobody(Service):
+    """What a calling end offers."""
+
+    _protocol = _CallingConnection
 
 
 def _connection(sock: socket.socket, service: Service, timeout: float) -> tuple[Any, _SocketStream]:
@@ -482,13 +574,48 @@ NO_ROOM_SECONDS = 0.1
 
 
 def accept_forever(listener: socket.socket, make_service: Callable[[], Service]) -> NoReturn:
-    """Serve each connection in a daemon thread, with a service of its own."""
+    """Serve each connection in a daemon thread, with a service of its own. Who finds no room for that is told so."""
     while True:
         sock = _accept(listener)
         try:
-            threading.Thread(target=serve, args=(sock, make_service()), daemon=True).start()
-        except RuntimeError:
-            sock.close()  # no room for one more thread
+            start_thread(serve, sock, make_service())
+        except (NoRoom, MemoryError) as error:
+            farewell(sock, error)
+
+
+def start_thread(target: Callable[..., object], *args: Any) -> None:
+    """Run *target* in a daemon thread. Raises NoRoom."""
+    try:
+        threading.Thread(target=target, args=args, daemon=True).start()
+    except RuntimeError as error:
+        raise NoRoom(
+            "no thread can be started: the system's limit on processes or on memory is reached (ulimit -u, ulimit -v, "
+            "pids.max)"
+        ) from error
+
+
+def farewell(sock: socket.socket, error: BaseException) -> None:
+    """Tell whoever is at the other end of a connection why it is not served, or no longer; close it. Never blocks."""
+    raw = (type(error).__module__, type(error).__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
+    data = brine.I1.pack(consts.MSG_EXCEPTION) + brine.dump((_FAREWELL, raw))
+    try:
+        sock.setblocking(False)
+        sock.send(_Channel.FRAME_HEADER.pack(len(data), 0) + data + _Channel.FLUSHER)
+    except OSError:
+        pass  # it has gone, or takes nothing
+    sock.close()
+
+
+def turn_away(listener: socket.socket, error: BaseException) -> None:
+    """Tell the first who connects, within `TURN_AWAY_SECONDS`, why there is nobody to be called."""
+    try:
+        listener.settimeout(TURN_AWAY_SECONDS)
+        farewell(_accept(listener), error)
+    except OSError:
+        pass  # nobody came, or somebody has been let in before
+
+
+TURN_AWAY_SECONDS = 5.0
 
 
 def accept_only(listener: Listener) -> socket.socket:
@@ -502,8 +629,15 @@ def accept_only(listener: Listener) -> socket.socket:
 def serve(sock: socket.socket, service: Service) -> None:
     """Carry out the calls that come over *sock*, one after another, until it is closed."""
     try:
-        connection, _ = _connection(sock, service, timeout=STALL_SECONDS)
-        connection.serve_all()
+        connection, stream = _connection(sock, service, timeout=STALL_SECONDS)
+        try:
+            while True:
+                connection.serve(None)
+        except MemoryError as error:
+            farewell(sock, error)
+        finally:
+            stream.close()
+            connection.close()
     except Exception:
         pass  # the connection has ended; whoever sends what is no RPyC loses it
 
@@ -516,8 +650,12 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
     connection, stream = _connection(sock, service, timeout=STALL_SECONDS)
 
     def on_readable() -> None:
-        while stream.wait_readable(0):
-            connection.serve(0)
+        try:
+            while stream.wait_readable(0):
+                connection.serve(0)
+        except MemoryError as error:
+            farewell(sock, error)
+            raise EOFError(why(error)) from error
 
     return stream.fileno(), on_readable
 
@@ -528,9 +666,11 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
 class Pending:
     """A call under way."""
 
-    def __init__(self, remote: Remote, result: Any, traced: str | None) -> None:
+    def __init__(self, remote: Remote, result: Any, name: str, args: tuple[Any, ...], traced: bool) -> None:
         self._remote = remote
         self._result = result
+        self._name = name
+        self._args = args
         self._traced = traced
 
     def wait(self, timeout: float | None = None) -> Any:
@@ -540,9 +680,13 @@ class Pending:
         peer fell silent in the middle of a message, that then fails.
         """
         answer = self._remote._wait(self._result, timeout)
-        if self._traced is not None:
+        if self._traced:
+            if not _is_traced_answer(answer):
+                raise RemoteError("an answer without a clock")
             stamp, answer = answer
-            tracing.called("answered", self._traced, msgpack.unpackb(stamp))
+            tracing.called("answered", self._name, read(stamp, _is_stamp))
+        if not answers.fits(self._name, self._args, answer):
+            raise RemoteError("a malformed answer")
         return answer
 
 
@@ -551,15 +695,15 @@ def _connected(address: str, timeout: float) -> socket.socket:
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:  # no descriptor is left
-        raise Unreachable(str(error)) from error
+        raise NoRoom(f"no connection can be opened: {error.strerror}") from error
     # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
     try:
         with _path_of(address) as path:
             sock.connect(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # also where that is no path
         sock.close()
-        raise Unreachable(str(error)) from error
+        raise Unreachable(why(error)) from error
     return sock
 
 
@@ -584,7 +728,8 @@ class Remote:
         sock = _connected(address, timeout) if isinstance(address, str) else address
         self.descriptor = sock.fileno()
         """The connection's descriptor, to poll it for its end; its own only as long as it isn't closed."""
-        self._connection, self._stream = _connection(sock, Service(), timeout)
+        self._connection, self._stream = _connection(sock, _Nobody(), timeout)
+        self._ended: Failure | None = None
         self._service = _ServiceProxy(self._connection, _SERVICE_ID)
 
     def call(self, name: str, *args: Any, timeout: float | None = None) -> Any:
@@ -593,15 +738,15 @@ class Remote:
 
     def send(self, name: str, *args: Any) -> Pending:
         """Start a call and don't wait for its answer. Blocks up to `timeout` where it has no room. Raises Failure."""
-        traced = name if tracing.on else None
-        if traced is not None:
-            name, args = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
+        called = name, args
+        if tracing.on:
+            called = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
         self._stream.patience = self.timeout
         try:
-            result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, name, args)
+            result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, *called)
         except EOFError as error:
-            raise self._failure(error) from error
-        return Pending(self, result, traced)
+            raise self._failure(self._last_words() or error) from error
+        return Pending(self, result, name, args, tracing.on)
 
     def tell(self, name: str, *args: Any) -> None:
         """Start a call whose answer nobody waits for. Raises Failure.
@@ -615,9 +760,25 @@ class Remote:
             raise self._failure(error) from error
         self.send(name, *args)
 
+    def ended(self) -> Failure:
+        """Close a connection whose end `descriptor` has reported; the reason, as far as the other side told it."""
+        return self._failure(self._last_words() or EOFError("the connection has ended"))
+
+    def _last_words(self) -> EOFError | None:
+        """Take in what the other side has said before it hung up: the farewell, if it comes to that."""
+        try:
+            while self._stream.is_readable():
+                self._connection.serve(0)
+        except EOFError as error:
+            return error
+        return None
+
     def _failure(self, error: EOFError) -> Failure:
         self.close()
-        return Silent(str(error)) if isinstance(error, _Stalled) else Failure(str(error))
+        if self._ended is None:
+            kind = Silent if isinstance(error, _Stalled) else RemoteError if isinstance(error, _Garbage) else Failure
+            self._ended = error.reason if isinstance(error, _Farewell) else kind(str(error))
+        return self._ended
 
     def _wait(self, result: Any, timeout: float | None) -> Any:
         limit = self.timeout if timeout is None else timeout
@@ -631,6 +792,9 @@ class Remote:
                 self._connection.serve(0)
         except EOFError as error:
             raise self._failure(error) from error
+        except MemoryError:
+            self.close()  # the rest of the message is lost
+            raise
         if result._is_exc:
             raise result._obj
         return result._obj

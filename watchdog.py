@@ -14,13 +14,12 @@ import select
 import signal
 import socket
 from pathlib import Path
-from typing import Any
-
-import msgpack
+from typing import Any, get_type_hints
 
 import server
 import spawner
 import transport
+import wire
 
 __all__ = ["main"]
 
@@ -37,27 +36,33 @@ class _Watchdog(transport.Service):
         self._socket_path = ""
         self.poller = select.poll()
 
-    def exposed_start(self, address: str, options: bytes) -> int:
-        """Start the server, listening at *address*, and return its process id; it recovers meanwhile.
+    def exposed_start(self, address: str, options: bytes) -> int | str:
+        """Start the server, listening at *address*; returns its process id, or why there is none.
 
-        *options*: the keyword arguments of `server.Options`, packed.
+        It recovers meanwhile. *options*: the keyword arguments of `server.Options`, packed.
         """
         if self._pid is not None:
             raise RuntimeError("the server runs already")
-        parsed = server.Options(**msgpack.unpackb(options, unicode_errors="surrogateescape"))
-        listener = transport.listen(address)
-        ours, theirs = socket.socketpair()
-        self._pid = spawner.fork(
+        parsed = server.Options(**wire.unpack(options, _are_options, "surrogateescape"))
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            return f"no process can be started: {transport.why(error)}"
+        started = spawner.fork_listening(
             f"daadkvs server {self._ident} ({self._run_directory})",
-            (listener.fileno(), theirs.fileno(), self._alive),
-            lambda: server.main(listener, theirs, parsed),
+            address,
+            (theirs.fileno(), self._alive),
+            lambda listener: server.main(listener, theirs, parsed),
         )
-        listener.close()
         theirs.close()
+        if isinstance(started, str):
+            ours.close()
+            return started
+        self._pid = started
         self._tether = ours
         self._socket_path = address.removeprefix("unix:")
         self.poller.register(ours, select.POLLIN)
-        return self._pid
+        return started
 
     def exposed_kill(self) -> None:
         """Kill the server; returns when it is gone. Killing one that is gone changes nothing."""
@@ -79,6 +84,18 @@ class _Watchdog(transport.Service):
     def tether(self) -> int | None:
         """The descriptor that becomes readable when the server ends."""
         return self._tether.fileno() if self._tether else None
+
+
+_option_checks = {name: wire.checker(hint) for name, hint in get_type_hints(server.Options).items()}
+
+
+def _are_options(options: Any) -> bool:
+    """Whether these are the keyword arguments of `server.Options`."""
+    return (
+        type(options) is dict
+        and options.keys() == _option_checks.keys()
+        and all(_option_checks[name](value) for name, value in options.items())
+    )
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:

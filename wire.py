@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from operator import call
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgpack
 
@@ -29,8 +29,9 @@ def checker(hint: Any) -> Check:
     """A function that says whether a value is what *hint* says.
 
     int: a number from 0 to 2**63 - 1, as all ids, counters and timestamps are. float: seconds, any number from 0 to a
-    million. bool, str, bytes and None. Of these list[…], tuple[…, ...], tuple[…, …] of a fixed length, dict[…, …] and
-    … | …, in any depth. Lists and tuples are the same: msgpack knows only lists, RPyC passes only tuples by value.
+    million. bool, str, bytes and None; Literal["…"]. Of these list[…], tuple[…, ...], tuple[…, …] of a fixed length,
+    dict[…, …] and … | …, in any depth. Lists and tuples are the same: msgpack knows only lists, RPyC passes only tuples
+    by value.
     """
     if hint is int:
         return lambda value: type(value) is int and 0 <= value <= LARGEST_NUMBER
@@ -38,7 +39,11 @@ def checker(hint: Any) -> Check:
         return lambda value: type(value) in (int, float) and 0 <= value <= LARGEST_SECONDS
     if hint in (bool, str, bytes, NoneType):
         return lambda value: type(value) is hint
+    if hint is None:
+        return lambda value: value is None
     origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return lambda value: type(value) is str and value in parts
     checks = [checker(part) for part in parts if part is not ...]
     if origin in (Union, UnionType):
         return lambda value: any(check(value) for check in checks)
@@ -62,10 +67,12 @@ def are_numbers(values: Iterable[Any]) -> bool:
     return True
 
 
-def unpack(packed: bytes, is_expected: Check) -> Any:
+def unpack(packed: bytes, is_expected: Check, unicode_errors: str = "strict") -> Any:
     """The value that msgpack made these bytes of. Raises ValueError where it isn't what is expected."""
     try:
-        value = msgpack.unpackb(packed, strict_map_key=False)
+        value = msgpack.unpackb(packed, strict_map_key=False, unicode_errors=unicode_errors)
+    except MemoryError:
+        raise
     except Exception as error:  # msgpack raises half a dozen kinds
         raise ValueError(f"not a message: {error}") from error
     if not is_expected(value):

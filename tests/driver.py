@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_SECONDS = 60.0
@@ -79,9 +79,10 @@ class Output(NamedTuple):
 class Conversation:
     """A running master; use it in a `with`, which ends it and checks that nothing is left."""
 
-    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *options: str, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
+        """*prefix*: a command that becomes the master."""
         self.process = subprocess.Popen(
-            command(*options),
+            [*prefix, *command(*options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -203,7 +204,7 @@ class Conversation:
         self._reader.join(LIMIT_SECONDS)
         return status
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

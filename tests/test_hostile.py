@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 import msgpack
 import pytest
@@ -26,8 +26,13 @@ import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.utils.factory import unix_connect
 
+import answers
+import client
 import commands
+import server
+import spawner
 import transport
+import watchdog
 import wire
 from driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 from model import Operation, pack_operations, unpack_operations
@@ -815,8 +820,8 @@ def test_malformed_answers_of_a_neighbour_are_not_learnt(host: Host) -> None:
     current = b""
     with neighbour(host, lambda request: current):
         for current in ANSWERS:
-            done, lost, refusal, _ = host.call("pull_from", (9,), 5.0)
-            assert (lost, refusal) == ((9,), None), (current, done)
+            done, lost, refusal, _, faulty = host.call("pull_from", (9,), 5.0)
+            assert (lost, refusal, faulty) == ((), None, ((9, "a malformed answer"),)), (current, done)
         assert host.contents() == before
         current = msgpack.packb([[delta([WRITE]), None], []])
         assert host.call("pull_from", (9,), 5.0)[:3] == (True, (), None)
@@ -839,8 +844,8 @@ def test_a_neighbour_that_speaks_no_rpyc_is_lost_and_harms_nothing(host: Host) -
     with host.caller() as caller:
         for _ in replies:
             caller.call("link", ((9, address),))
-            _, lost, refusal, _ = caller.call("pull_from", (9,), 1.0)
-            assert (lost, refusal) == ((9,), None)
+            _, lost, refusal, _, faulty = caller.call("pull_from", (9,), 1.0)
+            assert ([*lost, *(ident for ident, _ in faulty)], refusal) == ([9], None)
             caller.call("unlink", 9)
 
 
@@ -875,6 +880,8 @@ def test_operations_with_some_bits_changed_never_spoil_a_store(host: Host) -> No
         (list[tuple[int, list[int]]], [[], [(1, [])], [[1, [2]]]], [[1], [[1, 2]], [[1, ["x"]]]]),
         (dict[int, tuple[int, int]], [{}, {1: (2, 3)}], [{"a": (1, 2)}, {1: 2}, [], None]),
         (tuple[()], [(), []], [(1,), None]),
+        (Literal["a", "b"], ["a", "b"], ["c", "", b"a", None, ["a"]]),
+        (None, [None], [0, "", ()]),
     ],
     ids=str,
 )
@@ -887,6 +894,328 @@ def test_hints_are_checked(hint: Any, good: list[Any], bad: list[Any]) -> None:
 def test_a_hint_that_nothing_is_known_of_is_refused() -> None:
     with pytest.raises(TypeError):
         wire.checker(set[int])
+
+
+# -- answers -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_expected_of_each_call_is_what_its_method_says_that_it_answers() -> None:
+    found: dict[str, set[Any]] = {}
+    for service in (spawner._Service, watchdog._Watchdog, client._Client, server._Service):
+        for name, method in vars(service).items():
+            if name.startswith("exposed_"):
+                hints = get_type_hints(method)
+                found.setdefault(name.removeprefix("exposed_"), set()).add(hints["return"])
+    found["execute_group"] = {bytes | None}  # a client answers always, a server doesn't
+    expected = {name: {type(None) if hint is None else hint} for name, hint in answers.ANSWERS.items()}
+    assert found == expected
+
+
+REPLACED = """
+import runpy, sys
+sys.path.insert(0, ".")
+import environment
+environment.enter()
+import os, time
+import msgpack
+import client, cluster, server, spawner, tracing, transport, watchdog
+from collections.abc import Callable
+
+def fail(*_):
+    raise RuntimeError("on purpose")
+
+def only_server(ident, broken, good):
+    def method(self, *args):
+        return (broken if self._server._options.server == ident else good)(self, *args)
+    return method
+
+def speaking(file, times=1):
+    data = open(file, "rb").read()
+    def main(listener, *_):
+        while True:
+            sock, _ = listener.accept()
+            try:
+                for _ in range(times):
+                    sock.sendall(data)
+                while sock.recv(1 << 16):
+                    pass
+            except OSError:
+                pass
+    return main
+
+def replace(owner, name, by):
+    by.__annotations__ = getattr(owner, name).__annotations__
+    setattr(owner, name, by)
+
+S, C, W, P = server._Service, client._Client, watchdog._Watchdog, spawner._Service
+exec(sys.argv.pop(1))
+runpy.run_path("master.py", run_name="__main__")
+"""
+"""A run with a part of one of its processes replaced."""
+
+
+def run_replaced(replacement: str, script: str, *options: str) -> Result:
+    done = subprocess.run(
+        [sys.executable, "-c", REPLACED, replacement, "--gossip-interval", "0", "--no-pipeline", *options],
+        input=script.encode(),
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+        cwd=ROOT,
+    )
+    return Result(done.stdout, done.stderr.decode("utf-8", "surrogateescape"), done.returncode)
+
+
+FAILED = "server 0 failed, and was killed: "
+NOT_STARTED = "joinServer: server 0 could not be started: "
+MALFORMED = "a malformed answer"
+ON_PURPOSE = "RuntimeError: on purpose"
+SPAWNER = "the process that starts all others has failed: "
+TWO = "joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 5 1\nput 5 k v\n"
+CLIENT = "client 5 failed, and was killed: "
+
+
+@pytest.mark.parametrize(
+    ("replacement", "script", "errors"),
+    [
+        *(
+            (f"replace(S, 'exposed_state', lambda *_: {answer})", "joinServer 0", [NOT_STARTED + MALFORMED])
+            for answer in ("5", "('ready',)", "('ready', 'x', ())", "('ready', -1, ())", "('no', 5)", "('failed', 5)")
+        ),
+        ("replace(S, 'exposed_state', fail)", "joinServer 0", [NOT_STARTED + ON_PURPOSE]),
+        (
+            "replace(S, 'exposed_link', only_server(0, fail, S.exposed_link))",
+            "joinServer 0",
+            [f"joinServer: {FAILED}{ON_PURPOSE}", "joinServer: server 0 is not running"],
+        ),
+        *(
+            (
+                f"replace(S, 'exposed_context', only_server(0, lambda *_: {answer}, S.exposed_context))",
+                TWO + "stabilize",
+                [f"stabilize: {FAILED}{MALFORMED}"],
+            )
+            for answer in ("5", "b''", "b'\\xc1'", "msgpack.packb([[], [[1, 2, 3]]])")
+        ),
+        (
+            "replace(S, 'exposed_context', only_server(0, fail, S.exposed_context))",
+            TWO + "stabilize",
+            [f"stabilize: {FAILED}{ON_PURPOSE}"],
+        ),
+        (
+            "replace(S, 'exposed_pull', only_server(0, fail, S.exposed_pull))",
+            TWO + "stabilize\nstabilize",
+            [f"stabilize: {FAILED}{ON_PURPOSE}"],
+        ),
+        (
+            "replace(S, 'exposed_pull', only_server(0, lambda *_: b'x', S.exposed_pull))",
+            TWO + "stabilize\nstabilize",
+            [f"stabilize: {FAILED}{MALFORMED}"],
+        ),
+        *(
+            (
+                f"replace(S, 'exposed_pull_from', only_server(0, lambda *_: {answer}, S.exposed_pull_from))",
+                TWO + "stabilize",
+                [f"stabilize: {FAILED}{MALFORMED}"],
+            )
+            for answer in (
+                "None",
+                "(True, (77,), None, msgpack.packb([[], []]), ())",
+                "(True, (), None, msgpack.packb([[], []]), ((77, 'x'),))",
+                "(True, (), None, b'x', ())",
+            )
+        ),
+        *(
+            (
+                f"replace(S, 'exposed_execute', only_server(0, lambda *_: {answer}, S.exposed_execute))",
+                TWO + "get 5 k",
+                [f"put: {FAILED}{MALFORMED}"],
+            )
+            for answer in (
+                "5",
+                "b'x'",
+                *(f"msgpack.packb({shape})" for shape in (5, [[], None], [[5], None], [[[1, 2]], None], [[], None, 5])),
+                *(f"msgpack.packb({shape})" for shape in ([["ERR_KEY"], None], [[[b"v", 1, [0, 1, 1], []]], None])),
+            )
+        ),
+        (
+            "replace(S, 'exposed_execute', only_server(0, fail, S.exposed_execute))",
+            TWO + "get 5 k",
+            [f"put: {FAILED}{ON_PURPOSE}"],
+        ),
+        (
+            "replace(S, 'exposed_print_store', lambda *_: 5)",
+            "joinServer 0\nprintStore 0",
+            [f"printStore: {FAILED}{MALFORMED}", "printStore: server 0 is not running"],
+        ),
+        *(
+            (
+                f"replace(C, 'exposed_execute', lambda *_: {answer})",
+                "joinServer 0\njoinClient 5 0\nget 5 k",
+                [f"get: {CLIENT}{MALFORMED}", "get: client 5 is not running"],
+            )
+            for answer in (
+                "5",
+                "b'x'",
+                *(
+                    f"msgpack.packb({shape})"
+                    for shape in (
+                        5,
+                        [None, []],
+                        [[], []],
+                        [[["stored", 0, 5]], []],
+                        [[["value", "x", 0, 5]], []],
+                        [[["ERR_KEY", 0]], [[77, "died"]]],
+                        [[["ERR_KEY", 0]], [0]],
+                    )
+                ),
+            )
+        ),
+        (
+            "replace(C, 'exposed_connect', lambda *_: 5)",
+            "joinServer 0\njoinClient 5 0",
+            [f"joinClient: {CLIENT}{MALFORMED}", "joinClient: client 5 is not running"],
+        ),
+        *(
+            (
+                f"replace(P, 'exposed_start', lambda *_: {answer})",
+                "joinServer 0",
+                [f"{NOT_STARTED}{SPAWNER}{MALFORMED}; start Daadkvs anew"],
+            )
+            for answer in ("0", "-1", "1 << 60", "None", "b'x'", "(5,)")
+        ),
+        (
+            "replace(P, 'exposed_start', fail)",
+            "joinServer 0",
+            [f"{NOT_STARTED}{SPAWNER}{ON_PURPOSE}; start Daadkvs anew"],
+        ),
+        *(
+            (f"replace(W, 'exposed_start', lambda *_: {answer})", "joinServer 0", [NOT_STARTED + MALFORMED])
+            for answer in ("0", "1 << 60", "None", "b'x'")
+        ),
+        ("replace(W, 'exposed_start', fail)", "joinServer 0", [NOT_STARTED + ON_PURPOSE]),
+        ("replace(W, 'exposed_kill', lambda *_: 5)", "joinServer 0\nkillServer 0\njoinServer 0\nkillServer 0", []),
+        ("W.exposed_kill = fail", "joinServer 0\nkillServer 0\njoinServer 0\nkillServer 0", []),
+    ],
+)
+def test_garbage_answers_are_one_clear_error(replacement: str, script: str, errors: list[str]) -> None:
+    result = run_replaced(replacement, script)
+    assert [error.split(": ", 2)[2] for error in result.errors] == errors
+    assert all(error.startswith("error: line ") for error in result.errors)
+    assert result.status == (1 if errors else 0)
+
+
+def test_answers_without_a_clock_in_a_traced_run(tmp_path: Path) -> None:
+    for number, answer in enumerate(("5", "()", "(5, 5)", "(b'x', None)", "(msgpack.packb(['x', 5]), None)")):
+        replacement = f"S.called = lambda *_: {answer}"
+        result = run_replaced(replacement, "joinServer 0\n", "--trace", str(tmp_path / str(number)))
+        (error,) = result.errors
+        assert re.fullmatch(f"error: line 1: {NOT_STARTED}(a malformed answer|an answer without a clock)", error)
+
+
+FLOODS = {
+    "requests": request(0, *boxed((consts.LABEL_VALUE, b"\x90"))) * 1000,
+    "pings": request(0, consts.HANDLE_PING, (consts.LABEL_VALUE, b"x")) * 1000,
+    "replies to nothing": frame(b"\2" + brine.dump((77, (consts.LABEL_VALUE, 5)))) * 1000,
+    "errors of nothing": frame(b"\3" + brine.dump((77, (("a", "b"), ("c",), (), "")))) * 1000,
+}
+
+
+@pytest.mark.parametrize("role", ["server", "watchdog", "client"])
+@pytest.mark.parametrize("what", [*NO_RPYC, *FLOODS])
+def test_a_process_that_speaks_no_rpyc_is_told_of_and_gone(role: str, what: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.write_bytes(FLOODS.get(what) or NO_RPYC[what])
+    result = run_replaced(
+        f"{role}.main = speaking({str(data)!r}, {100_000 if what in FLOODS else 1})",
+        "joinServer 0\njoinClient 5 0\nget 5 k\n",
+        "--timeout",
+        "3",
+    )
+    first = "error: line 2: joinClient: client 5 " if role == "client" else "error: line 1: joinServer: server 0 "
+    assert result.errors[0].startswith(first)
+    assert "RPyC" in result.errors[0] or "message" in result.errors[0] or "made no progress" in result.errors[0]
+    assert (result.stdout, result.status) == (b"", 1)
+    assert all("internal" not in error and error.startswith("error: line ") for error in result.errors)
+
+
+@contextmanager
+def served(service: transport.Service) -> Iterator[transport.Remote]:
+    """A caller of a service that a thread of this process carries out."""
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=transport.serve, args=(theirs, service))
+    thread.start()
+    remote = transport.Remote(ours, LIMIT_SECONDS)
+    try:
+        yield remote
+    finally:
+        remote.close()
+        thread.join()
+
+
+OPTIONS = server.Options(3, 1, "x", 0.0, "never", 5.0, False)._asdict()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"",
+        b"\xc1",
+        *map(
+            msgpack.packb,
+            (
+                5,
+                [],
+                {},
+                {**OPTIONS, "more": 1},
+                {name: value for name, value in OPTIONS.items() if name != "kept"},
+                *({**OPTIONS, name: junk} for name in OPTIONS for junk in (None, [], -1, b"x")),
+            ),
+        ),
+    ],
+)
+def test_a_watchdog_refuses_options_that_are_none(tmp_path: Path, options: bytes) -> None:
+    with served(watchdog._Watchdog(3, str(tmp_path), 0)) as caller:
+        with pytest.raises(transport.RemoteError, match="message"):
+            caller.call("start", transport.new_address(str(tmp_path), "server"), options)
+        assert caller.call("kill") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("master", 1, "unix:/x"), ("client", -1, "unix:/x"), ("client", 1, b"unix:/x"), (5, 1, "x"), ("client", 1)],
+)
+def test_the_spawner_refuses_what_is_no_start(tmp_path: Path, arguments: tuple[Any, ...]) -> None:
+    with served(spawner._Service(str(tmp_path), 0)) as caller:
+        with pytest.raises(transport.RemoteError, match="wrong arguments"):
+            caller.call("start", *arguments)
+        with pytest.raises(transport.RemoteError, match="no such method"):
+            caller.call("kill")
+        reason = caller.call("start", "client", 1, f"unix:{tmp_path}/nowhere/x")
+        assert reason == "no process can be started: No such file or directory"
+
+
+@pytest.mark.parametrize("address", ["", "unix:", "unix:/nowhere", "unix:" + "x" * 200, "\0", "tls:x", "unix:a\0b"])
+def test_a_client_lives_with_odd_addresses(address: str) -> None:
+    with served(client._Client(5)) as caller:
+        caller.call("connect", 0, address, 1.0)
+        packed = caller.call("execute", msgpack.packb([[b"k", None, 5]]))
+        assert msgpack.unpackb(packed) == [[["unusable"]], [[0, "died"]]]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        b"",
+        b"\xc1",
+        *map(msgpack.packb, (5, [5], [[]], [[b"k", None]], [[b"k", None, -1]], [["k", None, 5]], [[b"k", 5, 5]])),
+    ],
+)
+def test_a_client_refuses_what_is_no_batch(batch: bytes) -> None:
+    with served(client._Client(5)) as caller:
+        with pytest.raises(transport.RemoteError, match="message"):
+            caller.call("execute", batch)
+        assert msgpack.unpackb(caller.call("execute", msgpack.packb([]))) == [[], []]
 
 
 # -- the directory of sockets ------------------------------------------------------------------------------
