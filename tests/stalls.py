@@ -94,12 +94,16 @@ def _goes_on(master: subprocess.Popen[bytes], seconds: float) -> bool:
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """Within this block a process is stopped; it may be gone before, or meanwhile."""
+    _signal(pid, signal.SIGSTOP)
     try:
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        yield
+    finally:
+        _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
     except ProcessLookupError:
         pass
 
