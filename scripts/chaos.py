@@ -323,7 +323,7 @@ class Round:
         self._make_peace()
         while epochs:
             epochs -= 1
-            calm = self.random.random() < 0.4
+            calm = self.random.random() < 0.5
             nemesis = Nemesis(self._conversation, self.random, self.log, calm)
             try:
                 for _ in range(self.random.randint(2, 4)):

@@ -7,6 +7,7 @@ stopped for a whole time-out: that is silence, and no longer without consequence
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -24,6 +25,8 @@ STOPPED = 0.75
 STOPPED_SERVER = 0.3
 """The same for servers, which more processes wait for, one after the other."""
 
+SILENCE = re.compile("made no progress|could not be started|uncertain")
+"""What is said of processes that didn't answer in time."""
 
 TIMEOUTS_SECONDS = (0.4, 1.5, 5.0)
 """The first one will do, unless the machine has much else to do."""
@@ -40,9 +43,9 @@ def run_stalling(script: Path, *options: str, random: Random, stops: int) -> Res
     Of many only those are stopped whose ids are in the hundreds of the largest one, so that a script can say whom it
     still uses. With the shortest time-out in which nobody counted as silent.
     """
-    for timeout in TIMEOUTS_SECONDS:
+    for timeout in TIMEOUTS_SECONDS if stops else (None,):
         done = _run(script, options, random, stops, timeout)
-        if "made no progress" not in done.stderr:
+        if not SILENCE.search(done.stderr):
             break
     return done
 
@@ -94,12 +97,16 @@ def _goes_on(master: subprocess.Popen[bytes], seconds: float) -> bool:
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """Within this block a process is stopped; it may be gone before, or meanwhile."""
+    _signal(pid, signal.SIGSTOP)
     try:
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        yield
+    finally:
+        _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
     except ProcessLookupError:
         pass
 
