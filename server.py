@@ -179,9 +179,9 @@ class Server:
                 executor=background,
                 progress=self._progress,
             )
+            gc.disable()  # it would go through all that has been read, again and again
             recovery = storage.recover()
             self._damages = recovery.damages
-            gc.disable()
             self._peer.recover(recovery.deltas, bool(recovery.damages))
             gc.freeze()  # what was read is no garbage: never look through it again
             gc.enable()

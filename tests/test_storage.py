@@ -23,10 +23,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgpack
 import pytest
 
 import storage
-from model import Model, Operation, Pull, Write, largest_number_in, pack_delta, unpack_delta
+from model import Model, Operation, Pull, Write, largest_number_in, pack_delta, pack_operations, unpack_delta
 from server import Options, Server
 from storage import DamagedClock, DataDirectory, Storage, StorageError, cut_group
 from vector_clock import Replica
@@ -1419,6 +1420,25 @@ def test_a_server_that_reads_its_store_tells_how_far_it_has_got(
     allowed.release()
     thread.join()
     assert server.state(60)[0] == "ready"
+
+
+def test_a_server_leaves_the_syncs_of_a_snapshot_to_another_thread(
+    eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: set[tuple[str, bool]] = set()
+    real_fsync, executing = os.fsync, threading.get_ident()
+
+    def fsync(fd: int) -> None:
+        syncs.add((os.path.basename(os.readlink(f"/proc/self/fd/{fd}")), threading.get_ident() == executing))
+        real_fsync(fd)
+
+    server = Server(Options(0, 2, str(folders.new()), 0.0, "always", 10.0, True))
+    server.recover()
+    monkeypatch.setattr(os, "fsync", fsync)
+    while ("snapshot.2.part", False) not in syncs:
+        answered = server.execute(pack_operations([Operation(b"hot", b"v" * 100, next(TIME), None)]))
+        assert msgpack.unpackb(answered)[1] is None
+        assert ("snapshot.1.part", True) not in syncs
 
 
 # -- who may use a folder ----------------------------------------------------------------------------------
