@@ -8,7 +8,7 @@
 # make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
 # Each sets up what it needs in .venv first, from requirements.txt, and anew where these or the interpreter have changed.
-# PYTHON=… chooses the interpreter.
+# PYTHON=… chooses the interpreter, where there is no .venv yet.
 
 # What is given reaches the shell by the environment, as it is, in these: it may have blanks, quotes and dollar signs.
 SCRIPT ?= examples/tour.txt

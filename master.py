@@ -690,6 +690,7 @@ def _fill_closed_streams() -> None:
 
 def main() -> int:
     """Run; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends a run also where the shell has it ignored
     sys.unraisablehook = _unraisable
     _fill_closed_streams()
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again

@@ -459,6 +459,25 @@ def test_a_ctrl_c_at_any_moment_of_the_start_ends_a_script_in_silence(checkout: 
 
 
 @needs_venv
+def test_where_env_cannot_hold_it_back_it_still_ends_a_run_that_has_begun(checkout: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bin"
+    path.mkdir()
+    (path / "env").write_text("#!/bin/sh\necho 'env: unknown option' >&2\nexit 125\n")
+    (path / "env").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
+    assert make(checkout, PATH=environment["PATH"]).returncode == 0
+    with subprocess.Popen(
+        [checkout / "master"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(SCRIPT)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"k:v\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT_SECONDS) == 128 + signal.SIGINT
+
+
+@needs_venv
 def test_a_ctrl_c_at_any_moment_of_the_start_ends_the_prompt_or_leaves_one_that_works(
     checkout: Path, tmp_path: Path
 ) -> None:
