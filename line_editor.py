@@ -195,7 +195,11 @@ class _Completer(Completer):
 
     def get_completions(self, document: Document, _: CompleteEvent) -> Iterator[Completion]:
         whole, typed = split(document.text_before_cursor)
-        for word, note, more in self._suggest(whole):
+        try:
+            suggested = self._suggest(whole)
+        except Exception:  # a mistake of ours, of which nothing is lost
+            return
+        for word, note, more in suggested:
             if word.startswith(typed) or (not whole and word.lower().startswith(typed.lower())):
                 yield Completion(word + " " * more, -len(typed), display=word, display_meta=note)
 

@@ -105,6 +105,10 @@ class Master:
         """The same, for the command that is being carried out."""
         self.error(f"{self._command}: {text}")
 
+    def internal_error(self, name: str, error: Exception) -> None:
+        """The same, for a mistake of ours in what *name* says; the run goes on."""
+        self.error(f"{name}: {_internal(error)}")
+
     def death(self, ident: int, text: str) -> None:
         """A process has died: an error of the command that has noticed it."""
         if self.history is not None:
