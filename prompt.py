@@ -168,7 +168,10 @@ class Prompt:
             self._master.error(f"{name}: wrong number of words; usage: {name}{' COMMAND' * (name == 'help')}")
         elif name in ("help", "status"):
             try:
-                self._help(words) if name == "help" else self._status()
+                if name == "help":
+                    self._help(words)
+                else:
+                    self._status()
             except Exception as error:  # a mistake of ours: that is no reason to end somebody's run
                 self._master.internal_error(name, error)
         else:
