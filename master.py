@@ -263,15 +263,18 @@ class Master:
         self._where = f"{step.where}: "
         self._command = step.command.name if step.command else ""
 
-    def run_line(self, line: bytes) -> None:
-        """Carry out one line."""
+    def run_line(self, line: bytes) -> bool:
+        """Carry out one line; returns whether there was no error."""
+        failed, self.failed = self.failed, False
         try:
             command = commands.parse(line)
+            if command is not None:
+                self.run_command(command)
         except commands.CommandError as error:
             self.error(str(error))
-            return
-        if command is not None:
-            self.run_command(command)
+        succeeded = not self.failed
+        self.failed = failed or not succeeded
+        return succeeded
 
     def run_command(self, command: commands.Command) -> None:
         """Carry out one command, and print what it answers."""

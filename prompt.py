@@ -155,7 +155,9 @@ class Prompt:
         if name in commands.PROMPT_WORDS:
             return self._run_word(name, words)
         if not name or name.startswith("#") or name in commands.COMMANDS:
-            self._master.run_line(line.encode("utf-8", "surrogateescape"))
+            succeeded = self._master.run_line(line.encode("utf-8", "surrogateescape"))
+            if self._interrupted and succeeded:
+                self._tell("(it was done all the same)")
             if name == "put" and len(words) >= 3 and len(words[1]) <= KEY_CHARACTERS:
                 self._remember(words[1])
         else:
