@@ -1,5 +1,5 @@
 # make          an executable ./master: ./master < script works from any folder
-# make run      the tour, or SCRIPT=path for another, or SCRIPT=- for one from standard input
+# make run      shows the tour line by line; SCRIPT=path runs another, SCRIPT=- one from standard input
 # make test     all tests, three at a time since many of them wait; ARGS="tests/test_model.py -k cursor" for some
 # make check    ruff and mypy
 # make lesson   writes a random script, runs it, checks its history, and makes lesson/report.html, to look at;
@@ -31,7 +31,7 @@ master: .venv/ready scripts/master.sh
 
 run: .venv/ready
 	@printf 'running %s\n' "$$script" >&2
-	@$(IN_VENV) master.py -- "$$script"
+	@$(IN_VENV) master.py $(if $(findstring file,$(origin SCRIPT)),--show) -- "$$script"
 
 test: .venv/ready
 	@eval "set -- $$words" && $(IN_VENV) -m pytest -n 3 --dist worksteal "$$@"

@@ -6,6 +6,11 @@ May not: reading commands and printing results (master.py); what happens inside 
 Every method that carries out a command blocks until it is done, and raises CommandError where it can't be done;
 the state is then as it was. None ever waits for a process without limit: a server that is silent for the time-out
 is killed by its watchdog, and counts as killed from then on, like one that died by itself.
+
+At the prompt, Ctrl-C makes each wait of the command raise transport.Interrupted, from then on until the command has
+ended. A start is taken back; a kill is carried out by force. Everything else that a command changes stands in the
+master's state before anybody is told; all are told before anybody's answer is awaited, and each carries that out before
+whatever it is asked next. So there it makes no difference but for the waiting, and Interrupted is passed on.
 """
 
 from __future__ import annotations
@@ -207,7 +212,6 @@ class Cluster:
             self._discard(server)
             raise CommandError(f"server {ident} could not be started: {transport.why(error)}") from error
         except transport.Interrupted:
-            transport.interrupt_taken()
             self._discard(server)
             raise CommandError(f"gave up; server {ident} was not started") from None
         if lost:
@@ -290,6 +294,8 @@ class Cluster:
                 if client.pid:
                     self._kill_client(client)
                 raise CommandError(f"client {ident} could not be started: {transport.why(error)}") from error
+            except transport.Interrupted:
+                raise CommandError(f"gave up; client {ident} was not started") from None
             self._watch(client.remote, client)
             self._clients[ident] = client
         self._connect(client, server_ident)
@@ -486,7 +492,8 @@ class Cluster:
     def _ask_servers(self, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
         """Call running servers, all at the same time; the answers of those that gave one.
 
-        Servers that can't be reached, are silent or fail in the call are lost when this returns.
+        Servers that can't be reached, are silent or fail in the call are lost when this returns. Raises Interrupted
+        when all have been called; then, of those that have not answered, only those that are known to be dead are lost.
         """
         answers: dict[int, Any] = {}
         pending: dict[int, transport.Pending] = {}
@@ -498,29 +505,31 @@ class Cluster:
                     pending[ident] = remote.send(name, *args)
                 except transport.Failure as failure:
                     lost[ident] = failure
+        patient_until = time.monotonic() + self._settings.timeout
+        try:
+            silent = self._collect(pending, answers, lost)
+            while silent:
+                busy = self._probe(silent) if time.monotonic() < patient_until else set()
+                lost |= dict.fromkeys(silent - busy, transport.Silent())
+                silent = self._collect({ident: pending[ident] for ident in busy}, answers, lost)
+        finally:
+            self._lose(lost)
+        return answers
+
+    def _collect(
+        self, pending: Mapping[int, transport.Pending], answers: dict[int, Any], lost: dict[int, transport.Failure]
+    ) -> set[int]:
+        """Wait for these servers, as long as they may be silent; returns those that still are."""
+        silent = set()
         deadline = time.monotonic() + self._limit
-        silent: dict[int, transport.Silent] = {}
         for ident, call in pending.items():
             try:
                 answers[ident] = call.wait(max(0.0, deadline - time.monotonic()))
-            except transport.Silent as failure:
-                silent[ident] = failure
+            except transport.Silent:
+                silent.add(ident)
             except transport.Failure as failure:
                 lost[ident] = failure
-        deadline += self._settings.timeout - self._limit
-        while silent:
-            busy = self._probe(silent) if time.monotonic() < deadline else set()
-            lost |= {ident: failure for ident, failure in silent.items() if ident not in busy}
-            silent = {}
-            for ident in busy:
-                try:
-                    answers[ident] = pending[ident].wait(self._limit)
-                except transport.Silent as failure:
-                    silent[ident] = failure
-                except transport.Failure as failure:
-                    lost[ident] = failure
-        self._lose(lost)
-        return answers
+        return silent
 
     def _probe(self, idents: Iterable[int]) -> set[int]:
         """Those of these servers that are alive, busy as they may be.
@@ -539,11 +548,13 @@ class Cluster:
                 alive.add(ident)
             except transport.Failure:
                 pass
-        answers = self._ask_probes(remotes, limit, "ping")
-        answering = {ident: remotes[ident] for ident in answers}
-        answers |= self._ask_probes(answering, self._limit + limit, "is_hung", self._limit)
-        for remote in remotes.values():
-            remote.close()
+        try:
+            answers = self._ask_probes(remotes, limit, "ping")
+            answering = {ident: remotes[ident] for ident in answers}
+            answers |= self._ask_probes(answering, self._limit + limit, "is_hung", self._limit)
+        finally:
+            for remote in remotes.values():
+                remote.close()
         return alive | {ident for ident, is_hung in answers.items() if not is_hung}
 
     def _ask_probes(
@@ -636,7 +647,7 @@ class Cluster:
         self._take_down(lost)
 
     def _take_down(self, idents: Iterable[int]) -> None:
-        """Kill servers; when this returns they are gone, and everybody knows."""
+        """Kill servers; when this returns they are gone, and everybody knows, or learns it before anything else."""
         gone = [self._servers[ident] for ident in idents]
         self._kill(gone)
         unlinks: list[tuple[int, int]] = []
@@ -652,11 +663,17 @@ class Cluster:
                 unlinks.append((other, server.ident))
         for server in gone:
             told = [other for other, ident in unlinks if ident == server.ident and self._servers[other].running]
-            self._ask_servers(dict.fromkeys(sorted(told), ("unlink", server.ident)))
+            try:
+                self._ask_servers(dict.fromkeys(sorted(told), ("unlink", server.ident)))
+            except transport.Interrupted:
+                pass  # they have been told
             self._tell_clients(server.ident, "server_down", server.ident)
 
     def _kill(self, servers: Iterable[_Server]) -> None:
-        """Have the watchdogs kill their servers, all at the same time. A watchdog that doesn't goes the same way."""
+        """Have the watchdogs kill their servers, all at the same time. A watchdog that doesn't goes the same way.
+
+        Where nobody wants to wait any more, servers are killed from here; their watchdogs see them off later.
+        """
         pending: list[tuple[_Server, transport.Pending | None]] = []
         for server in servers:
             if server.watchdog is not None:
@@ -672,6 +689,9 @@ class Cluster:
                 call.wait(max(0.0, deadline - time.monotonic()))
             except transport.Failure:
                 self._drop_watchdog(server)
+            except transport.Interrupted:
+                if not server.pid or not self._spawner.kill(server.pid, EXIT_PATIENCE_SECONDS):
+                    self._drop_watchdog(server)  # what it may have under way ends with it
 
     def _drop_watchdog(self, server: _Server) -> None:
         """Kill a watchdog that doesn't answer, with its server; the next joinServer starts another."""
@@ -747,7 +767,10 @@ class Cluster:
         )
 
     def status(self) -> Overview:
-        """What there is, with what each server knows of. A server that is silent is left in peace, and left out."""
+        """What there is, with what each server knows of. A server that is silent is left in peace, and left out.
+
+        So is one that has not answered yet when nobody wants to wait any more.
+        """
         self.notice_deaths()
         pending: dict[int, transport.Pending] = {}
         contexts: dict[int, Context] = {}
@@ -763,7 +786,7 @@ class Cluster:
             try:
                 packed = call.wait(max(0.0, deadline - time.monotonic()))
                 contexts[ident] = Context.from_flat(transport.read(packed, answers.is_context))
-            except transport.Silent:
+            except (transport.Silent, transport.Interrupted):
                 pass
             except transport.Failure as failure:
                 lost[ident] = failure

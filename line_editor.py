@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +30,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.output import create_output
@@ -42,6 +44,17 @@ __all__ = ["LineEditor", "history_path"]
 HISTORY_LINES = 2000
 HISTORY_LINE_BYTES = 4096
 """How many lines the history keeps at least, and how long they may be; others are forgotten with the run."""
+
+MOVES = ("left", "right", "up", "down", "home", "end", "c-left", "c-right", "c-home", "c-end")
+"""The keys that move the cursor, which with Shift would select text for the next letter to replace."""
+
+SWALLOWING: list[tuple[Keys | str, ...]] = [
+    *(("escape", letter) for letter in "0123456789-aet"),
+    *(("c-x", letter) for letter in "()e"),
+    ("c-]", Keys.Any),
+    ("escape", "c-]", Keys.Any),
+]
+"""Keys of Emacs after which the next one is no letter of the line any more, though nothing shows that."""
 
 STYLE = Style.from_dict({"hint": "ansibrightblack", "hint.current": "ansibrightblack underline"})
 
@@ -140,6 +153,16 @@ class LineEditor:
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.complete_state = None  # the highlighted word stands in the line; the menu goes
 
+        @bindings.add("c-@")
+        def _(event: KeyPressEvent) -> None:
+            """Ctrl-Space would begin a selection, in which nothing can be typed."""
+
+        for move in MOVES:
+            shifted = f"c-s-{move[2:]}" if move.startswith("c-") else f"s-{move}"
+            bindings.add(shifted)(partial(_press, KeyPress(Keys(move))))
+        for keys in SWALLOWING:
+            bindings.add(*keys)(_press_last)
+
         @bindings.add(Keys.BracketedPaste)
         def _(event: KeyPressEvent) -> None:
             self._paste(event.current_buffer, event.data)
@@ -157,6 +180,16 @@ class LineEditor:
         self._begun = last + after
         buffer.document = Document(before + first)
         buffer.validate_and_handle()
+
+
+def _press(key: KeyPress, event: KeyPressEvent) -> None:
+    """Do as if another key had been pressed."""
+    event.key_processor.feed(key, first=True)
+
+
+def _press_last(event: KeyPressEvent) -> None:
+    """Do as if only the last of several keys had been pressed."""
+    _press(event.key_sequence[-1], event)
 
 
 class _Screen(io.FileIO):
@@ -195,7 +228,11 @@ class _Completer(Completer):
 
     def get_completions(self, document: Document, _: CompleteEvent) -> Iterator[Completion]:
         whole, typed = split(document.text_before_cursor)
-        for word, note, more in self._suggest(whole):
+        try:
+            suggested = self._suggest(whole)
+        except Exception:  # a mistake of ours, of which nothing is lost
+            return
+        for word, note, more in suggested:
             if word.startswith(typed) or (not whole and word.lower().startswith(typed.lower())):
                 yield Completion(word + " " * more, -len(typed), display=word, display_meta=note)
 

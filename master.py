@@ -76,10 +76,14 @@ class _CannotBegin(Exception):
 class Master:
     """One run: commands in, answers out, errors counted."""
 
-    def __init__(self, pipeline: bool, quiet: bool = False) -> None:
-        """*pipeline*: whether several puts and gets may be under way at once. *quiet*: never show progress."""
-        self.pipeline = pipeline
-        self.quiet = quiet
+    def __init__(self, pipeline: bool, quiet: bool = False, show: bool = False) -> None:
+        """*pipeline*: whether several puts and gets may be under way at once. *quiet*: never show progress.
+
+        *show*: show each line of a script as it runs; then one at a time is under way.
+        """
+        self.pipeline = pipeline and not show
+        self.quiet = quiet or show
+        self._shown = _dressed_for(1) if show else None
         self.dress: Callable[[str], str] = str
         """How an error or a warning is shown: the prompt has colours for them."""
         self.cluster: Cluster
@@ -105,6 +109,10 @@ class Master:
     def error_of_command(self, text: str) -> None:
         """The same, for the command that is being carried out."""
         self.error(f"{self._command}: {text}")
+
+    def internal_error(self, name: str, error: Exception) -> None:
+        """The same, for a mistake of ours in what *name* says; the run goes on."""
+        self.error(f"{name}: {_internal(error)}")
 
     def death(self, ident: int, text: str) -> None:
         """A process has died: an error of the command that has noticed it."""
@@ -144,7 +152,7 @@ class Master:
 
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
-        script = _Script(fd, f"{name}: line" if name else "line")
+        script = _Script(fd, f"{name}: line" if name else "line", self._show if self._shown else None)
         progress = None
         if not self.quiet and os.isatty(2):
             from progress import progress_of
@@ -155,6 +163,11 @@ class Master:
         self._where = ""
         if script.failure:
             self.error(f"{name or 'standard input'}: {script.failure}")
+
+    def _show(self, line: bytes) -> None:
+        """Write a line of a script to stdout, where its answer is to follow."""
+        assert self._shown is not None
+        _write_all(1, self._shown(line))
 
     def _run_to_end(self, script: _Script, progress: Progress | None) -> None:
         steps: list[_Step] = []
@@ -251,15 +264,18 @@ class Master:
         self._where = f"{step.where}: "
         self._command = step.command.name if step.command else ""
 
-    def run_line(self, line: bytes) -> None:
-        """Carry out one line."""
+    def run_line(self, line: bytes) -> bool:
+        """Carry out one line; returns whether there was no error."""
+        failed, self.failed = self.failed, False
         try:
             command = commands.parse(line)
+            if command is not None:
+                self.run_command(command)
         except commands.CommandError as error:
             self.error(str(error))
-            return
-        if command is not None:
-            self.run_command(command)
+        succeeded = not self.failed
+        self.failed = failed or not succeeded
+        return succeeded
 
     def run_command(self, command: commands.Command, timestamp: int | None = None) -> None:
         """Carry out one command, and print what it answers. *timestamp*: as in `Cluster.execute`."""
@@ -311,9 +327,11 @@ def _size(step: _Step) -> int:
 class _Script:
     """The steps of a script, as they are read."""
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, show: Callable[[bytes], None] | None = None) -> None:
+        """*show* is given each line, also what is no step, when it is read."""
         self._lines = LineReader(fd)
         self._name = name
+        self._show = show
         self._number = 0
         self._waiting: _Step | None = None
         self.position = 0
@@ -354,6 +372,8 @@ class _Script:
             line = line.removeprefix(codecs.BOM_UTF8)  # some editors begin files so
         if line is None:
             return _Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes")
+        if self._show is not None:
+            self._show(line)
         try:
             command = commands.parse(line)
         except commands.CommandError as error:
@@ -426,6 +446,20 @@ def _wait_for(fd: int, event: int, seconds: float | None = None) -> bool:
     poller = select.poll()
     poller.register(fd, event)
     return bool(poller.poll(None if seconds is None else seconds * 1000))
+
+
+def _dressed_for(fd: int) -> Callable[[bytes], bytes]:
+    """How `--show` shows a line of a script: a command behind `> `, the rest as it is; at a terminal, with colours."""
+    is_plain = not os.isatty(fd) or os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb", "unknown")
+    dim, bold, plain = (b"", b"", b"") if is_plain else (b"\x1b[2m", b"\x1b[1m", b"\x1b[0m")
+
+    def dressed(line: bytes) -> bytes:
+        text = line.strip(b" \t")
+        if text and not text.startswith(b"#"):
+            return dim + b"> " + plain + bold + text + plain + b"\n"
+        return dim + line + plain + b"\n" if text else b"\n"
+
+    return dressed
 
 
 def _without_cr(line: bytes | None) -> bytes | None:
@@ -621,7 +655,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds,
         default=10.0,
-        help="after how long without progress a server is taken for dead, and killed (default: 10)",
+        help="after how long without progress a server is taken for dead, and killed (default: 10; within stabilize "
+        "2 s are enough)",
+    )
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="show each line of a script as it runs, with its answer under it, all on stdout (the prompt shows the "
+        "lines anyway)",
     )
     parser.add_argument(
         "--no-pipeline",
@@ -724,7 +765,7 @@ def main() -> int:
     except OSError as error:
         _say(f"error: {arguments.trace}: {error.strerror}")
         return 2
-    master = Master(not arguments.no_pipeline, arguments.quiet)
+    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
     prompt = None
     if not arguments.scripts and os.isatty(0):
         from prompt import Prompt

@@ -25,6 +25,8 @@ DRAW_SECONDS = 0.1
 ROOM = 8
 """Columns left free at the right, for the ^C that the terminal echoes: it would wrap, and half a line would stay."""
 
+USUAL_COLUMNS = 80
+
 FORM = "{desc} {percentage:3.0f}% |{bar}| {remaining} left"
 
 
@@ -92,9 +94,10 @@ class Progress:
 
 def _width() -> int:
     try:
-        return max(1, os.get_terminal_size(2).columns - ROOM)
+        columns = os.get_terminal_size(2).columns  # 0 where nobody has set it
     except OSError:
-        return 80
+        columns = 0
+    return max(1, (columns or USUAL_COLUMNS) - ROOM)
 
 
 def _bar(size: int) -> tqdm[None]:

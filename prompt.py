@@ -31,6 +31,10 @@ __all__ = ["Prompt"]
 
 PROMPT = "daadkvs> "
 
+USUAL_COLUMNS = 80
+FEWEST_COLUMNS = 20
+"""Where a terminal has less, it wraps lines itself."""
+
 KEYS = 1000
 KEY_CHARACTERS = 100
 """How many keys are remembered for completion, and how long they may be."""
@@ -85,9 +89,15 @@ class Prompt:
                     return
                 except KeyboardInterrupt:
                     continue
+                except Exception as error:
+                    if isinstance(lines, _PlainLines):
+                        raise
+                    self._master.internal_error("editing lines", error)
+                    lines = self._plain_lines()
+                    continue
                 if not self._run_all(typed):
                     return
-                if self._interrupted:
+                if self._settle():
                     lines.forget()
         finally:
             signal.set_wakeup_fd(-1)
@@ -101,6 +111,9 @@ class Prompt:
                 return LineEditor(PROMPT, self._terminal, self._suggestions)
             except ModuleNotFoundError as error:
                 self._tell(f"(without the package {error.name} lines can't be edited; make sets everything up)")
+        return self._plain_lines()
+
+    def _plain_lines(self) -> _PlainLines:
         return _PlainLines(self._terminal, self._woken, self._settle)
 
     def _suggestions(self, words: list[str]) -> list[Suggestion]:
@@ -142,7 +155,9 @@ class Prompt:
         if name in commands.PROMPT_WORDS:
             return self._run_word(name, words)
         if not name or name.startswith("#") or name in commands.COMMANDS:
-            self._master.run_line(line.encode("utf-8", "surrogateescape"))
+            succeeded = self._master.run_line(line.encode("utf-8", "surrogateescape"))
+            if self._interrupted and succeeded:
+                self._tell("(it was done all the same)")
             if name == "put" and len(words) >= 3 and len(words[1]) <= KEY_CHARACTERS:
                 self._remember(words[1])
         else:
@@ -153,10 +168,14 @@ class Prompt:
     def _run_word(self, name: str, words: list[str]) -> bool:
         if len(words) > (name == "help"):
             self._master.error(f"{name}: wrong number of words; usage: {name}{' COMMAND' * (name == 'help')}")
-        elif name == "help":
-            self._help(words)
-        elif name == "status":
-            self._status()
+        elif name in ("help", "status"):
+            try:
+                if name == "help":
+                    self._help(words)
+                else:
+                    self._status()
+            except Exception as error:  # a mistake of ours: that is no reason to end somebody's run
+                self._master.internal_error(name, error)
         else:
             return False
         return True
@@ -180,11 +199,7 @@ class Prompt:
 
     def _status(self) -> None:
         self._master.carrying_out("status")
-        try:
-            overview = self._master.cluster.status()
-        except transport.Interrupted:
-            self._master.error("status: gave up waiting")
-            return
+        overview = self._master.cluster.status()
         self._tell("\n".join(status.draw(overview, _columns(self._terminal))))
 
 
@@ -260,10 +275,12 @@ def _terminal() -> int:
 
 
 def _columns(terminal: int) -> int:
+    """How wide the terminal is; `USUAL_COLUMNS` where nobody knows."""
     try:
-        return os.get_terminal_size(terminal).columns
+        columns = os.get_terminal_size(terminal).columns  # 0 where nobody has set it
     except OSError:
-        return 80
+        columns = 0
+    return max(columns or USUAL_COLUMNS, FEWEST_COLUMNS)
 
 
 def _show(fd: int, text: str) -> None:

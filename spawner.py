@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Literal, NoReturn
 
 import transport
@@ -139,6 +140,7 @@ class _Service(transport.Service):
         self._run_directory = run_directory
         self._alive = alive
         self._children: set[int] = set()
+        self._newest = (0, "")  # the child that was started last, and its address
 
     def exposed_start(self, role: Literal["watchdog", "client"], ident: int, address: str) -> int | str:
         """Start the "watchdog" of a server or a "client", listening at *address*.
@@ -159,7 +161,17 @@ class _Service(transport.Service):
         )
         if isinstance(started, int):
             self._children.add(started)
+            self._newest = (started, address)
         return started
+
+    def exposed_abandon(self, address: str) -> None:
+        """Kill what was started last, if it was for *address*: whoever asked for it has given up waiting."""
+        pid, newest = self._newest
+        if address == newest and pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._children.remove(pid)
+            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
     def _see_off_the_dead(self) -> None:
         """Those that the master has killed: no process stays listed for the rest of the run."""
@@ -239,9 +251,18 @@ class Spawner:
         self._remote = transport.Remote(ours, timeout)
 
     def start(self, role: str, ident: int, address: str) -> int:
-        """Start the "watchdog" of a server or a "client"; returns its process id. Raises Failure."""
+        """Start the "watchdog" of a server or a "client"; returns its process id. Raises Failure, Interrupted.
+
+        After either, nothing is left of it: what the spawner starts later all the same, it kills at once.
+        """
         try:
             started = self._remote.call("start", role, ident, address)
+        except transport.Interrupted:
+            self._abandon(address)
+            raise
+        except transport.Silent as failure:
+            self._abandon(address)
+            raise transport.Failure("the process that starts all others does not answer") from failure
         except transport.RemoteError as error:
             text = f"the process that starts all others has failed: {error}; start Daadkvs anew"
             raise transport.Failure(text) from error
@@ -250,6 +271,13 @@ class Spawner:
         if isinstance(started, str):
             raise transport.NoRoom(started)
         return int(started)
+
+    def _abandon(self, address: str) -> None:
+        """The spawner carries this out right behind the start, whenever it comes to that."""
+        try:
+            self._remote.tell("abandon", address)
+        except transport.Failure:
+            pass  # with it, all are gone that came from it
 
     def kill(self, pid: int, patience: float) -> bool:
         """Kill a process of this run, whoever started it; returns whether it was gone within *patience* seconds.

@@ -6,7 +6,7 @@ May live here: what there is at one moment, as values, and how it is drawn. May 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import router
@@ -16,6 +16,9 @@ __all__ = ["Client", "Overview", "draw", "wrapped"]
 
 MATRIX_SERVERS = 10
 """Up to how many running servers the links are a picture; above, and where it would be too wide, a list."""
+
+FEW_CHARACTERS = 12
+"""How long a list of ids within a sentence may be."""
 
 TEXT_COLUMNS = 20
 """What a column of text needs to be wrapped in its place; where there is less, it goes below."""
@@ -92,18 +95,32 @@ def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
     """What has not reached a server yet, in words.
 
     Writes are counted, also those that others have overtaken, and only those that some running server knows of.
+    What a silent one knows of, nobody can tell.
     """
     own = overview.contexts.get(ident)
     if own is None:
-        return "does not answer"
+        return "unknown: silent"
+    silent = overview.links.keys() - overview.contexts.keys()
     reachable = _joined(overview.contexts[other] for other in part if other in overview.contexts)
     here = _count(reachable) - _count(own)
     elsewhere = _count(_joined(overview.contexts.values())) - _count(reachable)
+    lacks = _lacks(here, elsewhere)
+    if not silent:
+        return lacks or "up to date"
+    told = f"{_few(silent)} {'is' if len(silent) == 1 else 'are'} silent"
+    if lacks:
+        return f"{lacks}, perhaps more; {told}"
+    others = overview.contexts.keys() - {ident}
+    return f"up to date with {_few(others)}; {told}" if others else f"unknown: {told}"
+
+
+def _lacks(here: int, elsewhere: int) -> str:
+    """How many writes a server lacks, of its partition and of others; empty for none."""
     if here and elsewhere:
         return f"lacks {_writes(here)} of its partition, {elsewhere} of others"
     if here:
         return f"lacks {_writes(here)}"
-    return f"lacks {_writes(elsewhere)} of other partitions" if elsewhere else "up to date"
+    return f"lacks {_writes(elsewhere)} of other partitions" if elsewhere else ""
 
 
 def _joined(contexts: Iterable[Context]) -> Context:
@@ -180,6 +197,12 @@ def _table(rows: list[tuple[str, ...]], width: int) -> list[str]:
             if cell and row is not rows[0]:
                 lines += wrapped(" " * (widths[0] + 2), f"{head}: {cell}", width)
     return lines
+
+
+def _few(idents: Collection[int]) -> str:
+    """Ids where they are few characters, else how many they are."""
+    ranges = _ranges(idents)
+    return ranges if len(ranges) <= FEW_CHARACTERS or len(idents) == 1 else f"{len(idents)} servers"
 
 
 def _ranges(idents: Iterable[int]) -> str:

@@ -130,7 +130,8 @@ _interrupt_fd: int | None = None
 def interrupt_by(fd: int | None) -> None:
     """Have all connections made from now on raise Interrupted while *fd* is readable, instead of waiting.
 
-    None: have none do that.
+    None: have none do that. A wait is for an answer, so the call itself has been sent by then, and the other side
+    carries it out before whatever it is asked next. An answer that is there already is returned all the same.
     """
     global _interrupt_fd
     _interrupt_fd = fd
@@ -175,10 +176,12 @@ class _SocketStream(Stream):  # type: ignore[misc]
         self.patience = patience
         self._sock: socket.socket | None = sock
         self._buffer = bytearray()
-        self._readable = select.poll()
+        self._readable, self._readable_or_interrupted = select.poll(), select.poll()
         self._readable.register(sock, select.POLLIN)
+        self._readable_or_interrupted.register(sock, select.POLLIN)
+        self._interrupt_fd = _interrupt_fd
         if _interrupt_fd is not None:
-            self._readable.register(_interrupt_fd, select.POLLIN)
+            self._readable_or_interrupted.register(_interrupt_fd, select.POLLIN)
 
     @property
     def closed(self) -> bool:
@@ -208,23 +211,24 @@ class _SocketStream(Stream):  # type: ignore[misc]
         return self._sock
 
     def poll(self, timeout: Any) -> bool:
-        """RPyC's interface: wait for data, at most until its timeout object runs out."""
+        """RPyC's interface: wait for data, at most until its timeout object runs out; not to be interrupted."""
+        if self._buffer:
+            return True
+        self._open()
         left = timeout.timeleft() if hasattr(timeout, "timeleft") else timeout
-        return self.wait_readable(left)
+        return bool(self._readable.poll(None if left is None else _milliseconds(left)))
 
     def is_readable(self) -> bool:
         """Whether there is data, or the end; never blocks, nor can it be interrupted."""
-        poller = select.poll()
-        poller.register(self._open(), select.POLLIN)
-        return bool(self._buffer) or bool(poller.poll(0))
+        return self.poll(0)
 
     def wait_readable(self, seconds: float | None) -> bool:
         """Wait for data; returns whether there is some. Raises Interrupted."""
         if self._buffer:
             return True
         self._open()
-        events = self._readable.poll(None if seconds is None else _milliseconds(seconds))
-        if _interrupt_fd is not None and any(fd == _interrupt_fd for fd, _ in events):
+        events = self._readable_or_interrupted.poll(None if seconds is None else _milliseconds(seconds))
+        if len(events) == 1 and events[0][0] == self._interrupt_fd:
             raise Interrupted
         return bool(events)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import pty
 import select
 import shutil
@@ -22,6 +23,10 @@ import pyte
 from driver import LIMIT_SECONDS, command, processes, run_directory, wait_until
 
 PROMPT = "daadkvs> "
+POLL = {"x86_64": "7", "aarch64": "73"}
+"""The number of the system call in which an answer is awaited; a line is awaited in another."""
+
+STEADY_SECONDS = 0.2
 ROWS, COLUMNS = 300, 110  # so high that nothing scrolls away
 
 
@@ -156,9 +161,20 @@ class Terminal:
         assert below[0] == (PROMPT + line).rstrip()
         return below[1:]
 
-    def until_command_runs(self) -> None:
-        """Wait until Ctrl-C is a signal again, and no letter of a line."""
-        wait_until(lambda: termios.tcgetattr(self.fd)[3] & termios.ISIG, "the command to run")
+    def until_it_waits(self) -> None:
+        """Wait until the master is in one and the same wait for another process's answer for a while.
+
+        Ctrl-C is a signal again a moment before the line is taken, and would only drop that.
+        """
+        path = Path(f"/proc/{self.process.pid}/syscall")
+        deadline = time.monotonic() + LIMIT_SECONDS
+        since, before = time.monotonic(), ""
+        while time.monotonic() - since < STEADY_SECONDS:
+            assert time.monotonic() < deadline, "it doesn't wait; the screen:\n" + "\n".join(self.lines)
+            now = path.read_text()
+            if now != before or now.split()[0] != POLL.get(platform.machine(), now.split()[0]):
+                since, before = time.monotonic(), now
+            self.read(0.005)
 
     def find_run(self) -> Path:
         """The directory of the run; its processes are awaited at the end."""

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from driver import LIMIT_SECONDS, ROOT, processes, state, wait_until
+import prompt
+import transport
+from driver import LIMIT_SECONDS, ROOT, processes, run, state, wait_until
+from master import Master
 from terminal import PROMPT, Terminal
 
 CTRL_A, CTRL_B, CTRL_C, CTRL_D, CTRL_P, CTRL_R, CTRL_Z = (chr(ord(letter) - 64) for letter in "ABCDPRZ")
@@ -120,6 +123,74 @@ def test_narrow_terminals_get_whole_words(tmp_path: Path, term: str) -> None:
         assert "store: lacks 1 write" in texts[40][2]
 
 
+NARROW = (0, 1, 2, 5)
+
+
+@both
+@pytest.mark.parametrize("columns", NARROW)
+def test_a_terminal_of_hardly_any_columns(tmp_path: Path, term: str, columns: int) -> None:
+    """0 is what a terminal says whose size nobody has set; the screen is not looked at, since it has that width too."""
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    with Terminal(tmp_path, term=term, stdout=out, stderr=errors) as terminal:
+        terminal.resize(0 if columns == 0 else 10, columns)
+        lines = ("joinServer 0", "joinClient 5 0", "help", "help put", "status", "statsu", "put 5 k v", "get 5 k")
+        terminal.type("".join(f"{line}\r" for line in lines))
+        terminal.until(lambda: out.read_bytes() == b"k:v\n", "the answer")
+        terminal.type("jo\tC\t\t\t" + CTRL_C)
+        terminal.end("exit\r")
+        assert "did you mean status?" in errors.read_text()
+        assert "internal" not in errors.read_text()
+
+
+@pytest.mark.parametrize("columns", [*NARROW, 8, 9])
+def test_progress_in_hardly_any_columns(tmp_path: Path, columns: int) -> None:
+    script = tmp_path / "script"
+    script.write_text("joinServer 0\njoinClient 5 0\n" + "put 5 k v\nget 5 k\nstabilize\n" * 1500 + "nonsense\n")
+    with Terminal(tmp_path, str(script), stdout=tmp_path / "out") as terminal:
+        terminal.resize(0 if columns == 0 else 10, columns)
+        assert terminal.end() == 1
+    assert (tmp_path / "out").read_bytes() == b"k:v\n" * 1500
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "2", "5", "-7", "many", "9" * 30])
+def test_help_whatever_the_environment_says_of_columns(columns: str) -> None:
+    result = run("", "--help", environment={"COLUMNS": columns, "LINES": columns})
+    assert (result.stderr, result.status) == ("", 0)
+    assert b"--timeout" in result.stdout
+
+
+@both
+@pytest.mark.parametrize("columns", ["0", "1", "-7", "many"])
+def test_the_prompt_whatever_the_environment_says_of_columns(tmp_path: Path, term: str, columns: str) -> None:
+    with Terminal(tmp_path, term=term, environment={"COLUMNS": columns, "LINES": columns}) as terminal:
+        start_cluster(terminal)
+        assert terminal.do("help stabilize")[0] == "stabilize"
+        assert terminal.do("get 5 k") == ["k:some value"]
+
+
+@pytest.mark.parametrize("term", ["", "vt52", "xterm-mono", "no such terminal", "linux"])
+def test_terminals_of_any_name(tmp_path: Path, term: str) -> None:
+    with Terminal(tmp_path, term=term) as terminal:
+        start_cluster(terminal)
+        assert terminal.do("help stabilize")[0] == "stabilize"
+        assert rows(terminal.do("status")).keys() == {"0", "1", "5"}
+
+
+@pytest.mark.parametrize("line", ["status", "help", "help put"])
+def test_a_mistake_of_ours_is_one_line_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], line: str
+) -> None:
+    master = Master(pipeline=False)  # without a cluster, so that status fails as well
+    monkeypatch.setattr(prompt, "_columns", lambda _: 1 // 0)
+    try:
+        assert prompt.Prompt(master)._run(line)
+    finally:
+        transport.interrupt_by(None)
+    error = capfd.readouterr().err
+    assert re.fullmatch(rf"error: {line.split()[0]}: internal error: (ZeroDivision|Attribute)Error: .*\n", error)
+    assert master.failed
+
+
 # -- the README --------------------------------------------------------------------------------------------
 
 
@@ -199,7 +270,9 @@ def test_status_leaves_a_frozen_server_in_peace(tmp_path: Path) -> None:
     with Terminal(tmp_path) as terminal:
         directory = start_cluster(terminal)
         freeze(directory, "server 0")
-        assert rows(terminal.do("status"))["0"].endswith("does not answer")
+        shown = rows(terminal.do("status"))
+        assert shown["0"].endswith("unknown: silent")
+        assert shown["1"].endswith("unknown: 0 is silent"), "though 0 has a write that 1 lacks"
         os.kill(processes(directory)["server 0"], signal.SIGCONT)
         wait_until(lambda: rows(terminal.do("status"))["0"].endswith("up to date"), "its answer")
         assert terminal.do("get 5 k") == ["k:some value"]
@@ -515,11 +588,9 @@ def test_ctrl_c_gives_up_waiting(tmp_path: Path, line: str, term: str) -> None:
         count = terminal.prompts()
         terminal.type(f"{line}\r")
         terminal.until(lambda: terminal.screen.cursor.x == 0, "the line to be entered")
-        terminal.until_command_runs()
-        # The terminal is as commands need it a moment before the line is taken; until then Ctrl-C just drops it.
-        came = terminal.read(0.2)
+        terminal.until_it_waits()
         if line != "stabilize":  # which may end by itself
-            assert not came or terminal.prompts() == count
+            assert terminal.prompts() == count
         terminal.type(CTRL_C)
         terminal.until_prompt(count + 1)
         told = [shown for shown in terminal.lines if shown.startswith(("error", "^Cerror"))]
@@ -543,7 +614,8 @@ def test_after_ctrl_c_what_the_client_found_out_is_still_told(tmp_path: Path) ->
         freeze(directory, "server 0")
         count = terminal.prompts()
         terminal.type("get 5 k\r")
-        terminal.until_command_runs()
+        terminal.until(lambda: terminal.screen.cursor.x == 0, "the line to be entered")
+        terminal.until_it_waits()
         terminal.type(CTRL_C)
         terminal.until_prompt(count + 1)
         assert terminal.do("get 5 k") == [
@@ -560,7 +632,7 @@ def test_ctrl_c_drops_the_rest_of_what_was_pasted(tmp_path: Path) -> None:
         freeze(directory, "server 0")
         terminal.type(paste("get 5 k\nnonsense\nmore nonsense\nput 5 "))
         terminal.until(lambda: PROMPT + "get 5 k" in terminal.lines and terminal.screen.cursor.x == 0, "it to run")
-        terminal.until_command_runs()
+        terminal.until_it_waits()
         terminal.type(CTRL_C)
         terminal.until_prompt(6)
         assert "error: get: gave up waiting" in (line.removeprefix("^C") for line in terminal.lines)

@@ -73,10 +73,24 @@ def test_a_write_is_missing_wherever_its_dot_is_not_known() -> None:
     assert lines[2].endswith("lacks 2 writes")
 
 
-def test_those_that_do_not_answer_are_not_judged() -> None:
+def test_what_a_silent_server_has_is_unknown() -> None:
     lines = draw(overview(mesh(range(2)), {0: context(a=3)}), 80)
-    assert lines[1].endswith("up to date")
-    assert lines[2].endswith("does not answer")
+    assert lines[1].endswith("\\ x  unknown: 1 is silent")
+    assert lines[2].endswith("x \\  unknown: silent")
+    lines = draw(overview(mesh(range(4)), {0: context(a=3), 2: context(a=3), 3: context(a=2)}), 80)
+    assert lines[1].endswith("up to date with 2-3; 1 is silent")
+    assert lines[4].endswith("lacks 1 write, perhaps more; 1 is silent")
+    lines = draw(overview(mesh(range(2), range(2, 4)), {0: context(a=3), 2: context(a=2)}), 80)
+    assert lines[1].endswith("up to date with 2; 1, 3 are silent"), "also one in another partition may have more"
+    assert lines[3].endswith("lacks 1 write of other partitions,")
+    assert lines[4].strip() == "perhaps more; 1, 3 are silent"
+
+
+def test_many_silent_servers_are_few_words() -> None:
+    known = {ident: context(a=1) for ident in range(0, 40, 2)}
+    lines = draw(overview(mesh(range(40)), known), 90)
+    assert lines[1].endswith("up to date with 19 servers; 20 servers are silent")
+    assert lines[2].endswith("unknown: silent")
 
 
 def test_only_killed_servers() -> None:
