@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any, Literal
 
-from wire import Check, checker, unpack
+from wire import Check, are_numbers, checker, unpack
 
 __all__ = [
     "ANSWERS",
@@ -101,7 +101,6 @@ def _is_packed_context(packed: bytes) -> bool:
 is_versions: Check = checker(list[tuple[bytes, bytes, int]])
 """A piece of a store with timestamps: `[[key, value, timestamp], …]`."""
 
-_is_dot = checker(tuple[int, int, int])
 _is_missing = checker(Literal["ERR_KEY", "ERR_DEP"])
 _is_version = checker(tuple[bytes, int, tuple[int, int, int], list[int]])
 _is_refused = checker(tuple[list[int], str])
@@ -110,7 +109,7 @@ _is_refused = checker(tuple[list[int], str])
 def _is_answer(value: bytes | None, answer: Any) -> bool:
     """Whether a server may answer so to a put of *value*, or to a get where that is None."""
     if value is not None:
-        return bool(answer == "ERR_DEP" or _is_dot(answer))
+        return (type(answer) is list and len(answer) == 3 and are_numbers(answer)) or bool(answer == "ERR_DEP")
     return _is_missing(answer) or (_is_version(answer) and len(answer[3]) % 3 == 0)
 
 
@@ -131,7 +130,7 @@ def of_a_server(values: Sequence[bytes | None]) -> Check:
     )
 
 
-_is_outcome = {
+_is_any_outcome = {
     True: checker(
         tuple[Literal["stored"], int, int]
         | tuple[Literal["ERR_DEP"], int]
@@ -149,6 +148,13 @@ _is_outcome = {
 """Of a put, of a get: as in `Session.execute`."""
 
 
+def _is_outcome(value: bytes | None, outcome: Any) -> bool:
+    """Whether that may come of a put of *value*, or of a get where it is None. Quick where a put is stored."""
+    if value is not None and type(outcome) is list and len(outcome) == 3 and outcome[0] == "stored":
+        return are_numbers(outcome[1:])
+    return _is_any_outcome[value is not None](outcome)
+
+
 def of_a_client(values: Sequence[bytes | None], servers: Container[int], in_group: bool = False) -> Check:
     """A check of what a client answers to "execute", or to "execute_group".
 
@@ -163,9 +169,7 @@ def of_a_client(values: Sequence[bytes | None], servers: Container[int], in_grou
         if not _is_noticed(noticed) or not all(server in servers for server, _ in noticed):
             return False
         return (in_group and outcomes is None) or (
-            type(outcomes) is list
-            and len(outcomes) == len(values)
-            and all(_is_outcome[value is not None](outcome) for value, outcome in zip(values, outcomes, strict=True))
+            type(outcomes) is list and len(outcomes) == len(values) and all(map(_is_outcome, values, outcomes))
         )
 
     return is_expected

@@ -152,8 +152,16 @@ def _how(failure: transport.Failure) -> str:
     return "silent" if isinstance(failure, transport.Silent) else "died"
 
 
-_are_commands = wire.checker(list[tuple[bytes, bytes | None, int]])
-"""`[[key, value or nil for a get, timestamp], …]`."""
+def _are_commands(batch: Any) -> bool:
+    """Whether it is `[[key, value or nil for a get, timestamp], …]`. (`wire.checker` would take three times as long.)"""
+    return type(batch) is list and all(map(_is_command, batch))
+
+
+def _is_command(command: Any) -> bool:
+    if type(command) is not list or len(command) != 3:
+        return False
+    key, value, timestamp = command
+    return type(key) is bytes and (value is None or type(value) is bytes) and wire.are_numbers((timestamp,))
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:

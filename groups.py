@@ -253,7 +253,8 @@ class Group:
 
     def values(self, client: int) -> list[bytes | None]:
         """What a client's commands put, in order; None for each get."""
-        return [self._flat(place)[1] for place in self._places[client]]
+        commands = [self._commands[place] for place in self._places[client]]
+        return [command.value if command.name == "put" else None for command in commands]
 
     def start(self, calls: Calls) -> None:
         """Send each client its part."""

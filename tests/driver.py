@@ -79,10 +79,16 @@ class Output(NamedTuple):
 class Conversation:
     """A running master; use it in a `with`, which ends it and checks that nothing is left."""
 
-    def __init__(self, *options: str, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
-        """*prefix*: a command that becomes the master."""
+    def __init__(
+        self,
+        *options: str,
+        environment: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        begin: tuple[str, ...] = (),
+    ) -> None:
+        """*prefix*: a command that becomes the master. *begin*: what starts a master in another way; options follow."""
         self.process = subprocess.Popen(
-            [*prefix, *command(*options)],
+            [*prefix, *((*begin, *options) if begin else command(*options))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -20,7 +20,7 @@ import pytest
 import storage
 import transport
 from client import _Client
-from driver import LIMIT_SECONDS, Conversation, Output, run, wait_until
+from driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_until
 from model import Operation
 from oracle import Oracle, random_script
 from server import Options, Server, _Service
@@ -611,3 +611,39 @@ def test_a_moment_without_descriptors_makes_no_server_deaf() -> None:
         time.sleep(0.3)  # nobody tells when the server has tried to take a connection, and could not
         resource.prlimit(server, resource.RLIMIT_NOFILE, usual)
         assert conversation.do() == (b"k:v\nk:v\n", [])
+
+
+# -- disks that hang ---------------------------------------------------------------------------------------
+
+HANGING = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+import master, storage
+usual = storage._RecordFile.append
+def append(self, kind, body, sync=False):
+    while os.path.exists(os.path.join({folder!r}, self.path.parent.name)):
+        time.sleep(0.01)
+    usual(self, kind, body, sync)
+storage._RecordFile.append = append
+sys.exit(master.main())
+"""
+"""A master whose servers write nothing to their logs while there is a file of that server's name in *folder*."""
+
+
+@pytest.mark.parametrize("hung", [(1,), (0,), (1, 3), (0, 2, 4)])
+def test_servers_whose_disks_hang_do_not_hold_stabilize_up(hung: tuple[int, ...], tmp_path: Path) -> None:
+    """They answer an empty call. With this time-out, waiting for them would take longer than any test may."""
+    begin = (sys.executable, "-c", HANGING.format(root=str(ROOT), folder=str(tmp_path)))
+    with Conversation(*NO_GOSSIP, "--timeout", str(2 * LIMIT_SECONDS), begin=begin) as conversation:
+        joins = "".join(f"joinServer {server}\n" for server in range(5))
+        conversation.do(f"{joins}joinClient 9 0\nput 9 k v\njoinClient 8 3\nput 8 l w\nput 8 k x\n")
+        for server in hung:
+            (tmp_path / f"server-{server}").touch()
+        output = conversation.do("stabilize")
+        assert_clear(output)
+        reported = {error.partition("server ")[2].partition(" ")[0] for error in output.errors}
+        assert reported <= {str(server) for server in hung}, output
+        assert all("made no progress" in error for error in output.errors), output
+        left = [server for server in range(5) if str(server) not in reported]
+        stores = [conversation.do(f"printStore {server}").lines for server in left]
+        assert all(store == stores[0] for store in stores), output
