@@ -153,7 +153,7 @@ def _how(failure: transport.Failure) -> str:
 
 
 def _are_commands(batch: Any) -> bool:
-    """Whether it is `[[key, value or nil for a get, timestamp], …]`. (`wire.checker` would take three times as long.)"""
+    """Whether it is `[[key, value or nil for a get, timestamp], …]`; in a third of the time of a `wire.checker`."""
     return type(batch) is list and all(map(_is_command, batch))
 
 
