@@ -771,7 +771,7 @@ class Remote:
     def _last_words(self) -> EOFError | None:
         """Take in what the other side has said before it hung up: the farewell, if it comes to that."""
         try:
-            while self._stream.is_readable():
+            while not self._stream.closed and self._stream.is_readable():
                 self._connection.serve(0)
         except EOFError as error:
             return error
