@@ -14,12 +14,10 @@ from typing import Any
 
 import msgpack
 
-import answers
-import tracing
-import transport
 import wire
 from groups import Part
 from model import Operation, pack_operations
+from rpc import answers, tracing, transport
 from session import Refused, ServerLost, Session
 
 __all__ = ["main"]

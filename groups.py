@@ -2,8 +2,8 @@
 
 May live here: which commands may be in a group; what a server does with the parts of one, what a session learns from
 it, and what the master makes of answers, silence and losses. May not: sockets, threads, files or the time of day.
-What a group needs done outside is handed in; so server.py, client.py, cluster.py and the simulator
-(scripts/simulation.py) all run this code.
+What a group needs done outside is handed in; so server.py, client.py, control/cluster.py and the simulator
+(checking/simulation.py) all run this code.
 
 Theory of operation
 -------------------
@@ -44,7 +44,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
-from commands import Command
+from control.commands import Command
 from model import Missing, Model, Operation, Write
 from session import Session, plain_answer
 from vector_clock import Seen

@@ -2,7 +2,7 @@
 """The master: reads commands, has the cluster carry them out, prints what they answer.
 
 May live here: the command line, reading scripts, what is written to stdout and stderr, signals.
-May not: what a command means (commands.py) or does (cluster.py); the prompt (prompt.py).
+May not: what a command means (control/commands.py) or does (control/cluster.py); the prompt (console/prompt.py).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-import commands
-import tracing
+from control import commands
+from rpc import tracing
 
 if TYPE_CHECKING:
-    from cluster import Cluster
+    from console.progress import Progress
+    from control.cluster import Cluster
+    from control.history import History
     from groups import Group
-    from history import History
-    from progress import Progress
 
 __version__ = "0.1.0"
 
@@ -155,7 +155,7 @@ class Master:
         script = _Script(fd, f"{name}: line" if name else "line", self._show if self._shown else None)
         progress = None
         if not self.quiet and os.isatty(2):
-            from progress import progress_of
+            from console.progress import progress_of
 
             progress = progress_of(fd)
         with _hidden_when_writing(progress):
@@ -482,7 +482,7 @@ def _given_up(name: str) -> str:
 
 
 def _is_interruption(error: Exception) -> bool:
-    import transport
+    from rpc import transport
 
     if isinstance(error, transport.Interrupted):
         transport.interrupt_taken()
@@ -741,7 +741,7 @@ def main() -> int:
         parser.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
     _check_scripts(arguments.scripts)
     try:
-        from cluster import Cluster, Settings
+        from control.cluster import Cluster, Settings
         from storage import StorageError
     except ImportError as error:
         _say(f"error: {environment.culprit(error)}")
@@ -768,7 +768,7 @@ def main() -> int:
     master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
     prompt = None
     if not arguments.scripts and os.isatty(0):
-        from prompt import Prompt
+        from console.prompt import Prompt
 
         prompt = Prompt(master)
     # From here on there is something to clean up; a signal waits until it is known what.
@@ -833,7 +833,7 @@ def _begin_trace(arguments: argparse.Namespace) -> None:
 
 def _begin_history(arguments: argparse.Namespace, master: Master) -> History:
     """Raises _CannotBegin where the file can't be written, or is one of the scripts."""
-    from history import History
+    from control.history import History
 
     path = arguments.history
     try:

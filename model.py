@@ -39,8 +39,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from commands import MAX_KEY, MAX_VALUE
 from context import Context
+from control.commands import MAX_KEY, MAX_VALUE
 from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version, VersionOrder
 from wire import are_numbers, checker
 

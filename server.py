@@ -33,12 +33,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-import answers
-import tracing
-import transport
 from groups import ANSWER_BYTES, ServerGroup
 from model import Missing, Model, Operation, Write, pack_delta, pack_operations, unpack_operations
 from peer import Answer, Exchange, GossipLoop, Link, NotLinked, Peer, unpack_request
+from rpc import answers, tracing, transport
 from session import plain_answer
 from storage import Progress, Storage, StorageError
 from vector_clock import Replica

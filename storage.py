@@ -1030,7 +1030,7 @@ class DataDirectory:
     """The folder that --data-dir names: one master's at a time.
 
     DIR/lock          locked for as long as the master runs
-    DIR/clock         a decimal number: all timestamps so far are below it (see clock.py)
+    DIR/clock         a decimal number: all timestamps so far are below it (see control/clock.py)
     DIR/clock.part    the first such number, while it is being written
     DIR/clock.damaged-S    one that was no such number, set aside at the time S
     DIR/server-ID/    as described above

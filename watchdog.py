@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import server
-import spawner
-import transport
 import wire
+from rpc import spawner, transport
 
 __all__ = ["main"]
 

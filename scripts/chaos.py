@@ -41,9 +41,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from driver import Conversation, Output, processes, run_directory, states, wait_until
 from shared import at_least, minutes, run_main, show_progress
-from stalls import given_up
+from support.driver import Conversation, Output, processes, run_directory, states, wait_until
+from support.stalls import given_up
 
 SERVERS = (0, 1, 2, 3, 4)
 CLIENTS = tuple(range(10, 20))

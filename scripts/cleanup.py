@@ -11,7 +11,7 @@ directory as their current one.
 """
 
 # May live here: finding what is left, ending and removing it. May not: how runs name and mark what is theirs
-# (run_directory.py); anything that isn't part of Python itself, since this must work where nothing is installed.
+# (control/run_directory.py); anything that isn't part of Python itself, since this must work where nothing is installed.
 #
 # Others may make folders with such names, and exchange what stands at a path at any moment. So folders are opened
 # first and looked at then, and all that is removed is removed below the descriptor that was looked at; at last, only an
@@ -40,8 +40,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
-import run_directory
-from run_directory import Owner, Process
+from control import run_directory
+from control.run_directory import Owner, Process
 
 BEGINNING_SECONDS = 60.0
 """How old a run directory without a note is at least, before its run counts as one that will never begin."""

@@ -39,11 +39,11 @@ if __name__ == "__main__" and "--coverage" in sys.argv:
     import atheris
 
     with atheris.instrument_imports(include=["commands", "master"]):
-        import commands
         import master
+        from control import commands
 else:
-    import commands
     import master
+    from control import commands
 
 STREAM_LINES = 2000
 """How many lines are read as one stream."""

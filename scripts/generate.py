@@ -28,7 +28,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from commands import MAX_VALUE
+from control.commands import MAX_VALUE
 from shared import at_least, output_gone, run_main
 
 FIRST_CLIENT = 1000

@@ -32,10 +32,10 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import NoBrowser, launched, opened
+from checking.story import Story, tell
 from report import page, read
 from shared import run_main
-from story import Story, tell
+from support.browser import NoBrowser, launched, opened
 
 EXAMPLES = ROOT / "examples"
 PAGES = ROOT / "docs" / "lessons"

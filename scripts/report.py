@@ -5,7 +5,7 @@
     scripts/report.py DIR -o report.html            a page that opens in any browser, offline
     scripts/report.py DIR --shiviz out.log          a log that ShiViz reads
 
-May live here: reading traces and writing files. What the trace says is told by story.py; how it looks is in report/.
+May live here: reading traces and writing files. What the trace says is told by checking/story.py; how it looks is in report/.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import tracing
+from checking.story import Story, tell
+from rpc import tracing
+from rpc.tracing import Event
 from shared import run_main
-from story import Story, tell
-from tracing import Event
 
 PARTS = Path(__file__).resolve().parent / "report"
 """What the page is made of."""

@@ -3,7 +3,7 @@
 
     scripts/simulate.py                      10,000 random schedules; what docs/reliability.md promises is checked
     scripts/simulate.py --seed 37            only the schedules of one seed, which a failure has named
-    scripts/simulate.py --replay FILE        one schedule, a step a line (what each step means: scripts/simulation.py)
+    scripts/simulate.py --replay FILE        one schedule, a step a line (what each step means: checking/simulation.py)
     scripts/simulate.py --servers 1000 --topology random
                                              rounds, messages and bytes until a write has reached everybody
     scripts/simulate.py --plot FILE          the same for several topologies and sizes, as a picture (needs matplotlib:
@@ -43,11 +43,11 @@ import msgpack
 from hypothesis import strategies as st
 
 import router
+from checking.simulation import Step, decode, run
 from context import Context
 from model import Model, Operation
 from peer import Answer, Exchange, GossipLoop, Peer, unpack_request
 from shared import at_least, need, run_main, show_progress
-from simulation import Step, decode, run
 from vector_clock import Replica
 
 SCHEDULES_PER_SEED = 100
@@ -405,7 +405,7 @@ def main() -> int:
     """Returns the exit status: 0, 1 for a promise that was broken, 2 for wrong options."""
     parser = argparse.ArgumentParser(
         description="Runs simulated clusters: thousands to find mistakes, or a large one to see how gossip scales.",
-        epilog="scripts/simulation.py says what is simulated, and what the steps of a schedule mean.",
+        epilog="checking/simulation.py says what is simulated, and what the steps of a schedule mean.",
     )
     checking = parser.add_argument_group("many random schedules")
     checking.add_argument(

@@ -1,0 +1,301 @@
+"""The prompt: what a person at a terminal says to the master, and what is shown there.
+
+May live here: the prompt's own words, what is written to the terminal, Ctrl-C. May not: how a line is edited
+(console/line_editor.py), what may come next in it (console/suggestions.py), what a command means or does.
+
+Only the answers of commands go to stdout; everything that is written here goes to the terminal itself, and errors to
+stderr. In a terminal that can do nothing (TERM=dumb) lines are read as they come, without editing and colours.
+
+Ctrl-C gives up the line that is being typed, or waiting for the command that runs. For that, every signal that is
+caught also writes a byte into a pipe: whoever waits for a process, or for a line, wakes up by it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from console import status
+from control import commands
+from rpc import transport
+
+if TYPE_CHECKING:
+    from console.suggestions import Suggestion
+    from master import Master
+
+__all__ = ["Prompt"]
+
+PROMPT = "daadkvs> "
+
+USUAL_COLUMNS = 80
+FEWEST_COLUMNS = 20
+"""Where a terminal has less, it wraps lines itself."""
+
+KEYS = 1000
+KEY_CHARACTERS = 100
+"""How many keys are remembered for completion, and how long they may be."""
+
+_BLANKS = re.compile("[ \t]+")
+
+COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m"}
+PLAIN = "\x1b[0m"
+
+
+class _Lines(Protocol):
+    """Where lines come from."""
+
+    def read(self) -> list[str]:
+        """The next line, or several that came at once; EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+
+    def forget(self) -> None:
+        """Drop what else has come with them."""
+
+
+class Prompt:
+    """A master's conversation with a person. Make it before the cluster: its calls are to be interruptible."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._keys: dict[str, None] = {}
+        self._interrupted = False
+        self._woken, self._waker = os.pipe()
+        for fd in (self._woken, self._waker):
+            os.set_blocking(fd, False)
+        transport.interrupt_by(self._woken)
+        self._terminal = _terminal()
+        self._capable = os.isatty(self._terminal) and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+    def interrupt(self, *_: object) -> None:
+        """The handler of SIGINT: give up what is being done."""
+        self._interrupted = True
+
+    def run(self, greeting: str) -> None:
+        """Carry out what is typed until exit, quit or Ctrl-D."""
+        lines = self._lines()
+        if self._capable and os.isatty(2) and not os.environ.get("NO_COLOR"):
+            self._master.dress = _coloured
+        self._tell(greeting)
+        self._wake_by_signals()
+        try:
+            while True:
+                try:
+                    typed = lines.read()
+                except EOFError:
+                    self._tell("")
+                    return
+                except KeyboardInterrupt:
+                    continue
+                except Exception as error:
+                    if isinstance(lines, _PlainLines):
+                        raise
+                    self._master.internal_error("editing lines", error)
+                    lines = self._plain_lines()
+                    continue
+                if not self._run_all(typed):
+                    return
+                if self._settle():
+                    lines.forget()
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._settle()
+
+    def _lines(self) -> _Lines:
+        if self._capable:
+            try:
+                from console.line_editor import LineEditor  # not at the top: only terminals need it
+
+                return LineEditor(PROMPT, self._terminal, self._suggestions)
+            except ModuleNotFoundError as error:
+                self._tell(f"(without the package {error.name} lines can't be edited; make sets everything up)")
+        return self._plain_lines()
+
+    def _plain_lines(self) -> _PlainLines:
+        return _PlainLines(self._terminal, self._woken, self._settle)
+
+    def _suggestions(self, words: list[str]) -> list[Suggestion]:
+        from console.suggestions import suggestions
+
+        return suggestions(words, self._master.cluster.overview(), self._keys)
+
+    def _wake_by_signals(self) -> None:
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+
+    def _settle(self) -> bool:
+        """Forget a Ctrl-C that came too late to give anything up; returns whether there was one."""
+        _drain(self._woken)
+        interrupted, self._interrupted = self._interrupted, False
+        return interrupted
+
+    def _tell(self, text: str) -> None:
+        _show(self._terminal, text + "\n")
+
+    # -- what was typed ------------------------------------------------------------------------------------
+
+    def _run_all(self, typed: list[str]) -> bool:
+        """Carry out lines that came at once, until Ctrl-C; returns whether there is to be another."""
+        self._wake_by_signals()  # once more: prompt_toolkit has its own way meanwhile
+        self._settle()
+        for number, line in enumerate(typed):
+            if self._interrupted:
+                self._tell(f"(the {len(typed) - number} pasted lines that follow are dropped)")
+                return True
+            if number:
+                self._tell(PROMPT + "".join(c if c.isprintable() else " " for c in line))
+            if not self._run(line):
+                return False
+        return True
+
+    def _run(self, line: str) -> bool:
+        """Carry out a line; returns whether there is to be another."""
+        name, *words = _BLANKS.split(line.strip(" \t"))
+        if name in commands.PROMPT_WORDS:
+            return self._run_word(name, words)
+        if not name or name.startswith("#") or name in commands.COMMANDS:
+            succeeded = self._master.run_line(line.encode("utf-8", "surrogateescape"))
+            if self._interrupted and succeeded:
+                self._tell("(it was done all the same)")
+            if name == "put" and len(words) >= 3 and len(words[1]) <= KEY_CHARACTERS:
+                self._remember(words[1])
+        else:
+            word = name.encode("utf-8", "surrogateescape")
+            self._master.error(commands.unknown(word, commands.ALL_WORDS))
+        return True
+
+    def _run_word(self, name: str, words: list[str]) -> bool:
+        if len(words) > (name == "help"):
+            self._master.error(f"{name}: wrong number of words; usage: {name}{' COMMAND' * (name == 'help')}")
+        elif name in ("help", "status"):
+            try:
+                if name == "help":
+                    self._help(words)
+                else:
+                    self._status()
+            except Exception as error:  # a mistake of ours: that is no reason to end somebody's run
+                self._master.internal_error(name, error)
+        else:
+            return False
+        return True
+
+    def _remember(self, key: str) -> None:
+        self._keys.pop(key, None)
+        self._keys[key] = None
+        if len(self._keys) > KEYS:
+            del self._keys[next(iter(self._keys))]
+
+    def _help(self, words: list[str]) -> None:
+        width = _columns(self._terminal)
+        if not words:
+            self._tell("\n".join(_listed(_usages(), width)))
+        elif words[0] in commands.ALL_WORDS:
+            usage, summary = next((usage, text) for usage, text in _usages().items() if usage.split()[0] == words[0])
+            self._tell("\n".join([usage, *status.wrapped("  ", summary, width)]))
+        else:
+            word = words[0].encode("utf-8", "surrogateescape")
+            self._master.error(f"help: {commands.unknown(word, commands.ALL_WORDS)}")
+
+    def _status(self) -> None:
+        self._master.carrying_out("status")
+        overview = self._master.cluster.status()
+        self._tell("\n".join(status.draw(overview, _columns(self._terminal))))
+
+
+def _usages() -> dict[str, str]:
+    return {commands.usage(name): form.summary for name, form in commands.COMMANDS.items()} | commands.PROMPT_WORDS
+
+
+def _listed(texts: dict[str, str], width: int) -> Iterable[str]:
+    """Usages with their summaries beside them, or below where there is little room."""
+    usages = max(map(len, texts))
+    beside = usages + 2 <= width // 2
+    for usage, summary in texts.items():
+        if not beside:
+            yield usage
+        yield from status.wrapped(f"{usage:{usages}}  " if beside else "  ", summary, width)
+
+
+def _coloured(text: str) -> str:
+    """An error or a warning with its first word in colour."""
+    kind, colon, rest = text.partition(":")
+    return f"{COLOURS[kind]}{kind}{colon}{PLAIN}{rest}" if kind in COLOURS else text
+
+
+# -- the terminal ------------------------------------------------------------------------------------------
+
+
+class _PlainLines:
+    """Lines as the terminal itself lets a person edit them."""
+
+    def __init__(self, terminal: int, woken: int, interrupted: Callable[[], bool]) -> None:
+        """*woken* is readable after a signal; *interrupted* then says whether it was Ctrl-C."""
+        self._terminal = terminal
+        self._woken = woken
+        self._interrupted = interrupted
+
+    def read(self) -> list[str]:
+        """As in _Lines."""
+        _show(self._terminal, PROMPT)
+        data = b""
+        while not data.endswith(b"\n"):
+            if self._woken in select.select([0, self._woken], [], [])[0]:
+                if self._interrupted():
+                    _show(self._terminal, "\n")
+                    raise KeyboardInterrupt
+                continue
+            piece = _read_terminal()
+            if not piece:
+                break
+            data += piece
+        if not data:
+            raise EOFError
+        return data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+
+    def forget(self) -> None:
+        """As in _Lines."""
+
+
+def _read_terminal() -> bytes:
+    try:
+        return os.read(0, 65536)
+    except OSError:
+        return b""  # it has gone
+
+
+def _terminal() -> int:
+    """The descriptor to show things on: stderr, or the terminal of this process where that leads elsewhere."""
+    if not os.isatty(2):
+        try:
+            return os.open("/dev/tty", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            pass  # then all of it goes to stderr
+    return 2
+
+
+def _columns(terminal: int) -> int:
+    """How wide the terminal is; `USUAL_COLUMNS` where nobody knows."""
+    try:
+        columns = os.get_terminal_size(terminal).columns  # 0 where nobody has set it
+    except OSError:
+        columns = 0
+    return max(columns or USUAL_COLUMNS, FEWEST_COLUMNS)
+
+
+def _show(fd: int, text: str) -> None:
+    """Write to the terminal; where it is gone, the text is lost, and the end of its input ends the run."""
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        pass
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass

@@ -1,0 +1,123 @@
+"""What may come next in a line that is being typed at the prompt: the words that fit, and a hint at what is missing.
+
+May live here: what can be said of a line's beginning, given the cluster's state. May not: terminals, calls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from console.status import Overview
+from control import commands
+
+__all__ = ["Hint", "Suggestion", "hint", "split", "suggestions"]
+
+NUMBERS = ("id", "id1", "id2", "clientId", "serverId")
+
+
+class Suggestion(NamedTuple):
+    """A word that fits, what it is, and whether another follows it."""
+
+    word: str
+    note: str = ""
+    more: bool = False
+
+
+class Hint(NamedTuple):
+    """A piece of the hint behind the cursor; *current* is the word that is to be typed next."""
+
+    text: str
+    current: bool = False
+
+
+def split(text: str) -> tuple[list[str], str]:
+    """The whole words of a line's beginning, and the one that is being typed, which may be empty."""
+    *whole, typed = re.split("[ \t]+", text.lstrip(" \t"))
+    return whole, typed
+
+
+# -- words that fit ----------------------------------------------------------------------------------------
+
+
+def suggestions(whole: list[str], overview: Overview, keys: Iterable[str]) -> list[Suggestion]:
+    """What may follow these words. *keys*: those that have been put."""
+    if not whole:
+        of_all = [Suggestion(name, form.summary, bool(form.words)) for name, form in commands.COMMANDS.items()]
+        return of_all + [Suggestion(name, summary, name == "help") for name, summary in commands.PROMPT_WORDS.items()]
+    name, *given = whole
+    if name == "help" and not given:
+        return [Suggestion(command, form.summary) for command, form in commands.COMMANDS.items()]
+    words = commands.COMMANDS[name].words if name in commands.COMMANDS else ()
+    if len(given) >= len(words):
+        return []
+    more = len(given) + 1 < len(words)
+    wanted = words[len(given)]
+    if wanted in NUMBERS:
+        fitting = _ids(name, wanted, given, overview)
+        return [Suggestion(str(ident), _kind(ident, overview), more) for ident in fitting]
+    return [Suggestion(key, "", more) for key in keys] if wanted == "key" else []
+
+
+def _ids(name: str, wanted: str, given: list[str], overview: Overview) -> list[int]:
+    """The ids that a command can do something with at this place."""
+    running = sorted(overview.links)
+    clients = sorted(ident for ident, client in overview.clients.items() if client.pid is not None)
+    if name == "joinServer":
+        return sorted(overview.servers.keys() - overview.links.keys())
+    if wanted == "clientId":
+        return clients
+    if wanted in ("id", "serverId"):
+        connected = _partners(given[0], overview) if given else set()
+        return [ident for ident in running if ident not in connected]
+    if name == "breakConnection":
+        if wanted == "id2":
+            return sorted(_partners(given[0], overview))
+        return [ident for ident in sorted({*overview.servers, *clients}) if _partners(str(ident), overview)]
+    ends = [*running, *clients]
+    if wanted == "id2":
+        ends = running if _number(given[0]) in overview.clients else ends
+        return [end for end in ends if end not in {_number(given[0]), *_partners(given[0], overview)}]
+    return ends
+
+
+def _partners(word: str, overview: Overview) -> set[int]:
+    """What this id is connected with."""
+    ident = _number(word)
+    if ident in overview.clients:
+        return set(overview.clients[ident].connections)
+    clients = {number for number, client in overview.clients.items() if ident in client.connections}
+    return clients.union(overview.links.get(ident, ()))
+
+
+def _number(word: str) -> int:
+    return int(word) if re.fullmatch("[0-9]{1,18}", word) else -1
+
+
+def _kind(ident: int, overview: Overview) -> str:
+    if ident in overview.clients:
+        return "client"
+    return "server" if overview.servers.get(ident) is not None else "killed server"
+
+
+# -- hints -------------------------------------------------------------------------------------------------
+
+
+def hint(text: str) -> list[Hint]:
+    """What to show behind a line that has been typed so far: the words still to come, or what is wrong."""
+    if text.lstrip(" \t").startswith("#"):
+        return []
+    whole, typed = split(text)
+    name, *given = [*whole, typed]
+    if name in commands.PROMPT_WORDS:
+        return [Hint("COMMAND", True)] if [name, *given] == ["help", ""] else []
+    if name not in commands.COMMANDS:
+        # As long as its end isn't in sight, the name may still become one.
+        return [Hint("  " + commands.unknown(name.encode("utf-8", "replace"), commands.ALL_WORDS))] if given else []
+    words = commands.COMMANDS[name].words
+    if len(given) > len(words):
+        too_many = any(given[len(words) :]) and "value" not in words
+        return [Hint(f"  usage: {commands.usage(name)}")] if too_many else []
+    coming = [Hint(f" {word}") for word in words[len(given) :]]
+    return [Hint(words[len(given) - 1], True), *coming] if given and not typed else coming
