@@ -27,7 +27,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,15 +165,13 @@ class Server:
         """Bring the replica back from its disk, and start its own threads."""
         try:
             options = self._options
-            background = ThreadPoolExecutor(1)
-            background.submit(int).result()  # starts its thread: now, and not within a put
             storage = Storage(
                 Path(options.folder),
                 options.incarnation,
                 options.fsync,
                 lock_wait=options.timeout,
                 kept=options.kept,
-                executor=background,
+                executor=transport.start_worker(),
                 progress=self._progress,
             )
             gc.disable()  # it would go through all that has been read, again and again

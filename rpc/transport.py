@@ -46,6 +46,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import GenericAlias
 from typing import Any, NoReturn, get_type_hints
@@ -82,6 +83,7 @@ __all__ = [
     "serve",
     "serve_polled",
     "start_thread",
+    "start_worker",
     "turn_away",
     "why",
 ]
@@ -591,10 +593,22 @@ def start_thread(target: Callable[..., object], *args: Any) -> None:
     try:
         threading.Thread(target=target, args=args, daemon=True).start()
     except RuntimeError as error:
-        raise NoRoom(
-            "no thread can be started: the system's limit on processes or on memory is reached (ulimit -u, ulimit -v, "
-            "pids.max)"
-        ) from error
+        raise NoRoom(_NO_THREAD) from error
+
+
+def start_worker() -> ThreadPoolExecutor:
+    """A thread that does what it is given, one thing after another. Raises NoRoom."""
+    worker = ThreadPoolExecutor(1)
+    try:
+        worker.submit(int).result()  # starts the thread: now, and not when there is something to do
+    except RuntimeError as error:
+        raise NoRoom(_NO_THREAD) from error
+    return worker
+
+
+_NO_THREAD = (
+    "no thread can be started: the system's limit on processes or on memory is reached (ulimit -u, ulimit -v, pids.max)"
+)
 
 
 def farewell(sock: socket.socket, error: BaseException) -> None:

@@ -393,8 +393,8 @@ class Host:
         wait_until(is_up, "the server")
         with self.caller() as caller:
             assert caller.call("state", 5.0)[0] == "ready"
-        # One that accepts, one that gossips, and the main thread.
-        wait_until(lambda: used(self.pid)[0] == 3, "the end of the threads that start it")
+        # One that accepts, one that gossips, one that brings things to the disk, and the main thread.
+        wait_until(lambda: used(self.pid)[0] == 4, "the end of the threads that start it")
         self.at_rest = used(self.pid)
 
     def wait_until_at_rest(self) -> None:
@@ -910,10 +910,8 @@ def test_what_is_expected_of_each_call_is_what_its_method_says_that_it_answers()
 
 
 REPLACED = """
-import runpy, sys
+import sys
 sys.path.insert(0, ".")
-import environment
-environment.enter()
 import os, time
 import msgpack
 import client, cluster, server, spawner, tracing, transport, watchdog
@@ -947,7 +945,8 @@ def replace(owner, name, by):
 
 S, C, W, P = server._Service, client._Client, watchdog._Watchdog, spawner._Service
 exec(sys.argv.pop(1))
-runpy.run_path("master.py", run_name="__main__")
+import master
+sys.exit(master.main())
 """
 """A run with a part of one of its processes replaced."""
 
@@ -1284,11 +1283,12 @@ def test_a_folder_that_is_not_private_is_refused(prepare: Callable[[Path], Path]
 
 
 FOISTED = """
-import runpy, sys, tempfile
+import sys, tempfile
 folder = sys.argv.pop(1)
 tempfile.mkdtemp = lambda **_: folder
 sys.path.insert(0, ".")
-runpy.run_path("master.py", run_name="__main__")
+import master
+sys.exit(master.main())
 """
 
 
@@ -1359,6 +1359,7 @@ def test_nor_in_a_server_s_folder(data: Path, name: str) -> None:
     folder, target = plain(data / "server-0"), data.with_name("target")
     target.write_text("precious\n")
     (folder / name).symlink_to(target)
+    (data / "clock").write_text("1\n")
     for path in (folder, folder / name):
         os.lchown(path, NOBODY, NOBODY)
     result = run("joinServer 0\njoinServer 1\n", "--data-dir", str(data))

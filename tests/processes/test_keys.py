@@ -67,6 +67,7 @@ def test_no_key_loses_what_is_typed(tmp_path: Path, place: str) -> None:
             terminal.type(f"hello{move}{text}WORLD\r")
             terminal.type(f"mark-{number}\r")
             terminal.until(lambda number=number: _ends_with(history, f"mark-{number}\n"), f"the end of {keys}")
+            terminal.until_prompt()
             entered = history.read_text("utf-8", "surrogateescape")
             lines = "".join(entered[before:].splitlines()[:-1])
             before = len(entered)
