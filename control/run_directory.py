@@ -137,7 +137,7 @@ class RunDirectory:
 
 def _stem() -> str:
     """How the names of this user's run directories of this checkout begin."""
-    checkout = Path(__file__).resolve().parent
+    checkout = Path(__file__).resolve().parent.parent
     return f"daadkvs-{os.geteuid()}-{sha256(os.fsencode(checkout)).hexdigest()[:10]}-"
 
 

@@ -3,8 +3,8 @@
 May live here: the shapes of answers. May not: who asks, and what an answer leads to; sockets, threads, files.
 
 Whoever calls checks the answer before anything of it is used, as whoever is called checks what comes with the call
-(wire.py). `fits` does that for every call (rpc/transport.py asks it); where an answer is packed, its reader names one of
-the checks below. The hints of ANSWERS are those that the methods themselves, named exposed_…, return; a test
+(wire.py). `fits` does that for every call (rpc/transport.py asks it); where an answer is packed, its reader names one
+of the checks below. The hints of ANSWERS are those that the methods themselves, named exposed_…, return; a test
 holds that.
 """
 
@@ -39,6 +39,7 @@ ANSWERS: dict[str, Any] = {
     # by the spawner and the watchdogs
     "start": int | str,
     "kill": None,
+    "abandon": None,
     # by clients
     "connect": None,
     "disconnect": None,

@@ -46,9 +46,9 @@ from typing import NamedTuple, cast
 ROOT = Path(__file__).resolve().parent.parent
 
 import msgpack
+from shared import need, run_main
 
 from model import Model, Operation, pack_delta
-from shared import need, run_main
 from storage import Storage
 from vector_clock import Replica
 

@@ -36,8 +36,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from checking.spread import LINE, Contradiction, KeyLog, Timeline, Undecided, explain
 from shared import run_main
+
+from checking.spread import LINE, Contradiction, KeyLog, Timeline, Undecided, explain
 
 FORMAT = 1
 SHORT = 40

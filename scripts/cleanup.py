@@ -11,7 +11,7 @@ directory as their current one.
 """
 
 # May live here: finding what is left, ending and removing it. May not: how runs name and mark what is theirs
-# (control/run_directory.py); anything that isn't part of Python itself, since this must work where nothing is installed.
+# (control/run_directory.py); anything that isn't part of Python itself: this must work where nothing is installed.
 #
 # Others may make folders with such names, and exchange what stands at a path at any moment. So folders are opened
 # first and looked at then, and all that is removed is removed below the descriptor that was looked at; at last, only an

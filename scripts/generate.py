@@ -28,8 +28,9 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from control.commands import MAX_VALUE
 from shared import at_least, output_gone, run_main
+
+from control.commands import MAX_VALUE
 
 FIRST_CLIENT = 1000
 """The id of the first client, where there are fewer servers."""

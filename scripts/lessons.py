@@ -32,10 +32,11 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from checking.story import Story, tell
 from report import page, read
 from shared import run_main
 from support.browser import NoBrowser, launched, opened
+
+from checking.story import Story, tell
 
 EXAMPLES = ROOT / "examples"
 PAGES = ROOT / "docs" / "lessons"

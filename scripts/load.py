@@ -5,7 +5,7 @@
     scripts/load.py --operations 50000      fewer
 
 It prints a table: the memory of the processes, and how many descriptors and threads they have, as the run goes on.
-What each get must print is foretold by the tests' oracle (checking/oracle.py), which knows nothing of how the store works;
+What each get must print is foretold by checking/oracle.py, which knows nothing of how the store works;
 so the servers don't gossip by themselves here. Keys are from a bounded set, so a store has an end, and so must memory.
 """
 
@@ -30,9 +30,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from checking.oracle import Mismatch, Oracle
 from shared import at_least, run_main
 from support.driver import Conversation
+
+from checking.oracle import Mismatch, Oracle
 
 SERVERS = tuple(range(10))
 CLIENTS = tuple(range(100, 150))

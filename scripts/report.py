@@ -5,7 +5,8 @@
     scripts/report.py DIR -o report.html            a page that opens in any browser, offline
     scripts/report.py DIR --shiviz out.log          a log that ShiViz reads
 
-May live here: reading traces and writing files. What the trace says is told by checking/story.py; how it looks is in report/.
+May live here: reading traces and writing files. What the trace says is told by checking/story.py; how it looks is in
+checking/page/.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from shared import run_main
+
 from checking.story import Story, tell
 from rpc import tracing
 from rpc.tracing import Event
-from shared import run_main
 
-PARTS = Path(__file__).resolve().parent / "report"
+PARTS = Path(__file__).resolve().parent.parent / "checking" / "page"
 """What the page is made of."""
 
 SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "diagram.js", "details.js", "charts.js", "page.js")

@@ -41,13 +41,13 @@ from typing import Any, NamedTuple
 import hypothesis
 import msgpack
 from hypothesis import strategies as st
+from shared import at_least, need, run_main, show_progress
 
 import router
 from checking.simulation import Step, decode, run
 from context import Context
 from model import Model, Operation
 from peer import Answer, Exchange, GossipLoop, Peer, unpack_request
-from shared import at_least, need, run_main, show_progress
 from vector_clock import Replica
 
 SCHEDULES_PER_SEED = 100

@@ -22,9 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seeds",
         type=int,
         default=12,
-        help="how many random scripts are run (tests/processes/test_pipeline.py, tests/processes/test_given_up.py, tests/tools/test_check.py)",
+        help="how many random scripts are run (test_pipeline.py, test_given_up.py, test_check.py)",
     )
-    parser.addoption(
-        "--schedules", type=int, default=10_000, help="how many are simulated (tests/tools/test_simulation.py)"
-    )
+    parser.addoption("--schedules", type=int, default=10_000, help="how many are simulated (test_simulation.py)")
     parser.addoption("--rewrite", action="store_true", help="write what transcripts print into them, as expected")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 import chaos
+import pytest
 from support.driver import Conversation, Output
 
 

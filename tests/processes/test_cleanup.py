@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import cleanup as script
 import pytest
 import run_directory as rooms
-
-import cleanup as script
 from support.driver import LIMIT_SECONDS, ROOT, Conversation, processes, run_directory, start_time, state, wait_until
 
 NOBODY = 65534

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.driver import ROOT, Conversation, Result, run, wait_until
 
 from storage import DataDirectory
-from support.driver import ROOT, Conversation, Result, run, wait_until
 
 NO_GOSSIP = ("--gossip-interval", "0")
 IN_NAMESPACE = "DAADKVS_TEST_NAMESPACE"

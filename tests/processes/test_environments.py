@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from support.driver import LIMIT_SECONDS, ROOT, command
 from support.terminal import Terminal
 
@@ -407,7 +406,7 @@ def test_scripts_say_it_as_well(script: str) -> None:
 BOMBARDED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-import spawner, transport
+from rpc import spawner, transport
 
 os.setpgid(0, 0)
 signal.signal(signal.SIGINT, lambda *_: None)

@@ -16,6 +16,7 @@ from random import Random
 
 import msgpack
 import pytest
+from support.driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_until
 
 import storage
 from checking.oracle import Oracle, random_script
@@ -24,7 +25,6 @@ from model import Operation
 from rpc import transport
 from server import Options, Server, _Service
 from session import ServerLost
-from support.driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_until
 
 NO_GOSSIP = ("--gossip-interval", "0")
 STABILIZE_SECONDS = 5.0

@@ -20,11 +20,10 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 import pytest
-
 from check import check
-from test_pipeline import slept
 from support.driver import Conversation, Result, run, state, wait_until
 from support.stalls import SILENCE, given_up, run_file, run_stalling
+from test_pipeline import slept
 
 EPISODES = 3
 

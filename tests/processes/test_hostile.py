@@ -25,6 +25,7 @@ import pytest
 import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.utils.factory import unix_connect
+from support.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 
 import client
 import server
@@ -35,7 +36,6 @@ from control.run_directory import open_private
 from model import Operation, pack_operations, unpack_operations
 from rpc import answers, spawner, transport
 from scripts import fuzz
-from support.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 
 LINES = 300_000
 """How many lines are compared here; `scripts/fuzz.py` does a million."""
@@ -363,7 +363,8 @@ def test_a_caller_waits_where_many_wait_already(tmp_path: Path) -> None:
 
 HOST = """
 import socket, sys
-import server, transport
+import server
+from rpc import transport
 address, folder, transport.STALL_SECONDS = sys.argv[1], sys.argv[2], float(sys.argv[3])
 server.main(transport.listen(address), socket.socket(fileno=0), server.Options(3, 1, folder, 0.01, "never", 5.0, False))
 """
@@ -914,7 +915,9 @@ import sys
 sys.path.insert(0, ".")
 import os, time
 import msgpack
-import client, cluster, server, spawner, tracing, transport, watchdog
+import client, server, watchdog
+from control import cluster
+from rpc import spawner, tracing, transport
 from collections.abc import Callable
 
 def fail(*_):

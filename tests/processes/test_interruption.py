@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from support.driver import processes, state, titles, wait_until
 from support.terminal import Terminal
 

@@ -8,7 +8,6 @@ import pytest
 from prompt_toolkit.input.ansi_escape_sequences import REVERSE_ANSI_SEQUENCES
 from prompt_toolkit.key_binding.defaults import load_key_bindings
 from prompt_toolkit.keys import Keys
-
 from support.terminal import Terminal
 
 CONTROL_A, CONTROL_B = "\x01", "\x02"

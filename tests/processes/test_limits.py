@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.driver import ROOT, Conversation, Result, run
 
 from storage import Lock
-from support.driver import ROOT, Conversation, Result, run
 
 NO_GOSSIP = ("--gossip-interval", "0")
 NO_THREAD = (

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
 from support.driver import ROOT, wait_until
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.driver import Conversation, run, state, wait_until
 
 from checking.oracle import random_script
-from support.driver import Conversation, run, state, wait_until
 
 EPISODES = 12
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from console import progress
 from support.driver import command, run
 from support.terminal import Terminal
+
+from console import progress
 
 LINE = "left"
 

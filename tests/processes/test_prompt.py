@@ -10,12 +10,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from support.driver import LIMIT_SECONDS, ROOT, processes, run, state, wait_until
+from support.terminal import PROMPT, Terminal
 
 from console import prompt
 from master import Master
 from rpc import transport
-from support.driver import LIMIT_SECONDS, ROOT, processes, run, state, wait_until
-from support.terminal import PROMPT, Terminal
 
 CTRL_A, CTRL_B, CTRL_C, CTRL_D, CTRL_P, CTRL_R, CTRL_Z = (chr(ord(letter) - 64) for letter in "ABCDPRZ")
 CAPABLE, DUMB = "xterm-256color", "dumb"

@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from support.driver import ROOT, Conversation, command, run
 
 SCRIPT = """\

@@ -31,10 +31,9 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from support.driver import Conversation, wait_until
 
-TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+TRANSCRIPTS = sorted((Path(__file__).parent.parent / "transcripts").glob("*.txt"))
 SIGNALS = {"@kill": signal.SIGKILL, "@stop": signal.SIGSTOP, "@continue": signal.SIGCONT}
 
 

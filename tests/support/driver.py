@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT_SECONDS = 60.0
 
 

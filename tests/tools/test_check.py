@@ -16,15 +16,15 @@ from random import Random
 from typing import Any
 
 import pytest
+from check import Verdict, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.driver import ROOT, run
+from support.small import Run, puzzle, spelled, tamper
 
-from check import Verdict, check
 from checking import spread
 from checking.judge import Judge
 from checking.oracle import random_script
-from support.driver import ROOT, run
-from support.small import Run, puzzle, spelled, tamper
 
 HEADER = {"history": 1, "gossip_interval": 0, "kept_stores": False}
 GOSSIP = HEADER | {"gossip_interval": 1}

@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-
 from check import check
 from support.driver import ROOT, run
 from support.stalls import run_file, run_stalling

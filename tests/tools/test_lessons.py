@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-
 from lessons import PAGES, learn, scripts, text
 from support.driver import ROOT
 

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
 from support.driver import ROOT
 
 SIMULATOR = ("scripts/simulate.py", "--schedules", "4000", "--no-shrink")
 SCHEDULES = ROOT / "tests" / "schedules"
-PARTS = ("*.py", "scripts", "tests", "pyproject.toml")
+PARTS = ("*.py", "control", "rpc", "console", "checking", "scripts", "tests", "pyproject.toml")
 
 
 def pytest_run(*arguments: str) -> tuple[str, ...]:

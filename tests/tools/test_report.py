@@ -1,4 +1,4 @@
-"""scripts/report.py: its errors, and its page in a real browser. What it tells is tested in tests/tools/test_story.py."""
+"""scripts/report.py: its errors, and its page in a real browser. What it tells is tested in test_story.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from support.browser import chromium, opened
 from support.driver import ROOT, run
 from test_story import FAULTS, SESSIONS, generated

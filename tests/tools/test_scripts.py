@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.driver import ROOT, Conversation, Result, command, run
 
 from checking.oracle import OBSERVER, Oracle, check, random_script
-from support.driver import ROOT, Conversation, Result, command, run
 
 INTERVALS = ("0", "0.002", "0.01", "1")
 MIB = 1 << 20

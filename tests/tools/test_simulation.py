@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import simulate
+from support.driver import ROOT
 
 import router
-import simulate
 from checking.simulation import WEIGHTS, Step, Violation, World, decode, small_limits
-from support.driver import ROOT
 
 SCHEDULES = sorted((ROOT / "tests" / "schedules").glob("*.txt"))
 

@@ -13,12 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-
-from checking.story import Done, Story, shown, tell
 from report import SHIVIZ_PARSER, read, shiviz
-from rpc import tracing
 from support.driver import ROOT, Conversation, run
 from support.terminal import Terminal
+
+from checking.story import Done, Story, shown, tell
+from rpc import tracing
 
 SESSIONS = """\
 joinServer 0

@@ -11,11 +11,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.power import Disk
+from test_storage import Folders, Later, Life, assert_safe, eager, folders, some_puts
 
 from model import Model, Write
 from storage import DataDirectory, StorageError, cut_group
-from support.power import Disk
-from test_storage import Folders, Later, Life, assert_safe, eager, folders, some_puts
 from vector_clock import Replica
 
 __all__ = ["eager", "folders"]

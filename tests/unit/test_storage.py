@@ -32,7 +32,7 @@ from server import Options, Server
 from storage import DamagedClock, DataDirectory, Storage, StorageError, cut_group
 from vector_clock import Replica
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 TIME = itertools.count(1)
 
 
@@ -1216,7 +1216,7 @@ assert again.store() == {b"before": b"v", b"after": b"v"}
 
 def run_python(script: str, *arguments: object) -> str:
     """Run a script in a process of its own, with the modules of the project and of the tests."""
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "unit")))
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path},

@@ -1,0 +1,1 @@
+"""The prompt: typing, suggestions, help, status, progress."""

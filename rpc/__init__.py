@@ -1,0 +1,1 @@
+"""Calls between processes: addresses, connections, what comes in, forking, and the trace of it all."""
