@@ -38,6 +38,7 @@ Faulty = tuple[tuple[int, str], ...]
 ANSWERS: dict[str, Any] = {
     # by the spawner and the watchdogs
     "start": int | str,
+    "abandon": None,
     "kill": None,
     # by clients
     "connect": None,

@@ -915,7 +915,7 @@ REPLACED = """
 import runpy, sys
 sys.path.insert(0, ".")
 import environment
-environment.enter()
+environment.enter(__name__)
 import os, time
 import msgpack
 import client, cluster, server, spawner, tracing, transport, watchdog
