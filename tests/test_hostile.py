@@ -1160,6 +1160,15 @@ def test_garbage_answers_in_a_group_are_told_as_well(replacement: str, errors: l
     assert (result.stdout, told, result.status) == (b"k:w\n", errors, 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"), [(("--fsync", "interval"), True), (("--gossip-interval", "1"), True), ((), False)]
+)
+def test_whoever_waits_for_a_release_is_told_of_it(options: tuple[str, ...], told: bool) -> None:
+    """Exchanges wait for it, and a log that is to be written anew; a server that has neither saves the call."""
+    result = run_replaced("replace(S, 'exposed_release_group', fail)", GROUP, *options, pipeline=True)
+    assert (FAILED in result.stderr) is told
+
+
 def test_answers_without_a_clock_in_a_traced_run(tmp_path: Path) -> None:
     for number, answer in enumerate(("5", "()", "(5, 5)", "(b'x', None)", "(msgpack.packb(['x', 5]), None)")):
         replacement = f"S.called = lambda *_: {answer}"
