@@ -80,8 +80,8 @@ class _Server:
         """0 where there is no process, or it isn't started yet."""
         self.address = ""
         self.remote: transport.Remote | None = None
-        self.silent = False
-        """Whether it was killed because it was silent, and that has not been reported yet."""
+        self.loss: transport.Failure | None = None
+        """How it was lost within a group, until that has been reported; None also where it died by itself."""
 
     @property
     def running(self) -> bool:
@@ -95,7 +95,7 @@ class _Client:
         self.ident = ident
         self.pid = 0
         self.remote: transport.Remote | None = None
-        self.silent = False
+        self.loss: transport.Failure | None = None  # as in `_Server`
         self.connections: list[int] = []
 
     @property
@@ -628,7 +628,7 @@ class Cluster:
                 self._lose_client(end, _ending(end))
             elif isinstance(end, _Server):
                 self._lose({end.ident: _ending(end)})
-                end.silent = False
+                end.loss = None
                 if end.watchdog is not None and not end.watchdog.alive:
                     self._drop_watchdog(end)
 
@@ -714,6 +714,7 @@ class Cluster:
     def _lose_client(self, client: _Client, failure: transport.Failure) -> None:
         if client.remote is None:
             return
+        failure = client.loss or failure
         if isinstance(failure, transport.Silent):
             self._report(
                 client.ident, f"client {client.ident} made no progress for {self._settings.timeout:g} s, and was killed"
@@ -816,7 +817,7 @@ class _GroupCalls:
             expected = answers.of_a_client(self._group.values(client), end.connections, in_group=True)
             outcomes, noticed = transport.read(packed, expected)
         except (KeyError, transport.Failure) as failure:
-            end.silent = isinstance(failure, transport.Silent)
+            end.loss = failure if isinstance(failure, transport.Failure) else None
             return None
         return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
 
@@ -839,7 +840,7 @@ class _GroupCalls:
     def take_back(self, server: int, loss: str, number: int) -> None:
         lost = self._cluster._servers[server]
         if lost.running:
-            lost.silent = loss == "silent"
+            lost.loss = None if loss == "died" else _failure(loss)
             self._cluster._kill([lost])
         try:
             cut_group(self._cluster._folder(lost), number, self._cluster._settings.fsync)
@@ -905,8 +906,8 @@ class _Stabilizing:
 
 def _ending(end: _Server | _Client) -> transport.Failure:
     """How a process whose connection has ended was lost."""
-    if end.silent:
-        return transport.Silent()
+    if end.loss is not None:
+        return end.loss
     return transport.Failure() if end.remote is None or end.remote.alive else end.remote.ended()
 
 

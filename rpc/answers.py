@@ -38,8 +38,8 @@ Faulty = tuple[tuple[int, str], ...]
 ANSWERS: dict[str, Any] = {
     # by the spawner and the watchdogs
     "start": int | str,
-    "kill": None,
     "abandon": None,
+    "kill": None,
     # by clients
     "connect": None,
     "disconnect": None,
@@ -149,6 +149,10 @@ _is_any_outcome = {
 """Of a put, of a get: as in `Session.execute`."""
 
 
+_FINAL = ("stored", "value", "ERR_KEY", "ERR_DEP")
+"""Outcomes in a group: whatever could not be carried out there has none."""
+
+
 def _is_outcome(value: bytes | None, outcome: Any) -> bool:
     """Whether that may come of a put of *value*, or of a get where it is None. Quick where a put is stored."""
     if value is not None and type(outcome) is list and len(outcome) == 3 and outcome[0] == "stored":
@@ -170,7 +174,10 @@ def of_a_client(values: Sequence[bytes | None], servers: Container[int], in_grou
         if not _is_noticed(noticed) or not all(server in servers for server, _ in noticed):
             return False
         return (in_group and outcomes is None) or (
-            type(outcomes) is list and len(outcomes) == len(values) and all(map(_is_outcome, values, outcomes))
+            type(outcomes) is list
+            and len(outcomes) == len(values)
+            and all(map(_is_outcome, values, outcomes))
+            and not (in_group and any(outcome[0] not in _FINAL for outcome in outcomes))
         )
 
     return is_expected

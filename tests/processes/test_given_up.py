@@ -7,23 +7,31 @@ must be those of --no-pipeline all the same.
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import shutil
 import signal
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import NamedTuple, TypeVar
 
+import msgpack
 import pytest
 from check import check
 from support.driver import Conversation, Result, run, state, wait_until
 from support.stalls import SILENCE, given_up, run_file, run_stalling
 from test_pipeline import slept
+
+from model import Operation, pack_operations
+from server import Options, Server
 
 EPISODES = 3
 
@@ -191,6 +199,44 @@ def test_random_scripts_with_gossip_leave_valid_histories(pytestconfig: pytest.C
 
     wrong = {seed: why for seed, why in for_seeds(pytestconfig, judge) if why}
     assert wrong == {}, f"scripts and histories are in {tmp_path}"
+
+
+def test_a_part_that_comes_too_late_completes_nothing(tmp_path: Path) -> None:
+    """The others have been told that nothing was carried out, and their gets will be asked again."""
+    server = Server(Options(0, 1, str(tmp_path / "server-0"), 0.0, "never", 0.2, False))
+    server.recover()
+    get, put = Operation(b"k", None, 1, None), Operation(b"k", b"new", 2, None)
+    assert server.execute_group(1, 5, 2, pack_operations([get])) is None
+    assert server.execute_group(1, 6, 2, pack_operations([put])) is None
+    assert list(server.lines()) == []
+
+
+def test_a_log_whose_sync_has_failed_waits_for_its_group_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(Options(0, 1, str(tmp_path / "server-0"), 0.0, "interval", 10.0, True))
+    server.recover()
+    real_fsync, failed = os.fsync, Event()
+
+    def fsync(fd: int) -> None:
+        if failed.is_set():
+            real_fsync(fd)
+        else:
+            failed.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    put = pack_operations([Operation(b"k", b"v", 1, None)])
+    assert server.execute_group(1, 5, 1, put) is not None
+    assert failed.wait(60)
+    log = tmp_path / "server-0" / "log.0"
+    time.sleep(1.5)  # in which it is tried again: in vain
+    assert log.exists()
+    server.release_group()
+    wait_until(lambda: not log.exists(), "a new log")
+    refusal, nothing = (msgpack.unpackb(server.execute(put))[1] for _ in range(2))
+    assert refusal.endswith("Input/output error")
+    assert nothing is None
 
 
 # -- each way by itself ------------------------------------------------------------------------------------

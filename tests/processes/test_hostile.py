@@ -928,6 +928,11 @@ def only_server(ident, broken, good):
         return (broken if self._server._options.server == ident else good)(self, *args)
     return method
 
+def only_client(ident, broken, good):
+    def method(self, *args):
+        return (broken if self._ident == ident else good)(self, *args)
+    return method
+
 def speaking(file, times=1):
     data = open(file, "rb").read()
     def main(listener, *_):
@@ -954,9 +959,10 @@ sys.exit(master.main())
 """A run with a part of one of its processes replaced."""
 
 
-def run_replaced(replacement: str, script: str, *options: str) -> Result:
+def run_replaced(replacement: str, script: str, *options: str, pipeline: bool = False) -> Result:
+    ways = () if pipeline else ("--no-pipeline",)
     done = subprocess.run(
-        [sys.executable, "-c", REPLACED, replacement, "--gossip-interval", "0", "--no-pipeline", *options],
+        [sys.executable, "-c", REPLACED, replacement, "--gossip-interval", "0", *ways, *options],
         input=script.encode(),
         capture_output=True,
         timeout=LIMIT_SECONDS,
@@ -1102,6 +1108,65 @@ def test_garbage_answers_are_one_clear_error(replacement: str, script: str, erro
     assert [error.split(": ", 2)[2] for error in result.errors] == errors
     assert all(error.startswith("error: line ") for error in result.errors)
     assert result.status == (1 if errors else 0)
+
+
+GROUP = "joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 k v\nput 6 k w\nget 5 k\nget 6 k\n"
+NO_SERVER = [f"{name}: client 5 has only server 0" for name in ("put", "get")]
+NO_CLIENT = [f"{name}: client 5 is not running" for name in ("put", "get")]
+
+
+@pytest.mark.parametrize(
+    ("replacement", "errors"),
+    [
+        *(
+            (
+                f"replace(S, 'exposed_execute_group', only_server(0, {broken}, S.exposed_execute_group))",
+                [f"put: {FAILED}{reason}", *NO_SERVER],
+            )
+            for broken, reason in (
+                ("fail", ON_PURPOSE),
+                ("lambda *_: b'x'", MALFORMED),
+                ("lambda *_: msgpack.packb(['ERR_KEY', 'ERR_KEY'])", MALFORMED),
+            )
+        ),
+        *(
+            (
+                "replace(C, 'exposed_execute_group', only_client(5, fail, C.exposed_execute_group)); "
+                f"replace(S, 'exposed_group_answers', lambda *_: {answer})",
+                [f"put: {FAILED}{MALFORMED}", f"put: {CLIENT}{ON_PURPOSE}", *NO_CLIENT],
+            )
+            for answer in ("5", "b'x'", "msgpack.packb([5])")
+        ),
+        *(
+            (
+                f"replace(C, 'exposed_execute_group', only_client(5, {broken}, C.exposed_execute_group))",
+                [f"put: {CLIENT}{reason}", *NO_CLIENT],
+            )
+            for broken, reason in (
+                ("fail", ON_PURPOSE),
+                ("lambda *_: b'x'", MALFORMED),
+                *(
+                    (f"lambda *_: msgpack.packb([[{first}, ['ERR_KEY', 0]], []])", MALFORMED)
+                    for first in (["refused", "x"], ["uncertain", 5], ["unusable"], ["value", b"v", 0, 5])
+                ),
+            )
+        ),
+    ],
+)
+def test_garbage_answers_in_a_group_are_told_as_well(replacement: str, errors: list[str]) -> None:
+    """Those who have nothing to do with it are answered."""
+    result = run_replaced(replacement, GROUP, pipeline=True)
+    told = [error.split(": ", 2)[2].partition(", which")[0] for error in result.errors]
+    assert (result.stdout, told, result.status) == (b"k:w\n", errors, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [(("--fsync", "interval"), True), (("--gossip-interval", "1"), True), ((), False)]
+)
+def test_whoever_waits_for_a_release_is_told_of_it(options: tuple[str, ...], told: bool) -> None:
+    """Exchanges wait for it, and a log that is to be written anew; a server that has neither saves the call."""
+    result = run_replaced("replace(S, 'exposed_release_group', fail)", GROUP, *options, pipeline=True)
+    assert (FAILED in result.stderr) is told
 
 
 def test_answers_without_a_clock_in_a_traced_run(tmp_path: Path) -> None:

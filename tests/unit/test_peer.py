@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from model import Model
+from model import Model, Operation
 from peer import Answer, Peer
 from storage import StorageError
 from vector_clock import Replica
@@ -15,6 +15,10 @@ class Disk:
     """A log that is full, or not; what is written to it doesn't matter here."""
 
     full = False
+    renewed = 0
+
+    def renew(self, source: Model) -> None:
+        self.renewed += 1
 
     def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
         if self.full:
@@ -60,3 +64,15 @@ def test_what_a_full_disk_refuses_is_not_known_by_half() -> None:
     pull(teller, hearer, 20.0)
     assert [write.value for write in hearer.model.writes()] == [b"v"]
     assert hearer.due == 21.0
+
+
+def test_a_log_is_written_anew_only_when_its_group_is_settled() -> None:
+    """And then it is: until that has been done, storage.py refuses every put."""
+    server, disk = peer(0)
+    assert server.renew_log()
+    server.groups.of(1, 1)
+    server.execute([Operation(b"k", b"v", 1, None)], 0.0, group=1)
+    assert not server.renew_log()
+    server.release_group()
+    assert server.renew_log()
+    assert disk.renewed == 2
