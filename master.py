@@ -741,7 +741,8 @@ def main() -> int:
         parser.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
     _check_scripts(arguments.scripts)
     try:
-        from control.cluster import Cluster, Settings
+        from control.cluster import Cluster
+        from control.settings import Settings
         from storage import StorageError
     except ImportError as error:
         _say(f"error: {environment.culprit(error)}")
