@@ -237,8 +237,7 @@ class Cluster:
         assert client.remote is not None
         if timestamp is None:
             timestamp = self._timestamp()
-        if tracing.on:
-            tracing.event("issued", timestamps=[timestamp])
+        tracing.event("issued", timestamps=[timestamp])
         value = command.value if command.name == "put" else None
         batch = msgpack.packb([[command.key, value, timestamp]])
         limit = self._supervisor.limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
@@ -306,8 +305,7 @@ class Cluster:
             number = self._clock.next()
         except StorageError:
             return None
-        if tracing.on:
-            tracing.event("issued", timestamps=timestamps)
+        tracing.event("issued", timestamps=timestamps)
         clients = {command.ids[0] for command in commands}
         server_of = {ident: self._members.clients[ident].connections[0] for ident in clients}
         group = Group(number, commands, timestamps, server_of)
@@ -334,8 +332,7 @@ class Cluster:
 
     def _stabilize(self, _: Command) -> None:
         stabilize(Stabilizing(self._members, self._supervisor, self._settings.timeout))
-        if tracing.on:
-            tracing.event("stable")
+        tracing.event("stable")
 
     # -- connections ---------------------------------------------------------------------------------------
 

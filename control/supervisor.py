@@ -184,7 +184,7 @@ class Supervisor:
         for server in gone:
             was_running = server.running
             self.forget_process(server)
-            if was_running and tracing.on:
+            if was_running:
                 tracing.event("killed", server=server.ident)
             for other in links.pop(server.ident, set()):
                 links[other].discard(server.ident)
