@@ -56,7 +56,8 @@ def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tup
                 shown = _picture("", [_mark(ident, other, links) for other in running], digits)
             else:
                 shown = _ranges(links) or "none"
-            rows.append((str(ident), "up", str(overview.servers[ident]), shown, _behind(ident, part, overview)))
+            store = _behind(ident, part, overview) + _belief(ident, part, overview)
+            rows.append((str(ident), "up", str(overview.servers[ident]), shown, store))
     killed = [ident for ident, pid in sorted(overview.servers.items()) if pid is None]
     return rows + [(str(ident), "killed", "", "", "") for ident in killed]
 
@@ -93,6 +94,15 @@ def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
         return f"{lacks}, perhaps more; {told}"
     others = overview.contexts.keys() - {ident}
     return f"up to date with {_few(others)}; {told}" if others else f"unknown: {told}"
+
+
+def _belief(ident: int, part: Iterable[int], overview: Overview) -> str:
+    """A note on a server that believes that it can reach other servers than it can: gossip has yet to tell it."""
+    believed = overview.reachable.get(ident)
+    if believed is None or believed == set(part):
+        return ""
+    others = believed - {ident}
+    return f" (believes that it reaches {_few(others) if others else 'nobody'})"
 
 
 def _lacks(here: int, elsewhere: int) -> str:

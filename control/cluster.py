@@ -370,16 +370,19 @@ class Cluster:
         return self._members.overview()
 
     def status(self) -> Overview:
-        """What there is, with what each server knows of. A server that is silent is left in peace, and left out.
+        """What there is, with what each server knows of, and whom it believes that it can reach.
 
-        So is one that has not answered yet when nobody wants to wait any more.
+        A server that is silent is left in peace, and left out. So is one that has not answered yet when nobody wants
+        to wait any more.
         """
         self.notice_deaths()
-        (packed,) = self._supervisor.ask_in_peace(["context"])
-        contexts = {
-            ident: Context.from_flat(transport.read(flat, answers.is_context)) for ident, flat in packed.items()
-        }
-        return self.overview()._replace(contexts=contexts)
+        packed, reachable = self._supervisor.ask_in_peace(["context", "reachable"])
+        return self.overview()._replace(
+            contexts={
+                ident: Context.from_flat(transport.read(flat, answers.is_context)) for ident, flat in packed.items()
+            },
+            reachable={ident: frozenset(others) for ident, others in reachable.items()},
+        )
 
 
 def _failure(how: str) -> transport.Failure:

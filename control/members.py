@@ -113,6 +113,7 @@ class Members:
                 for ident, client in self.clients.items()
             },
             {},
+            {},
         )
 
     # -- connections that end ------------------------------------------------------------------------------

@@ -30,3 +30,5 @@ class Overview(NamedTuple):
     clients: Mapping[int, ClientOverview]
     contexts: Mapping[int, Context]
     """What the running servers know of, those that have answered."""
+    reachable: Mapping[int, frozenset[int]]
+    """The servers that each running server believes that it can reach, itself included; of those that have answered."""

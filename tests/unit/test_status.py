@@ -33,7 +33,7 @@ def overview(
     links: dict[int, frozenset[int]], contexts: dict[int, Context] | None = None, killed: tuple[int, ...] = ()
 ) -> Overview:
     servers = {**{ident: 1000 + ident for ident in links}, **dict.fromkeys(killed)}
-    return Overview(servers, links, {}, dict.fromkeys(links, Context()) if contexts is None else contexts)
+    return Overview(servers, links, {}, dict.fromkeys(links, Context()) if contexts is None else contexts, {})
 
 
 # -- status ------------------------------------------------------------------------------------------------
@@ -85,6 +85,17 @@ def test_what_a_silent_server_has_is_unknown() -> None:
     assert lines[1].endswith("up to date with 2; 1, 3 are silent"), "also one in another partition may have more"
     assert lines[3].endswith("lacks 1 write of other partitions,")
     assert lines[4].strip() == "perhaps more; 1, 3 are silent"
+
+
+def test_what_a_server_wrongly_believes_that_it_can_reach_is_a_note() -> None:
+    shown = overview(mesh(range(3), range(3, 5)))
+    believed = {0: frozenset(range(3)), 1: frozenset(range(5)), 2: frozenset({2}), 4: frozenset({3, 4})}
+    lines = draw(shown._replace(reachable=believed), 100)
+    assert lines[1].endswith("up to date"), "it is right"
+    assert lines[2].endswith("up to date (believes that it reaches 0, 2-4)")
+    assert lines[3].endswith("up to date (believes that it reaches nobody)")
+    assert lines[4].endswith("up to date"), "it has not said anything"
+    assert lines[5].endswith("up to date")
 
 
 def test_many_silent_servers_are_few_words() -> None:
@@ -151,6 +162,7 @@ CLUSTER = Overview(
     links={0: frozenset({1}), 1: frozenset({0}), 2: frozenset()},
     clients={5: ClientOverview(105, (0, 3)), 6: ClientOverview(106, ()), 7: ClientOverview(None, ())},
     contexts={},
+    reachable={},
 )
 
 
