@@ -105,11 +105,11 @@ class Master:
         self.say(f"error: {self._where}{text}")
 
     def error_of_command(self, text: str) -> None:
-        """The same, for the command that is being carried out."""
+        """Report an error of the command that is being carried out."""
         self.error(f"{self._command}: {text}")
 
     def internal_error(self, name: str, error: Exception) -> None:
-        """The same, for a mistake of ours in what *name* says; the run goes on."""
+        """Report a mistake of ours in what *name* says; the run goes on."""
         self.error(f"{name}: {_internal(error)}")
 
     def death(self, ident: int, text: str) -> None:
@@ -118,7 +118,7 @@ class Master:
         self.error_of_command(text)
 
     def warning(self, text: str) -> None:
-        """The same, for what is no error."""
+        """Report what is no error; it is about the command that is being carried out, if there is one."""
         self.history.notice("warning", [], text)
         placed = f"{self._where}{self._command}: {text}" if self._command else text
         tracing.event("warning", text=placed)

@@ -256,7 +256,7 @@ class _PlainLines:
         self._interrupted = interrupted
 
     def read(self) -> list[str]:
-        """As in _Lines."""
+        """As `_Lines.read`."""
         _show(self._terminal, PROMPT)
         data = b""
         while not data.endswith(b"\n"):
@@ -274,7 +274,7 @@ class _PlainLines:
         return data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
 
     def forget(self) -> None:
-        """As in _Lines."""
+        """As `_Lines.forget`."""
 
 
 def _read_terminal() -> bytes:

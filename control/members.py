@@ -47,7 +47,7 @@ class Client:
         self.pid = 0
         self.remote: transport.Remote | None = None
         self.silent = False
-        """As a server's."""
+        """Whether it is to be killed because it was silent, and that has not been reported yet."""
         self.connections: list[int] = []
 
     @property

@@ -489,7 +489,7 @@ def test_history_lasts(tmp_path: Path) -> None:
         terminal.until_shown("joinServer 701")
         assert not any("no line" in line for line in terminal.lines)
         terminal.type("x")
-        terminal.until_shown("no line of the history has this")
+        terminal.until_shown("no match in history")
         terminal.type("\x7f")
         terminal.until_shown("joinServer 701")
         terminal.type(CTRL_C)

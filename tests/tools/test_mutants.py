@@ -396,9 +396,9 @@ MUTANTS = [
     ),
     Mutant(
         "a group's size is that of its commands alone",
-        "master.py",
-        "    return len(step.command.key) + len(step.command.value) if step.command else 0",
-        "    return 0",
+        "control/script.py",
+        "        return len(self.command.key) + len(self.command.value) if self.command else 0",
+        "        return 0",
         pytest_run("tests/processes/test_pipeline.py", "-k", "large"),
     ),
     Mutant(
