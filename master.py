@@ -17,35 +17,31 @@ import environment
 environment.enter(__name__)
 
 import argparse
-import codecs
 import errno
 import re
 import select
 import signal
 import stat
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from control import commands
+from control.no_history import NoHistory
+from control.script import Script, Step, wait_for
 from rpc import tracing
 
 if TYPE_CHECKING:
     from console.progress import Progress
+    from console.prompt import Prompt
     from control.cluster import Cluster
-    from control.history import History
+    from control.settings import Settings
     from groups import Group
 
 __version__ = "0.1.0"
-
-READ_BYTES = 1 << 20
-READY_READS = 4
-READY_LINES = 1000
-"""How far to look at most whether another command is waiting, while answers wait to be printed."""
 
 SHORTEST_TIMEOUT_SECONDS = 0.1
 """Less would be taken up by an ordinary call on a busy machine."""
@@ -56,6 +52,9 @@ GROUP_BYTES = 1 << 20
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Those that end a run; at the prompt, SIGINT does not."""
+
+
+NO_MEMORY = "could not be started: no memory is left"
 
 
 class _Stop(BaseException):
@@ -70,7 +69,7 @@ class _OutputGone(Exception):
 
 
 class _CannotBegin(Exception):
-    """The history or the trace can't be begun; the text says why."""
+    """The run can't begin; the text says why."""
 
 
 class Master:
@@ -87,7 +86,7 @@ class Master:
         self.dress: Callable[[str], str] = str
         """How an error or a warning is shown: the prompt has colours for them."""
         self.cluster: Cluster
-        self.history: History | None = None
+        self.history = NoHistory()
         self.failed = False
         """Whether there was any error."""
         self._where = ""
@@ -102,32 +101,28 @@ class Master:
     def error(self, text: str) -> None:
         """One line on stderr, which says where in the script."""
         self.failed = True
-        if tracing.on:
-            tracing.event("error", text=f"{self._where}{text}")
+        tracing.event("error", text=f"{self._where}{text}")
         self.say(f"error: {self._where}{text}")
 
     def error_of_command(self, text: str) -> None:
-        """The same, for the command that is being carried out."""
+        """Report an error of the command that is being carried out."""
         self.error(f"{self._command}: {text}")
 
     def internal_error(self, name: str, error: Exception) -> None:
-        """The same, for a mistake of ours in what *name* says; the run goes on."""
+        """Report a mistake of ours in what *name* says; the run goes on."""
         self.error(f"{name}: {_internal(error)}")
 
     def death(self, ident: int, text: str) -> None:
         """A process has died: an error of the command that has noticed it."""
-        if self.history is not None:
-            self.history.notice("died", [ident], text)
+        self.history.notice("died", [ident], text)
         self.error_of_command(text)
 
     def warning(self, text: str) -> None:
-        """The same, for what is no error."""
-        if self.history is not None:
-            self.history.notice("warning", [], text)
-        told = f"{self._where}{self._command}: {text}" if self._command else text
-        if tracing.on:
-            tracing.event("warning", text=told)
-        self.say(f"warning: {told}")
+        """Report what is no error; it is about the command that is being carried out, if there is one."""
+        self.history.notice("warning", [], text)
+        placed = f"{self._where}{self._command}: {text}" if self._command else text
+        tracing.event("warning", text=placed)
+        self.say(f"warning: {placed}")
 
     def carrying_out(self, name: str) -> None:
         """Errors are about this command from now on."""
@@ -152,7 +147,7 @@ class Master:
 
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
-        script = _Script(fd, f"{name}: line" if name else "line", self._show if self._shown else None)
+        script = Script(fd, f"{name}: line" if name else "line", self._show if self._shown else None)
         progress = None
         if not self.quiet and os.isatty(2):
             from console.progress import progress_of
@@ -169,8 +164,8 @@ class Master:
         assert self._shown is not None
         _write_all(1, self._shown(line))
 
-    def _run_to_end(self, script: _Script, progress: Progress | None) -> None:
-        steps: list[_Step] = []
+    def _run_to_end(self, script: Script, progress: Progress | None) -> None:
+        steps: list[Step] = []
         while True:
             if not steps:
                 step = script.next()
@@ -183,14 +178,14 @@ class Master:
             if progress is not None:
                 progress.done(count, script.position)
 
-    def _gather(self, script: _Script, steps: list[_Step]) -> None:
+    def _gather(self, script: Script, steps: list[Step]) -> None:
         """Add to *steps* what is waiting already and can be under way with them; never blocks.
 
         Where *steps* is empty, one step that can't be under way with others may be added.
         """
         if steps and not self._can_group(steps[-1]):
             return
-        size = sum(map(_size, steps))
+        size = sum(step.size for step in steps)
         while len(steps) < GROUP_STEPS and size < GROUP_BYTES and script.ready():
             step = script.next()
             assert step is not None
@@ -201,12 +196,12 @@ class Master:
                     steps.append(step)
                 return
             steps.append(step)
-            size += _size(step)
+            size += step.size
 
-    def _can_group(self, step: _Step) -> bool:
+    def _can_group(self, step: Step) -> bool:
         return self.pipeline and step.command is not None and self.cluster.can_group(step.command)
 
-    def _run_steps(self, steps: list[_Step], script: _Script) -> list[_Step]:
+    def _run_steps(self, steps: list[Step], script: Script) -> list[Step]:
         """Carry out steps, at once if they can be; returns the next ones, if they were read meanwhile."""
         if len(steps) == 1:
             self._run_step(steps[0])
@@ -218,24 +213,23 @@ class Master:
             for step in steps:
                 self._run_step(step)
             return []
-        following: list[_Step] = []
+        following: list[Step] = []
         self._gather(script, following)
         self._finish_group(group, steps)
         return following
 
-    def _start_group(self, steps: list[_Step]) -> Group | None:
+    def _start_group(self, steps: list[Step]) -> Group | None:
         """Start these steps at once, if that can still be done; deaths may have changed it."""
         grouped = [step.command for step in steps if step.command and self._can_group(step)]
         if len(grouped) < len(steps):
             return None
-        if self.history is not None:
-            self.history.invoke(grouped)
+        self.history.invoke(grouped)
         if tracing.on:
             listed = [[step.where, step.command.line] for step in steps if step.command]
             tracing.event("group", commands=listed)
         return self.cluster.start_group(grouped)
 
-    def _finish_group(self, group: Group, steps: list[_Step]) -> None:
+    def _finish_group(self, group: Group, steps: list[Step]) -> None:
         """Print what the commands of a group answer, in their order; carry out those that it left undone."""
         printed: list[bytes] = []
         try:
@@ -243,8 +237,7 @@ class Master:
                 if isinstance(outcome, list):
                     assert step.command is not None
                     printed += self.cluster.printed(step.command, outcome)
-                    if self.history is not None:
-                        self.history.complete(step.command, outcome)
+                    self.history.complete(step.command, outcome)
                     continue
                 self._print(printed)
                 printed.clear()
@@ -253,14 +246,14 @@ class Master:
             self.cluster.release_group(group)
         self._print(printed)
 
-    def _run_step(self, step: _Step, timestamp: int | None = None) -> None:
+    def _run_step(self, step: Step, timestamp: int | None = None) -> None:
         self._begin(step)
         if step.command is None:
             self.error(step.error)
         else:
             self.run_command(step.command, timestamp)
 
-    def _begin(self, step: _Step) -> None:
+    def _begin(self, step: Step) -> None:
         self._where = f"{step.where}: "
         self._command = step.command.name if step.command else ""
 
@@ -280,172 +273,30 @@ class Master:
     def run_command(self, command: commands.Command, timestamp: int | None = None) -> None:
         """Carry out one command, and print what it answers. *timestamp*: as in `Cluster.execute`."""
         self._command = command.name
-        if tracing.on:
-            tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
-        if self.history is not None and not self.history.under_way:
+        tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
+        if not self.history.under_way:
             self.history.invoke([command])
         try:
             outcome = self.cluster.execute(command, timestamp)
             pieces = self.cluster.printed(command, outcome)
         except commands.CommandError as error:
-            if self.history is not None:
-                self.history.fail(command, error)
+            self.history.fail(command, error)
             self.error_of_command(str(error))
         except Exception as error:
             why = _given_up(command.name) if _is_interruption(error) else _internal(error)
-            if self.history is not None:
-                self.history.lose_sight(command, why)
+            self.history.lose_sight(command, why)
             self.error_of_command(why)
         else:
-            if self.history is not None:
-                self.history.complete(command, outcome)
+            self.history.complete(command, outcome)
             self._print(pieces)
 
     def _print(self, pieces: list[bytes]) -> None:
         """Write to stdout; what is printed stands in the history before."""
-        if self.history is not None:
-            self.history.flush()
+        self.history.flush()
         if pieces:
             printed = b"".join(pieces)
-            if tracing.on:
-                tracing.event("printed", text=printed)
+            tracing.event("printed", text=printed)
             _write_all(1, printed)
-
-
-class _Step(NamedTuple):
-    """A line of a script that is a command, or an error."""
-
-    where: str
-    command: commands.Command | None
-    error: str = ""
-
-
-def _size(step: _Step) -> int:
-    return len(step.command.key) + len(step.command.value) if step.command else 0
-
-
-class _Script:
-    """The steps of a script, as they are read."""
-
-    def __init__(self, fd: int, name: str, show: Callable[[bytes], None] | None = None) -> None:
-        """*show* is given each line, also what is no step, when it is read."""
-        self._lines = LineReader(fd)
-        self._name = name
-        self._show = show
-        self._number = 0
-        self._waiting: _Step | None = None
-        self.position = 0
-        """About how many bytes have been read as steps."""
-
-    def next(self) -> _Step | None:
-        """The next step; None at the end. Blocks while none is there."""
-        step, self._waiting = self._waiting, None
-        try:
-            while step is None:
-                step = self._parse(self._lines.next())
-        except EOFError:
-            return None
-        return step
-
-    @property
-    def failure(self) -> str:
-        """Why no more could be read; empty at a proper end."""
-        return self._lines.failure
-
-    def put_back(self, step: _Step) -> None:
-        """Have `next` return this step once more."""
-        self._waiting = step
-
-    def ready(self) -> bool:
-        """Whether another step is waiting already; never blocks, nor looks for one behind any number of comments."""
-        for _ in range(READY_LINES):
-            if self._waiting is not None or not self._lines.ready():
-                break
-            self._waiting = self._parse(self._lines.next())
-        return self._waiting is not None
-
-    def _parse(self, line: bytes | None) -> _Step | None:
-        self._number += 1
-        self.position += 1 + (commands.MAX_LINE if line is None else len(line))
-        where = f"{self._name} {self._number}"
-        if line and self._number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)  # some editors begin files so
-        if line is None:
-            return _Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes")
-        if self._show is not None:
-            self._show(line)
-        try:
-            command = commands.parse(line)
-        except commands.CommandError as error:
-            return _Step(where, None, str(error))
-        return _Step(where, command) if command else None
-
-
-class LineReader:
-    """The lines of a descriptor, as soon as they are there."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._lines: deque[bytes | None] = deque()
-        self._pieces: list[bytes] = []  # of the line whose end has not come yet
-        self._size = 0  # of that line, also of what was dropped because it is too long
-        self._ended = False
-        self.failure = ""
-
-    def next(self) -> bytes | None:
-        """The next line without its end; None for one that is too long. Blocks; raises EOFError at the end."""
-        while not self._lines:
-            if self._ended:
-                raise EOFError
-            self._read()
-        return self._lines.popleft()
-
-    def ready(self) -> bool:
-        """Whether a line is waiting; never blocks, nor reads on and on for the end of one."""
-        for _ in range(READY_READS):
-            if self._lines or self._ended or not _wait_for(self._fd, select.POLLIN, 0):
-                break
-            self._read()
-        return bool(self._lines)
-
-    def _read(self) -> None:
-        try:
-            data = os.read(self._fd, READ_BYTES)
-        except BlockingIOError:
-            _wait_for(self._fd, select.POLLIN)
-            return
-        except OSError as error:
-            self.failure, data = str(error.strerror), b""
-        if not data:
-            self._ended = True
-            if self._size:
-                self._lines.append(self._line())
-            return
-        first, *others = data.split(b"\n")
-        self._extend(first)
-        if others:
-            self._lines.append(_without_cr(self._line()))
-            *whole, last = others
-            self._lines.extend(map(_without_cr, whole) if b"\r" in data else whole)
-            self._pieces, self._size = [], 0
-            self._extend(last)
-
-    def _extend(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size <= commands.MAX_LINE + 1:
-            self._pieces.append(piece)
-        else:
-            self._pieces.clear()
-
-    def _line(self) -> bytes | None:
-        return b"".join(self._pieces) if self._size <= commands.MAX_LINE + 1 else None
-
-
-def _wait_for(fd: int, event: int, seconds: float | None = None) -> bool:
-    """Wait until a descriptor is ready; whether it is. (select takes no descriptor above 1,023.)"""
-    poller = select.poll()
-    poller.register(fd, event)
-    return bool(poller.poll(None if seconds is None else seconds * 1000))
 
 
 def _dressed_for(fd: int) -> Callable[[bytes], bytes]:
@@ -460,10 +311,6 @@ def _dressed_for(fd: int) -> Callable[[bytes], bytes]:
         return dim + line + plain + b"\n" if text else b"\n"
 
     return dressed
-
-
-def _without_cr(line: bytes | None) -> bytes | None:
-    return line and line.removesuffix(b"\r")
 
 
 def _internal(error: Exception) -> str:
@@ -525,7 +372,7 @@ def _write_all(fd: int, data: bytes) -> None:
             try:
                 done += os.write(fd, view[done:])
             except BlockingIOError:
-                _wait_for(fd, select.POLLOUT)
+                wait_for(fd, select.POLLOUT)
             except OSError as error:
                 raise _OutputGone("" if error.errno == errno.EPIPE else error.strerror) from error
 
@@ -629,7 +476,15 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this, and exit")
+    version = f"Daadkvs {__version__}\n"
     parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
+    _add_options_of_servers(parser)
+    _add_options_of_master(parser)
+    parser.add_argument("--version", action=_Show, text=lambda: version, help="show which version this is, and exit")
+    return parser
+
+
+def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
@@ -658,6 +513,9 @@ def _parser() -> argparse.ArgumentParser:
         help="after how long without progress a server is taken for dead, and killed (default: 10; within stabilize "
         "2 s are enough)",
     )
+
+
+def _add_options_of_master(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show",
         action="store_true",
@@ -690,13 +548,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     # For tests alone: a server gives a group up whose answers have more bytes than that. Nobody can tell.
     parser.add_argument("--group-limit", metavar="BYTES", type=_bytes, help=argparse.SUPPRESS)
-    version = f"Daadkvs {__version__}\n"
-    parser.add_argument("--version", action=_Show, text=lambda: version, help="show which version this is, and exit")
-    return parser
 
 
 def _check_scripts(names: list[str]) -> None:
-    """End the program, before anything is started, where one of the scripts can't be read."""
+    """Raises _CannotBegin where one of the scripts can't be read."""
     for name in names:
         try:
             if name == "-" or stat.S_ISFIFO(os.stat(name).st_mode):
@@ -707,17 +562,15 @@ def _check_scripts(names: list[str]) -> None:
             finally:
                 os.close(fd)
         except OSError as error:
-            _say(f"error: {name}: {error.strerror}")
-            sys.exit(2)
+            raise _CannotBegin(f"{name}: {error.strerror}") from error
 
 
 def _absolute(path: Path) -> Path:
-    """The path from the root. Ends the program where there is no current folder any more."""
+    """The path from the root. Raises _CannotBegin where there is no current folder any more."""
     try:
         return path.absolute()
     except OSError as error:
-        _say(f"error: {path}: {error.strerror}")
-        sys.exit(2)
+        raise _CannotBegin(f"{path}: {error.strerror}") from error
 
 
 def _fill_closed_streams() -> None:
@@ -739,16 +592,47 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
         parser.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
-    _check_scripts(arguments.scripts)
     try:
-        from control.cluster import Cluster, Settings
-        from storage import StorageError
+        _check_scripts(arguments.scripts)
+        return _run(arguments)
+    except _CannotBegin as error:
+        _say(f"error: {error}")
+        return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """One run, from its start to its end; returns the exit status. Raises _CannotBegin."""
+    _import_cluster()
+    settings = _settings(arguments)
+    _enable_trace(arguments)
+    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
+    prompt = _prompt(arguments, master)
+    # From here on there is something to clean up; a signal waits until it is known what.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    _install_signals(prompt.interrupt if prompt else _stop)
+    master.cluster = _start_cluster(settings, master)
+    try:
+        status = _run_to_end(arguments, master, prompt)
+    finally:
+        _ignore_signals()
+        master.cluster.close()
+    if tracing.failure:
+        master.say(f"warning: {arguments.trace}: {tracing.failure}; the trace ends before the run")
+    return status
+
+
+def _import_cluster() -> None:
+    """Import what only a run needs: by now it is certain that there is to be one. Raises _CannotBegin."""
+    try:
+        import control.cluster  # noqa: F401
     except ImportError as error:
-        _say(f"error: {environment.culprit(error)}")
-        return 2
-    except MemoryError:
-        _say("error: could not be started: no memory is left")
-        return 2
+        raise _CannotBegin(environment.culprit(error)) from error
+    except MemoryError as error:
+        raise _CannotBegin(NO_MEMORY) from error
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from control.settings import Settings
 
     settings = Settings(
         arguments.data_dir and _absolute(arguments.data_dir),
@@ -757,34 +641,35 @@ def main() -> int:
         arguments.timeout,
         arguments.history is not None,
     )
-    if arguments.group_limit is not None:
-        settings = settings._replace(group_limit=arguments.group_limit)
-    try:
-        if arguments.trace:
-            tracing.enable(_absolute(arguments.trace))
-    except OSError as error:
-        _say(f"error: {arguments.trace}: {error.strerror}")
-        return 2
-    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
-    prompt = None
-    if not arguments.scripts and os.isatty(0):
-        from console.prompt import Prompt
+    return settings if arguments.group_limit is None else settings._replace(group_limit=arguments.group_limit)
 
-        prompt = Prompt(master)
-    # From here on there is something to clean up; a signal waits until it is known what.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    _install_signals(prompt.interrupt if prompt else _stop)
+
+def _prompt(arguments: argparse.Namespace, master: Master) -> Prompt | None:
+    """The prompt, where a person is to be asked for commands."""
+    if arguments.scripts or not os.isatty(0):
+        return None
+    from console.prompt import Prompt
+
+    return Prompt(master)
+
+
+def _start_cluster(settings: Settings, master: Master) -> Cluster:
+    """Raises _CannotBegin."""
+    from control.cluster import Cluster
+    from storage import StorageError
+
     try:
-        master.cluster = Cluster(settings, master.death, master.warning)
+        return Cluster(settings, master.death, master.warning)
     except StorageError as error:
-        _say(f"error: {error}")
-        return 2
+        raise _CannotBegin(str(error)) from error
     except OSError as error:
-        _say(f"error: {error.filename or 'could not be started'}: {error.strerror}")
-        return 2
-    except MemoryError:
-        _say("error: could not be started: no memory is left")
-        return 2
+        raise _CannotBegin(f"{error.filename or 'could not be started'}: {error.strerror}") from error
+    except MemoryError as error:
+        raise _CannotBegin(NO_MEMORY) from error
+
+
+def _run_to_end(arguments: argparse.Namespace, master: Master, prompt: Prompt | None) -> int:
+    """Carry out all commands; returns the exit status. Raises _CannotBegin."""
     try:
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
         # begin leaves an older history as it is.
@@ -792,34 +677,40 @@ def main() -> int:
         if arguments.history:
             master.history = _begin_history(arguments, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        if tracing.on:
-            names = ["standard input" if name == "-" else name for name in arguments.scripts or ["-"]]
-            told = ["the prompt"] if prompt else names
-            tracing.event("run", version=__version__, options=sys.argv[1:], scripts=told)
-        for text in master.cluster.found:
-            master.warning(text)
-        if prompt is not None:
-            prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
-        else:
-            for name in arguments.scripts or ["-"]:
-                master.run_file(name)
-        status = 1 if master.failed else 0
+        _carry_out(arguments.scripts or ["-"], master, prompt)
+        return 1 if master.failed else 0
     except _Stop as stop:
-        status = 128 + stop.signum
+        return 128 + stop.signum
     except _OutputGone as gone:
-        status = _output_gone(gone)
-    except _CannotBegin as error:
-        _say(f"error: {error}")
-        status = 2
+        return _output_gone(gone)
+    except _CannotBegin:
+        raise
     except Exception as error:  # a mistake of ours between two commands: the run ends, but in good order
         master.error(_internal(error))
-        status = 1
-    finally:
-        _ignore_signals()
-        master.cluster.close()
-    if tracing.failure:
-        master.say(f"warning: {arguments.trace}: {tracing.failure}; the trace ends before the run")
-    return status
+        return 1
+
+
+def _carry_out(scripts: list[str], master: Master, prompt: Prompt | None) -> None:
+    """Carry out the scripts, or what is said at the prompt."""
+    names = ["standard input" if name == "-" else name for name in scripts]
+    sources = ["the prompt"] if prompt else names
+    tracing.event("run", version=__version__, options=sys.argv[1:], scripts=sources)
+    for text in master.cluster.found:
+        master.warning(text)
+    if prompt is not None:
+        prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
+        return
+    for name in scripts:
+        master.run_file(name)
+
+
+def _enable_trace(arguments: argparse.Namespace) -> None:
+    """Raises _CannotBegin."""
+    if arguments.trace:
+        try:
+            tracing.enable(_absolute(arguments.trace))
+        except OSError as error:
+            raise _CannotBegin(f"{arguments.trace}: {error.strerror}") from error
 
 
 def _begin_trace(arguments: argparse.Namespace) -> None:
@@ -831,7 +722,7 @@ def _begin_trace(arguments: argparse.Namespace) -> None:
         raise _CannotBegin(f"{arguments.trace}: {error.strerror}") from error
 
 
-def _begin_history(arguments: argparse.Namespace, master: Master) -> History:
+def _begin_history(arguments: argparse.Namespace, master: Master) -> NoHistory:
     """Raises _CannotBegin where the file can't be written, or is one of the scripts."""
     from control.history import History
 

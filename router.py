@@ -195,5 +195,10 @@ class Router:
         }
 
     def reachable(self) -> set[int]:
-        """The servers that this one can reach, as far as it knows, itself included."""
-        return reachable(self.graph(), self.server)
+        """The servers that this one can reach, as far as it knows, itself included.
+
+        Its own links are certain, also where the record of the other end has not come yet.
+        """
+        graph = {neighbour: set[int]() for neighbour in self.neighbours} | self.graph()
+        graph[self.server] = set(self.neighbours)
+        return reachable(graph, self.server)

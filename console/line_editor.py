@@ -249,7 +249,7 @@ class _Hints(Processor):
         app = get_app()
         if app.layout.is_searching:
             if app.current_buffer.text not in document.text:
-                shown.append(("class:hint", self._marked("  no line of the history has this")))
+                shown.append(("class:hint", self._marked("  no match in history")))
         elif document.is_cursor_at_the_end and not app.is_done:
             for text, current in hint(document.text):
                 shown.append(("class:hint.current" if current else "class:hint", self._marked(text)))

@@ -25,9 +25,9 @@ from rpc import transport
 
 if TYPE_CHECKING:
     from console.suggestions import Suggestion
-    from master import Master
+    from control.cluster import Cluster
 
-__all__ = ["Prompt"]
+__all__ = ["Prompt", "Run"]
 
 PROMPT = "daadkvs> "
 
@@ -45,6 +45,26 @@ COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m"}
 PLAIN = "\x1b[0m"
 
 
+class Run(Protocol):
+    """What the prompt needs of the run that it is a part of (`master.Master`)."""
+
+    cluster: Cluster
+    dress: Callable[[str], str]
+    """How an error or a warning is shown."""
+
+    def run_line(self, line: bytes) -> bool:
+        """Carry out one line, and print its answer or error; returns whether there was no error."""
+
+    def carrying_out(self, name: str) -> None:
+        """Errors are about this command from now on."""
+
+    def error(self, text: str) -> None:
+        """Show an error."""
+
+    def internal_error(self, name: str, error: Exception) -> None:
+        """Show a mistake of ours in what *name* says."""
+
+
 class _Lines(Protocol):
     """Where lines come from."""
 
@@ -56,9 +76,9 @@ class _Lines(Protocol):
 
 
 class Prompt:
-    """A master's conversation with a person. Make it before the cluster: its calls are to be interruptible."""
+    """A run's conversation with a person. Make it before the cluster: its calls are to be interruptible."""
 
-    def __init__(self, master: Master) -> None:
+    def __init__(self, master: Run) -> None:
         self._master = master
         self._keys: dict[str, None] = {}
         self._interrupted = False
@@ -236,7 +256,7 @@ class _PlainLines:
         self._interrupted = interrupted
 
     def read(self) -> list[str]:
-        """As in _Lines."""
+        """As `_Lines.read`."""
         _show(self._terminal, PROMPT)
         data = b""
         while not data.endswith(b"\n"):
@@ -254,7 +274,7 @@ class _PlainLines:
         return data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
 
     def forget(self) -> None:
-        """As in _Lines."""
+        """As `_Lines.forget`."""
 
 
 def _read_terminal() -> bytes:

@@ -1,18 +1,18 @@
 """What the prompt's `status` shows of a cluster: a table and a small picture, as text.
 
-May live here: what there is at one moment, as values, and how it is drawn. May not: sockets, processes, files.
+May live here: how it is drawn. May not: what there is, and how that is found out (control/overview.py); sockets, files.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
 
 import router
 from context import Context
+from control.overview import Overview
 
-__all__ = ["Client", "Overview", "draw", "wrapped"]
+__all__ = ["draw", "wrapped"]
 
 MATRIX_SERVERS = 10
 """Up to how many running servers the links are a picture; above, and where it would be too wide, a list."""
@@ -22,25 +22,6 @@ FEW_CHARACTERS = 12
 
 TEXT_COLUMNS = 20
 """What a column of text needs to be wrapped in its place; where there is less, it goes below."""
-
-
-class Client(NamedTuple):
-    """A client: its process, None where it has died, and its connections in order."""
-
-    pid: int | None
-    connections: tuple[int, ...]
-
-
-class Overview(NamedTuple):
-    """A cluster at one moment."""
-
-    servers: Mapping[int, int | None]
-    """Each server id's process, None where it is killed."""
-    links: Mapping[int, frozenset[int]]
-    """Each running server's neighbours."""
-    clients: Mapping[int, Client]
-    contexts: Mapping[int, Context]
-    """What the running servers know of, those that have said so."""
 
 
 def draw(overview: Overview, width: int) -> list[str]:
@@ -75,7 +56,8 @@ def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tup
                 shown = _picture("", [_mark(ident, other, links) for other in running], digits)
             else:
                 shown = _ranges(links) or "none"
-            rows.append((str(ident), "up", str(overview.servers[ident]), shown, _behind(ident, part, overview)))
+            store = _behind(ident, part, overview) + _belief(ident, part, overview)
+            rows.append((str(ident), "up", str(overview.servers[ident]), shown, store))
     killed = [ident for ident, pid in sorted(overview.servers.items()) if pid is None]
     return rows + [(str(ident), "killed", "", "", "") for ident in killed]
 
@@ -112,6 +94,15 @@ def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
         return f"{lacks}, perhaps more; {told}"
     others = overview.contexts.keys() - {ident}
     return f"up to date with {_few(others)}; {told}" if others else f"unknown: {told}"
+
+
+def _belief(ident: int, part: Iterable[int], overview: Overview) -> str:
+    """A note on a server that believes that it can reach other servers than it can: gossip has yet to tell it."""
+    believed = overview.reachable.get(ident)
+    if believed is None or believed == set(part):
+        return ""
+    others = believed - {ident}
+    return f" (believes that it reaches {_few(others) if others else 'nobody'})"
 
 
 def _lacks(here: int, elsewhere: int) -> str:

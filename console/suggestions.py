@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from console.status import Overview
 from control import commands
+from control.overview import Overview
 
 __all__ = ["Hint", "Suggestion", "hint", "split", "suggestions"]
 

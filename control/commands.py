@@ -81,11 +81,15 @@ COMMANDS: dict[str, Form] = {
     "stabilize": Form(0, (), "return when all servers that can reach each other hold the same store"),
     "printStore": Form(1, ("id",), "print server ID's store, key:value a line, sorted by key"),
     "put": Form(1, ("clientId", "key", "value"), "have the client store the value, which is the rest of the line"),
-    "get": Form(1, ("clientId", "key"), "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (server too old)"),
+    "get": Form(
+        1,
+        ("clientId", "key"),
+        "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (the server is behind what this client has seen)",
+    ),
 }
 
 PROMPT_WORDS = {
-    "help": "list the commands; help COMMAND tells of one",
+    "help": "list the commands; help COMMAND explains one",
     "status": "show servers, links, partitions and clients, and what has not reached whom yet",
     "exit": "end everything, like quit or Ctrl-D",
     "quit": "end everything, like exit or Ctrl-D",

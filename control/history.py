@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from control.commands import Command, Uncertain
+from control.no_history import NoHistory
 
 __all__ = ["FORMAT", "History"]
 
@@ -33,7 +34,7 @@ MASTER = '"master"'
 """The process of all that no client does."""
 
 
-class History:
+class History(NoHistory):
     """A history under way. Nothing is in the file before `flush`."""
 
     def __init__(self, path: Path, options: dict[str, Any], warn: Callable[[str], None]) -> None:

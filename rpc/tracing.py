@@ -117,7 +117,7 @@ def begin(process: str) -> None:
 
 
 def event(name: str, **details: Any) -> None:
-    """Write an event down. To be called only where `on`."""
+    """Write an event down; does nothing where the run is not traced."""
     with _lock:
         _write(name, details)
 

@@ -38,12 +38,10 @@ if __name__ == "__main__" and "--coverage" in sys.argv:
     need("atheris", "requirements-fuzz.txt")
     import atheris
 
-    with atheris.instrument_imports(include=["commands", "master"]):
-        import master
-        from control import commands
+    with atheris.instrument_imports(include=["control.commands", "control.script"]):
+        from control import commands, script
 else:
-    import master
-    from control import commands
+    from control import commands, script
 
 STREAM_LINES = 2000
 """How many lines are read as one stream."""
@@ -51,7 +49,7 @@ STREAM_LINES = 2000
 SMALL_LIMITS = (12, 20, 60)
 """The longest key, value and line in half of the streams; so short that random ones exceed them."""
 
-READ_BYTES = (100, 4096, master.READ_BYTES)
+READ_BYTES = (100, 4096, script.READ_BYTES)
 SMALL_READ_BYTES = (1, 7, 29, 60, 60)
 """How much is read at once: never more than the longest line, as in the master itself."""
 
@@ -119,16 +117,16 @@ def meanings(stream: bytes) -> list[tuple[int, commands.Command | str]]:
 # -- what the master makes of it ---------------------------------------------------------------------------
 
 
-def understood(stream: bytes, read_bytes: int = master.READ_BYTES) -> list[tuple[int, commands.Command | str]]:
+def understood(stream: bytes, read_bytes: int = script.READ_BYTES) -> list[tuple[int, commands.Command | str]]:
     """The same from the master's reader and parser. Raises whatever they let through."""
-    master.READ_BYTES = read_bytes
+    script.READ_BYTES = read_bytes
     fd = os.memfd_create("fuzz")
     try:
         os.write(fd, stream)
         os.lseek(fd, 0, os.SEEK_SET)
-        script = master._Script(fd, "line")
+        reader = script.Script(fd, "line")
         found: list[tuple[int, commands.Command | str]] = []
-        while (step := script.next()) is not None:
+        while (step := reader.next()) is not None:
             number = int(step.where.removeprefix("line "))
             if step.command is None and not (step.error.isprintable() and 0 < len(step.error) < 200):
                 raise AssertionError(step.error)
@@ -138,7 +136,7 @@ def understood(stream: bytes, read_bytes: int = master.READ_BYTES) -> list[tuple
         os.close(fd)
 
 
-def disagreement(stream: bytes, read_bytes: int = master.READ_BYTES) -> str:
+def disagreement(stream: bytes, read_bytes: int = script.READ_BYTES) -> str:
     """How the master and the contract disagree on a stream; empty if they don't."""
     try:
         got = understood(stream, read_bytes)
@@ -230,7 +228,7 @@ def set_limits(key: int, value: int, line: int) -> None:
 def fuzz(lines: int, seed: int, seconds: float = float("inf")) -> int:
     """Compare this many lines, or as many as some seconds allow; returns how many. Raises AssertionError."""
     limits = commands.MAX_KEY, commands.MAX_VALUE, commands.MAX_LINE
-    read_bytes = master.READ_BYTES
+    read_bytes = script.READ_BYTES
     source = random.Random(seed)
     deadline = time.monotonic() + seconds
     done = 0
@@ -248,7 +246,7 @@ def fuzz(lines: int, seed: int, seconds: float = float("inf")) -> int:
     finally:
         show_progress("")
         set_limits(*limits)
-        master.READ_BYTES = read_bytes
+        script.READ_BYTES = read_bytes
     return done
 
 

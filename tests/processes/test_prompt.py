@@ -176,6 +176,24 @@ def test_terminals_of_any_name(tmp_path: Path, term: str) -> None:
         assert rows(terminal.do("status")).keys() == {"0", "1", "5"}
 
 
+def test_status_says_what_servers_wrongly_believe_that_they_can_reach(tmp_path: Path) -> None:
+    """Server 0 has heard by an exchange of the link from 1 to 2, and hears by one that it is gone."""
+    with Terminal(tmp_path, "--gossip-interval", "0") as terminal:
+        for line in ("joinServer 0", "joinServer 1", "joinServer 2", "breakConnection 0 2", "joinClient 5 0"):
+            assert terminal.do(line) == []
+        assert terminal.do("put 5 k v") == []
+        assert terminal.do("stabilize") == []
+        assert "believes" not in " ".join(terminal.do("status"))
+        assert terminal.do("breakConnection 1 2") == []
+        shown = " ".join(" ".join(terminal.do("status")).split())
+        assert re.search(r" 0 up \d+ \S x \. up to date \(believes that it reaches 1-2\) 1 up", shown)
+        assert "2 up" in shown.partition("1-2)")[2], "the others know better"
+        assert shown.count("believes") == 1
+        assert terminal.do("put 5 k w") == []
+        assert terminal.do("stabilize") == []
+        assert "believes" not in " ".join(terminal.do("status"))
+
+
 @pytest.mark.parametrize("line", ["status", "help", "help put"])
 def test_a_mistake_of_ours_is_one_line_and_the_run_goes_on(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], line: str
@@ -471,7 +489,7 @@ def test_history_lasts(tmp_path: Path) -> None:
         terminal.until_shown("joinServer 701")
         assert not any("no line" in line for line in terminal.lines)
         terminal.type("x")
-        terminal.until_shown("no line of the history has this")
+        terminal.until_shown("no match in history")
         terminal.type("\x7f")
         terminal.until_shown("joinServer 701")
         terminal.type(CTRL_C)

@@ -301,14 +301,14 @@ MUTANTS = [
     Mutant(
         "breakConnection forgets to tell the servers",
         "control/cluster.py",
-        'self._ask_servers({first.ident: ("unlink", second.ident), second.ident: ("unlink", first.ident)})',
-        "pass",
+        "            self._supervisor.ask_servers(unlinks)\n",
+        "",
         pytest_run("tests/tools/test_scripts.py", "-k", "random"),
     ),
     Mutant(
         "a client keeps the connection that was broken",
         "control/cluster.py",
-        '            self._ask_client(client, "disconnect", server)\n',
+        '            self._supervisor.ask_client(client, "disconnect", server)\n',
         "",
         pytest_run("tests/processes/test_transcripts.py", "-k", "session or break"),
     ),
@@ -396,9 +396,9 @@ MUTANTS = [
     ),
     Mutant(
         "a group's size is that of its commands alone",
-        "master.py",
-        "    return len(step.command.key) + len(step.command.value) if step.command else 0",
-        "    return 0",
+        "control/script.py",
+        "        return len(self.command.key) + len(self.command.value) if self.command else 0",
+        "        return 0",
         pytest_run("tests/processes/test_pipeline.py", "-k", "large"),
     ),
     Mutant(
@@ -424,7 +424,7 @@ MUTANTS = [
     ),
     Mutant(
         "what a client is told and doesn't answer for is left unread",
-        "control/cluster.py",
+        "control/supervisor.py",
         "client.remote.tell(name, *args)",
         "client.remote.send(name, *args)",
         pytest_run("tests/processes/test_failures.py", "-k", "asked_nothing"),

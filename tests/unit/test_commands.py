@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import master
-from control import commands
+from control import commands, script
 from control.commands import COMMANDS, MAX_KEY, MAX_LINE, MAX_VALUE, Command, CommandError, parse
 
 ID_WORDS = ("id", "id1", "id2", "clientId", "serverId")
@@ -272,7 +271,7 @@ def test_a_long_or_strange_word_is_shown_short_and_printable(word: bytes) -> Non
 # -- lines -------------------------------------------------------------------------------------------------
 
 
-def rest_of(reader: master.LineReader) -> list[bytes | None]:
+def rest_of(reader: script.LineReader) -> list[bytes | None]:
     """All lines up to the end of the stream."""
     lines = []
     with pytest.raises(EOFError):
@@ -295,7 +294,7 @@ def lines_of(pieces: Iterable[bytes]) -> list[bytes | None]:
     thread = threading.Thread(target=feed)
     thread.start()
     try:
-        return rest_of(master.LineReader(reader))
+        return rest_of(script.LineReader(reader))
     finally:
         os.close(reader)
         thread.join()
@@ -324,15 +323,15 @@ def test_lines_end_in_lf_or_crlf_and_the_last_in_nothing(data: bytes, lines: lis
 def test_a_stream_split_anywhere_has_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b"put 1 k v\r\n\n# x\nget 1 k\r\r\nlast"
     expected = [b"put 1 k v", b"", b"# x", b"get 1 k\r", b"last"]
-    for read_bytes in (*range(1, len(data) + 1), master.READ_BYTES):
-        monkeypatch.setattr(master, "READ_BYTES", read_bytes)
+    for read_bytes in (*range(1, len(data) + 1), script.READ_BYTES):
+        monkeypatch.setattr(script, "READ_BYTES", read_bytes)
         assert lines_of([data]) == expected
     assert lines_of(bytes([byte]) for byte in data) == expected
 
 
 def test_a_line_is_there_before_the_stream_ends() -> None:
     reader, writer = os.pipe()
-    lines = master.LineReader(reader)
+    lines = script.LineReader(reader)
     try:
         for word in (b"one", b"two"):
             os.write(writer, word + b"\n")
@@ -349,7 +348,7 @@ def test_a_line_is_there_before_the_stream_ends() -> None:
 
 def test_only_a_whole_line_is_ready() -> None:
     reader, writer = os.pipe()
-    lines = master.LineReader(reader)
+    lines = script.LineReader(reader)
     assert not lines.ready()
     os.write(writer, b"one")
     assert not lines.ready()
@@ -369,7 +368,7 @@ def test_only_a_whole_line_is_ready() -> None:
 @pytest.mark.parametrize("read_bytes", [1, 2, 7, 11])
 def test_a_line_that_is_too_long_is_none_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch, read_bytes: int) -> None:
     monkeypatch.setattr(commands, "MAX_LINE", 10)
-    monkeypatch.setattr(master, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(script, "READ_BYTES", read_bytes)
     longest = b"x" * 10
     for long in (b"y" * 12, b"y" * 100):
         assert lines_of([longest + b"\n" + long + b"\nafter\n"]) == [longest, None, b"after"]
@@ -382,7 +381,7 @@ def test_a_line_that_is_too_long_is_none_and_the_next_is_read(monkeypatch: pytes
 @pytest.mark.parametrize("read_bytes", [1, 5, 4096])
 def test_lines_are_what_splitting_says(read_bytes: int, data: bytes) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(master, "READ_BYTES", read_bytes)
+        monkeypatch.setattr(script, "READ_BYTES", read_bytes)
         read = lines_of([data])
     *whole, rest = data.split(b"\n")
     assert read == [line.removesuffix(b"\r") for line in whole] + ([rest] if rest else [])
@@ -392,7 +391,7 @@ def test_lines_are_what_splitting_says(read_bytes: int, data: bytes) -> None:
 def test_no_line_that_is_short_enough_suffers_from_long_ones(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(commands, "MAX_LINE", 6)
-        monkeypatch.setattr(master, "READ_BYTES", 3)
+        monkeypatch.setattr(script, "READ_BYTES", 3)
         read = lines_of([data])
     *whole, rest = data.split(b"\n")
     lines = [line.removesuffix(b"\r") for line in whole] + ([rest] if rest else [])

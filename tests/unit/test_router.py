@@ -185,7 +185,11 @@ def test_a_link_that_only_one_end_speaks_of_does_not_count() -> None:
     one.link(2)
     exchange(one, other)
     assert one.graph() == {1: set(), 2: set()}
-    assert one.reachable() == {1}
+    assert one.reachable() == {1, 2}, "a server's own links are certain"
+    third = Router(3, 1)
+    exchange(third, one)
+    third.link(1)
+    assert third.reachable() == {1, 3}, "what one end says of a link is not enough for others"
     other.link(1)
     exchange(one, other)
     assert one.graph() == {1: {2}, 2: {1}}

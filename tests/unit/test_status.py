@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.status import Client, Overview, draw
+from console.status import draw
 from console.suggestions import hint, suggestions
 from context import Context
 from control import commands
+from control.overview import ClientOverview, Overview
 from vector_clock import Dot, Replica
 
 
@@ -32,7 +33,7 @@ def overview(
     links: dict[int, frozenset[int]], contexts: dict[int, Context] | None = None, killed: tuple[int, ...] = ()
 ) -> Overview:
     servers = {**{ident: 1000 + ident for ident in links}, **dict.fromkeys(killed)}
-    return Overview(servers, links, {}, dict.fromkeys(links, Context()) if contexts is None else contexts)
+    return Overview(servers, links, {}, dict.fromkeys(links, Context()) if contexts is None else contexts, {})
 
 
 # -- status ------------------------------------------------------------------------------------------------
@@ -86,6 +87,17 @@ def test_what_a_silent_server_has_is_unknown() -> None:
     assert lines[4].strip() == "perhaps more; 1, 3 are silent"
 
 
+def test_what_a_server_wrongly_believes_that_it_can_reach_is_a_note() -> None:
+    shown = overview(mesh(range(3), range(3, 5)))
+    believed = {0: frozenset(range(3)), 1: frozenset(range(5)), 2: frozenset({2}), 4: frozenset({3, 4})}
+    lines = draw(shown._replace(reachable=believed), 100)
+    assert lines[1].endswith("up to date"), "it is right"
+    assert lines[2].endswith("up to date (believes that it reaches 0, 2-4)")
+    assert lines[3].endswith("up to date (believes that it reaches nobody)")
+    assert lines[4].endswith("up to date"), "it has not said anything"
+    assert lines[5].endswith("up to date")
+
+
 def test_many_silent_servers_are_few_words() -> None:
     known = {ident: context(a=1) for ident in range(0, 40, 2)}
     lines = draw(overview(mesh(range(40)), known), 90)
@@ -107,7 +119,7 @@ def test_every_server_has_a_line(count: int, width: int) -> None:
 def test_what_does_not_fit_is_wrapped_or_goes_below() -> None:
     links = {0: frozenset({2}), 1: frozenset({3}), 2: frozenset({0}), 3: frozenset({1})}
     contexts = {0: context(a=2), 1: context(b=1), 2: context(a=1), 3: context(b=1)}
-    shown = overview(links, contexts, killed=(4,))._replace(clients={5: Client(1005, (0, 1, 2, 4))})
+    shown = overview(links, contexts, killed=(4,))._replace(clients={5: ClientOverview(1005, (0, 1, 2, 4))})
     assert draw(shown, 64)[:4] == [
         "server  state   process  links  0 2 1 3  store",
         r"     0  up         1000         \ x . .  lacks 1 write of other",
@@ -136,7 +148,7 @@ def test_what_does_not_fit_is_wrapped_or_goes_below() -> None:
 @given(st.integers(0, 14), st.integers(40, 200))
 def test_nothing_is_wider_than_the_terminal_and_no_word_is_broken(count: int, width: int) -> None:
     shown = overview(mesh(range(count), range(20, 25)), killed=(99,))
-    lines = draw(shown._replace(clients={5: Client(1005, tuple(range(count)))}), width)
+    lines = draw(shown._replace(clients={5: ClientOverview(1005, tuple(range(count)))}), width)
     assert max(map(len, lines)) <= width
     words = {*" ".join(lines).replace(":", "").split()}
     assert words >= {"server", "state", "process", "connections,", "in", "order", "up", "date"}
@@ -148,8 +160,9 @@ def test_nothing_is_wider_than_the_terminal_and_no_word_is_broken(count: int, wi
 CLUSTER = Overview(
     servers={0: 100, 1: 101, 2: 102, 3: None},
     links={0: frozenset({1}), 1: frozenset({0}), 2: frozenset()},
-    clients={5: Client(105, (0, 3)), 6: Client(106, ()), 7: Client(None, ())},
+    clients={5: ClientOverview(105, (0, 3)), 6: ClientOverview(106, ()), 7: ClientOverview(None, ())},
     contexts={},
+    reachable={},
 )
 
 

@@ -1,0 +1,92 @@
+"""What a group needs done outside of its own logic (`groups.Calls`), by calls to real processes.
+
+May live here: those calls. May not: what is made of the answers (groups.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from control.calls import failure_of
+from control.members import Members
+from control.settings import Settings
+from control.supervisor import Supervisor
+from groups import Group, MemberAnswer
+from rpc import answers, transport
+from storage import StorageError, cut_group
+
+__all__ = ["GroupCalls"]
+
+
+class GroupCalls:
+    """What one group needs done: `groups.Calls`."""
+
+    def __init__(
+        self,
+        group: Group,
+        settings: Settings,
+        members: Members,
+        supervisor: Supervisor,
+        folder_of: Callable[[int], Path],
+        warn: Callable[[str], None],
+    ) -> None:
+        """*folder_of*: where a server has its store. *warn* is told of what could not be cut off there."""
+        self._group = group
+        self._settings = settings
+        self._members = members
+        self._supervisor = supervisor
+        self._folder_of = folder_of
+        self._warn = warn
+        self._pending: dict[int, transport.Pending] = {}
+        self._deadline = time.monotonic() + 2 * settings.timeout
+
+    def send(self, client: int, number: int, members: int, part: bytes) -> None:
+        remote = self._members.clients[client].remote
+        assert remote is not None
+        try:
+            self._pending[client] = remote.send("execute_group", number, members, part)
+        except transport.Failure:
+            pass  # it has died: `wait` finds no answer
+
+    def wait(self, client: int) -> MemberAnswer | None:
+        end = self._members.clients[client]
+        try:
+            packed = self._pending[client].wait(max(0.0, self._deadline - time.monotonic()))
+            expected = answers.of_a_client(self._group.values(client), end.connections, in_group=True)
+            outcomes, noticed = transport.read(packed, expected)
+        except (KeyError, transport.Failure) as failure:
+            end.loss = failure if isinstance(failure, transport.Failure) else None
+            return None
+        return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
+
+    def kill_client(self, client: int) -> None:
+        self._supervisor.kill_client(self._members.clients[client])
+
+    def answers_of(self, server: int, number: int, client: int) -> list[Any] | None:
+        packed = self._supervisor.ask_servers({server: ("group_answers", number, client)}).get(server)
+        if packed is None:
+            return None
+        try:
+            return list(transport.read(packed, answers.to_operations(self._group.values(client))))
+        except transport.RemoteError as failure:
+            self._supervisor.lose({server: failure})
+            return None
+
+    def is_running(self, server: int) -> bool:
+        return self._members.servers[server].running
+
+    def take_back(self, server: int, loss: str, number: int) -> None:
+        lost = self._members.servers[server]
+        if lost.running:
+            lost.loss = None if loss == "died" else failure_of(loss)
+            self._supervisor.kill([lost])
+        try:
+            cut_group(self._folder_of(server), number, self._settings.fsync)
+        except StorageError as error:
+            self._warn(f"{error}; server {server} may keep what its clients put last")
+
+    def undo(self, client: int) -> None:
+        self._supervisor.ask_client(self._members.clients[client], "undo_group")

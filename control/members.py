@@ -1,0 +1,134 @@
+"""The servers and clients of a run: which ids there are, which processes stand for them, and who is connected to whom.
+
+May live here: what the master remembers of them, questions about that, and noticing that a connection to one has
+ended. May not: calls to other processes; what follows from a death (control/supervisor.py).
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+
+from control.commands import CommandError
+from control.overview import ClientOverview, Overview
+from rpc import transport
+
+__all__ = ["Client", "Members", "Server"]
+
+
+class Server:
+    """A server id: its watchdog, and the server process while there is one."""
+
+    kind = "server"
+
+    def __init__(self, ident: int) -> None:
+        self.ident = ident
+        self.watchdog: transport.Remote | None = None
+        self.watchdog_pid = 0
+        self.pid = 0
+        """0 where there is no process, or it isn't started yet."""
+        self.address = ""
+        self.remote: transport.Remote | None = None
+        self.loss: transport.Failure | None = None
+        """How it was lost within a group, until that has been reported; None also where it died by itself."""
+
+    @property
+    def running(self) -> bool:
+        return self.remote is not None
+
+
+class Client:
+    """A client id: the client process while there is one, and its connections in order."""
+
+    kind = "client"
+
+    def __init__(self, ident: int) -> None:
+        self.ident = ident
+        self.pid = 0
+        self.remote: transport.Remote | None = None
+        self.loss: transport.Failure | None = None
+        """As of a server."""
+        self.connections: list[int] = []
+
+    @property
+    def running(self) -> bool:
+        return self.remote is not None
+
+
+class Members:
+    """All servers and clients that have been started in this run, also those that are dead."""
+
+    def __init__(self) -> None:
+        self.servers: dict[int, Server] = {}
+        self.clients: dict[int, Client] = {}
+        self.links: dict[int, set[int]] = {}
+        """Each running server's neighbours."""
+        self._ends = select.poll()
+        self._watched: dict[int, Server | Client] = {}
+
+    # -- questions -----------------------------------------------------------------------------------------
+
+    def running_server(self, ident: int) -> Server:
+        """Raises CommandError where no such server is running."""
+        if ident in self.clients:
+            raise CommandError(f"id {ident} is a client's, not a server's")
+        server = self.servers.get(ident)
+        if server is None or not server.running:
+            raise CommandError(f"server {ident} is not running")
+        return server
+
+    def running_client(self, ident: int) -> Client:
+        """Raises CommandError where no such client is running."""
+        if ident in self.servers:
+            raise CommandError(f"id {ident} is a server's, not a client's")
+        client = self.clients.get(ident)
+        if client is None or not client.running:
+            raise CommandError(f"client {ident} is not running")
+        return client
+
+    def ends_of_connection(self, idents: Sequence[int]) -> tuple[Server | Client, Server | Client]:
+        """The two ends, running or not. Raises CommandError where there can be no connection between them."""
+        ends: list[Server | Client] = []
+        for ident in idents:
+            end = self.servers.get(ident) or self.clients.get(ident)
+            if end is None:
+                raise CommandError(f"id {ident} is unknown: neither a server nor a client of this run")
+            ends.append(end)
+        first, second = ends
+        if first is second:
+            raise CommandError(f"{first.kind} {first.ident} has no connection to itself")
+        if isinstance(first, Client) and isinstance(second, Client):
+            raise CommandError(
+                f"client {first.ident} and client {second.ident} are both clients; one end must be a server"
+            )
+        return first, second
+
+    def overview(self) -> Overview:
+        """What there is, as far as the master knows."""
+        return Overview(
+            {ident: server.pid if server.running else None for ident, server in self.servers.items()},
+            {ident: frozenset(others) for ident, others in self.links.items()},
+            {
+                ident: ClientOverview(client.pid if client.running else None, tuple(client.connections))
+                for ident, client in self.clients.items()
+            },
+            {},
+            {},
+        )
+
+    # -- connections that end ------------------------------------------------------------------------------
+
+    def watch(self, remote: transport.Remote, end: Server | Client) -> None:
+        """Have `ended` return *end* when this connection to its process has ended."""
+        self._ends.register(remote.descriptor, 0)  # the end of a connection is always reported
+        self._watched[remote.descriptor] = end
+
+    def unwatch(self, remote: transport.Remote) -> None:
+        """Close a connection that was watched."""
+        self._ends.unregister(remote.descriptor)
+        del self._watched[remote.descriptor]
+        remote.close()
+
+    def ended(self) -> list[Server | Client]:
+        """Those whose connections have ended; a server also where its watchdog's has. Never blocks."""
+        return [self._watched[descriptor] for descriptor, _ in self._ends.poll(0)]

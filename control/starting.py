@@ -1,0 +1,124 @@
+"""Starting servers and clients, and taking back a start that has failed.
+
+May live here: the processes of one id until they can be called. May not: links, connections, and who is told
+(control/cluster.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+
+from control.commands import CommandError
+from control.members import Client, Members, Server
+from control.settings import Settings
+from control.supervisor import Supervisor
+from rpc import transport
+from rpc.spawner import Spawner
+
+__all__ = ["Starter"]
+
+
+class Starter:
+    """Starts the processes of servers and clients."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        members: Members,
+        supervisor: Supervisor,
+        spawner: Spawner,
+        run_directory: str,
+        stores: Path,
+        warn: Callable[[str], None],
+    ) -> None:
+        """*stores*: the folder with one folder a server. *warn* is told of damage that was survived."""
+        self._settings = settings
+        self._members = members
+        self._supervisor = supervisor
+        self._spawner = spawner
+        self._run_directory = run_directory
+        self._stores = stores
+        self._warn = warn
+
+    def folder(self, server: int) -> Path:
+        """Where a server has its store."""
+        return self._stores / f"server-{server}"
+
+    def start_server(self, server: Server, incarnation: int) -> int:
+        """Start a server, and wait until it is ready; returns the largest timestamp in its store.
+
+        Raises Failure, CommandError, MemoryError, Interrupted; then there is something to `discard`.
+        """
+        if server.watchdog is None:
+            address = transport.new_address(self._run_directory, f"watchdog-{server.ident}-{incarnation}")
+            server.watchdog_pid = self._spawner.start("watchdog", server.ident, address)
+            server.watchdog = transport.Remote(address, self._supervisor.limit)
+            self._members.watch(server.watchdog, server)
+        server.address = transport.new_address(self._run_directory, f"server-{server.ident}-{incarnation}")
+        options = {
+            "server": server.ident,
+            "incarnation": incarnation,
+            "folder": str(self.folder(server.ident)),
+            "gossip_interval": self._settings.gossip_interval,
+            "fsync": self._settings.fsync,
+            "timeout": self._settings.timeout,
+            "kept": self._settings.data_directory is not None,
+            "group_limit": self._settings.group_limit,
+        }
+        started = server.watchdog.call(
+            "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")
+        )
+        if isinstance(started, str):
+            raise transport.NoRoom(started)
+        server.pid = started
+        server.remote = transport.Remote(server.address, self._supervisor.limit)
+        self._members.watch(server.remote, server)
+        return self._await_recovery(server.remote)
+
+    def _await_recovery(self, remote: transport.Remote) -> int:
+        """Wait as long as there is progress; returns the largest timestamp found."""
+        # The server itself waits for a folder that is still held, for one time-out.
+        patience = 2 * self._settings.timeout
+        progress, since = 0, time.monotonic()
+        while True:
+            state, *details = remote.call("state", min(1.0, self._settings.timeout / 2))
+            if state == "failed":
+                raise CommandError(details[0])
+            if state == "ready":
+                largest, damages = details
+                for damage in damages:
+                    self._warn(
+                        f"{damage}; the file is set aside, and what is lost will be fetched from servers that have it"
+                    )
+                return int(largest)
+            if details[0] != progress:
+                progress, since = details[0], time.monotonic()
+            elif time.monotonic() - since > patience:
+                raise CommandError("no progress in reading its store")
+
+    def discard(self, server: Server) -> None:
+        """Take back a start that failed. The watchdog stays where the server has been there before."""
+        self._supervisor.kill([server])
+        self._supervisor.forget_process(server)
+        if server.ident not in self._members.servers:
+            self._supervisor.drop_watchdog(server)
+
+    def start_client(self, ident: int, stamp: int) -> Client:
+        """Start a client; *stamp* makes its address unique.
+
+        Raises Failure, MemoryError, Interrupted; then no process is left of it.
+        """
+        client = Client(ident)
+        try:
+            address = transport.new_address(self._run_directory, f"client-{ident}-{stamp}")
+            client.pid = self._spawner.start("client", ident, address)
+            client.remote = transport.Remote(address, self._settings.timeout)
+        except (transport.Failure, MemoryError):
+            self._supervisor.kill_client(client)
+            raise
+        self._members.watch(client.remote, client)
+        return client
