@@ -29,13 +29,14 @@ import router
 from context import Context
 from control.clock import HybridClock
 from control.commands import Command, CommandError, Uncertain
+from control.data_directory import DamagedClock, DataDirectory
 from control.run_directory import RunDirectory, check_length
 from control.stabilize import stabilize
 from groups import Group, MemberAnswer, Undone
 from model import largest_number_in
 from rpc import answers, tracing, transport
 from rpc.spawner import Spawner
-from storage import DamagedClock, DataDirectory, StorageError, cut_group
+from storage import StorageError, cut_group
 
 if TYPE_CHECKING:
     from console.status import Overview

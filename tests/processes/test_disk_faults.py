@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.driver import ROOT, Conversation, Result, run, wait_until
 
-from storage import DataDirectory
+from control.data_directory import DataDirectory
 
 NO_GOSSIP = ("--gossip-interval", "0")
 IN_NAMESPACE = "DAADKVS_TEST_NAMESPACE"

@@ -14,8 +14,9 @@ import pytest
 from support.power import Disk
 from test_storage import Folders, Later, Life, assert_safe, eager, folders, some_puts
 
+from control.data_directory import DataDirectory
 from model import Model, Write
-from storage import DataDirectory, StorageError, cut_group
+from storage import StorageError, cut_group
 from vector_clock import Replica
 
 __all__ = ["eager", "folders"]

@@ -26,10 +26,13 @@ from typing import Any
 import msgpack
 import pytest
 
+import compaction
+import records
 import storage
+from control.data_directory import DamagedClock, DataDirectory
 from model import Model, Operation, Pull, Write, largest_number_in, pack_delta, pack_operations, unpack_delta
 from server import Options, Server
-from storage import DamagedClock, DataDirectory, Storage, StorageError, cut_group
+from storage import Storage, StorageError, cut_group
 from vector_clock import Replica
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -172,11 +175,11 @@ def folders(tmp_path: Path) -> Iterator[Folders]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compact early, and a few keys at a time."""
-    monkeypatch.setattr(storage, "SLACK_BYTES", 500)
-    monkeypatch.setattr(storage, "SNAPSHOT_STEP_BYTES", 100)
-    monkeypatch.setattr(storage, "SNAPSHOT_PACE", 2)
-    monkeypatch.setattr(storage, "SNAPSHOT_RECORD_BYTES", 300)
-    monkeypatch.setattr(storage, "SYNC_BYTES", 250)
+    monkeypatch.setattr(compaction, "SLACK_BYTES", 500)
+    monkeypatch.setattr(compaction, "SNAPSHOT_STEP_BYTES", 100)
+    monkeypatch.setattr(compaction, "SNAPSHOT_PACE", 2)
+    monkeypatch.setattr(compaction, "SNAPSHOT_RECORD_BYTES", 300)
+    monkeypatch.setattr(compaction, "SYNC_BYTES", 250)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -343,7 +346,7 @@ def test_files_stay_in_proportion_to_the_live_data(eager: None, folders: Folders
         life.put((b"key%d" % chance.randrange(20), chance.randbytes(50)))
         size = sum(map(len, files(life.folder).values()))
         # Half more than live, the slack, and while a snapshot is written the same once more and the new log.
-        assert size < 4 * life.model.live_bytes + 4 * storage.SLACK_BYTES, number
+        assert size < 4 * life.model.live_bytes + 4 * compaction.SLACK_BYTES, number
     assert len(life.model.writes()) == 20
 
 
@@ -402,7 +405,7 @@ def test_a_sync_of_what_came_within_the_last_second_is_not_waited_for(
 
     def fsync(fd: int) -> None:
         if threading.get_ident() == appending and started:
-            unsynced.append(life.storage._log.size - life.storage._log.synced)
+            unsynced.append(life.storage._generations.log.size - life.storage._generations.log.synced)
         real_fsync(fd)
 
     started = False
@@ -415,13 +418,13 @@ def test_a_sync_of_what_came_within_the_last_second_is_not_waited_for(
             executor.submit(int).result()
         life.close()
     assert unsynced
-    assert max(unsynced) <= storage.SYNC_BYTES
+    assert max(unsynced) <= compaction.SYNC_BYTES
 
 
 def test_what_is_written_with_an_append_is_in_proportion_to_it_and_not_to_the_store(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "SNAPSHOT_MOST_BYTES", 100_000, raising=False)
+    monkeypatch.setattr(compaction, "SNAPSHOT_MOST_BYTES", 100_000, raising=False)
     written, real_write = 0, os.pwrite
 
     def write(fd: int, data: bytes, offset: int) -> int:
@@ -560,8 +563,8 @@ def test_nothing_of_a_long_torn_record_is_left_behind_a_short_one(folders: Folde
 def test_a_snapshot_does_not_speak_of_writes_that_only_the_log_behind_it_has(
     eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "SNAPSHOT_PACE", 0)
-    monkeypatch.setattr(storage, "SNAPSHOT_STEP_BYTES", 1)  # a snapshot takes as many appends as there are keys
+    monkeypatch.setattr(compaction, "SNAPSHOT_PACE", 0)
+    monkeypatch.setattr(compaction, "SNAPSHOT_STEP_BYTES", 1)  # a snapshot takes as many appends as there are keys
     life, made = folders.live(), []
     for number in range(8):
         made += life.put((b"cold%d" % number, b"v"))
@@ -572,7 +575,7 @@ def test_a_snapshot_does_not_speak_of_writes_that_only_the_log_behind_it_has(
         if (life.folder / "log.1").exists():
             made += life.put((b"new%d" % number, b"v"))
     whole = folders.recovered(life.folder)
-    header = storage._Scan(life.folder / "log.1", 0).records[0][2]
+    header = records.Scan(life.folder / "log.1", 0).records[0][2]
     for cut in range(0, (life.folder / "log.1").stat().st_size, 5):
         killed = folders.copy(life.folder)
         os.truncate(killed / "log.1", cut)  # as the loss of the machine may leave it
@@ -590,7 +593,7 @@ def test_a_torn_tail_is_no_damage_once_the_next_log_has_begun(unhurried: None, f
     life = folders.live()
     for number in range(8):
         life.put((b"key%d" % number, b"v"))
-    while life.storage._total_bytes() < life.model.live_bytes * 3 // 2 + storage.SLACK_BYTES:
+    while life.storage._generations.total_bytes() < life.model.live_bytes * 3 // 2 + compaction.SLACK_BYTES:
         life.put((b"hot", b"v" * 50))
     life.close()
     torn = (life.folder / "log.0").read_bytes() + b"\x9bDkr\x05"
@@ -611,8 +614,8 @@ def test_a_log_begun_again_still_tells_how_long_the_one_before_was(unhurried: No
     life.close()
     again = folders.live(life.folder, 2)
     whole = folders.recovered(life.folder)
-    _, last_record, _ = storage._Scan(life.folder / "log.0").records[-1]
-    os.truncate(life.folder / "log.0", last_record - 1 - storage.HEADER.size)
+    _, last_record, _ = records.Scan(life.folder / "log.0").records[-1]
+    os.truncate(life.folder / "log.0", last_record - 1 - records.HEADER.size)
     again.close()
     damaged = Life(life.folder, 3)
     assert "log.0: offset " in damaged.damages[0]
@@ -780,8 +783,8 @@ def test_a_missing_file_is_reported_and_healed(eager: None, folders: Folders, ki
 def test_a_log_missing_between_others_is_reported_and_healed(
     eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "SNAPSHOT_PACE", 0)
-    monkeypatch.setattr(storage, "SNAPSHOT_STEP_BYTES", 1)  # a snapshot takes many appends
+    monkeypatch.setattr(compaction, "SNAPSHOT_PACE", 0)
+    monkeypatch.setattr(compaction, "SNAPSHOT_STEP_BYTES", 1)  # a snapshot takes many appends
     life, made = folders.live(), []
     for number in range(30):
         made += life.put((b"key%d" % number, b"v"))
@@ -812,8 +815,8 @@ def between_generations(life: Life) -> list[Write]:
 @pytest.fixture
 def unhurried(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compact early, and one key with each append."""
-    monkeypatch.setattr(storage, "SNAPSHOT_PACE", 0)
-    monkeypatch.setattr(storage, "SNAPSHOT_STEP_BYTES", 1)
+    monkeypatch.setattr(compaction, "SNAPSHOT_PACE", 0)
+    monkeypatch.setattr(compaction, "SNAPSHOT_STEP_BYTES", 1)
 
 
 def test_a_log_cut_at_any_byte_before_the_last_one_is_damage(unhurried: None, folders: Folders) -> None:
@@ -869,7 +872,7 @@ def test_files_that_are_all_gone_are_missed(folders: Folders) -> None:
     folder = folders.copy(life.folder)
     (folder / "log.0").unlink()
     damaged = folders.live(folder, 2)
-    assert damaged.damages == [f"{folder}: log.0 is missing, and all else"]
+    assert damaged.damages == [f"{folder}: log.0 and all other files are missing"]
     assert_heals(damaged, life, made)
 
 
@@ -893,7 +896,7 @@ def test_files_that_were_exchanged_between_servers_are_noticed(eager: None, fold
     folder = folders.copy(one.folder)
     shutil.copy(other.folder / f"{kind}.{generation}", folder / f"{kind}.{generation}")
     damaged = folders.live(folder, 1 << 40)
-    assert damaged.damages == [f"{folder}/log.{generation}: offset 0: the file is of another store"]
+    assert damaged.damages == [f"{folder}/log.{generation}: offset 0: the file belongs to another store"]
     damaged.learn(peer_of(one))
     for write in made + others:
         if write.version.dot.replica.server == 0 and damaged.model.context.covers(write.version.dot):
@@ -910,7 +913,7 @@ def test_a_file_under_the_name_of_another_generation_is_noticed(eager: None, fol
     data_file(folder, "snapshot").unlink()
     log.rename(folder / "log.0")
     damaged = folders.live(folder, 2)
-    assert damaged.damages == [f"{folder}/log.0: offset 0: the file is of generation {log.suffix[1:]}"]
+    assert damaged.damages == [f"{folder}/log.0: offset 0: the file belongs to generation {log.suffix[1:]}"]
     assert_heals(damaged, life, made)
 
 
@@ -918,7 +921,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folders: Folders) -> No
     folder = folders.new()
     folder.mkdir()
     os.mkfifo(folder / "log.0")
-    with pytest.raises(StorageError, match=r"/log\.0: a pipe, and no file"):
+    with pytest.raises(StorageError, match=r"/log\.0: a pipe, not a file"):
         Life(folder)
 
 
@@ -972,7 +975,7 @@ def test_whatever_is_done_to_the_files_nothing_false_is_served(unhurried: None, 
 def test_what_the_disk_cannot_read_is_damage_and_the_rest_is_kept(
     eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "SLACK_BYTES", 1 << 20)
+    monkeypatch.setattr(compaction, "SLACK_BYTES", 1 << 20)
     life, made = folders.live(), []
     for number in range(40):
         made += life.put((b"key%02d" % number, b"v" * 500))
@@ -1003,8 +1006,8 @@ def test_what_the_disk_cannot_read_is_damage_and_the_rest_is_kept(
 def test_what_an_interrupted_compaction_had_saved_makes_up_for_damage(
     eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "SNAPSHOT_PACE", 0)
-    monkeypatch.setattr(storage, "SNAPSHOT_STEP_BYTES", 1)
+    monkeypatch.setattr(compaction, "SNAPSHOT_PACE", 0)
+    monkeypatch.setattr(compaction, "SNAPSHOT_STEP_BYTES", 1)
     life = folders.live()
     first = (life.folder / "log.0").stat().st_size
     made = life.put((b"saved", b"v"))
@@ -1297,10 +1300,10 @@ NO_NAME = """
 import sys
 from pathlib import Path
 
-import storage
+import compaction
 from test_storage import Life
 
-storage.SLACK_BYTES = 500
+compaction.SLACK_BYTES = 500
 folder = Path(sys.argv[1])
 life = Life(folder)
 names = [folder / f"snapshot.{generation}" for generation in range(1, 9)]
@@ -1343,9 +1346,9 @@ def test_whatever_a_start_does_with_much_data_shows_progress(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, fsync: str, damage: str
 ) -> None:
     """Reading, checking, looking for records behind damage, applying, writing anew, and syncing that."""
-    monkeypatch.setattr(storage, "LOAD_BYTES", 4096)
-    monkeypatch.setattr(storage, "SNAPSHOT_RECORD_BYTES", 4096)
-    monkeypatch.setattr(storage, "SYNC_BYTES", 8192)
+    monkeypatch.setattr(records, "LOAD_BYTES", 4096)
+    monkeypatch.setattr(compaction, "SNAPSHOT_RECORD_BYTES", 4096)
+    monkeypatch.setattr(compaction, "SYNC_BYTES", 8192)
     life = folders.live()
     for number in range(100):
         life.put((b"key%d" % number, b"v" * 2000))
@@ -1354,7 +1357,7 @@ def test_whatever_a_start_does_with_much_data_shows_progress(
         with (life.folder / "log.0").open("r+b") as log:
             log.seek(50_000)
             log.write(b"#" * (100 if damage == "a record" else 100_000))
-    progress = storage.Progress()
+    progress = records.Progress()
     silent = longest = last = 0
     handled: dict[str, int] = {}
 
@@ -1373,7 +1376,7 @@ def test_whatever_a_start_does_with_much_data_shows_progress(
 
     monkeypatch.setattr(os, "preadv", watched("read", os.preadv, lambda fd, pieces, offset: len(pieces[0])))
     monkeypatch.setattr(os, "pwrite", watched("written", os.pwrite, lambda fd, data, offset: len(data)))
-    monkeypatch.setattr(storage.zlib, "crc32", watched("checked", storage.zlib.crc32, lambda data, *_: len(data)))
+    monkeypatch.setattr(records.zlib, "crc32", watched("checked", records.zlib.crc32, lambda data, *_: len(data)))
     opened = Storage(life.folder, 2, fsync, progress=progress)
     recovery = opened.recover()
     assert bool(recovery.damages) == (damage != "none")
@@ -1393,7 +1396,7 @@ def test_a_server_that_reads_its_store_tells_how_far_it_has_got(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a disk that hands out a piece each time somebody has looked."""
-    monkeypatch.setattr(storage, "LOAD_BYTES", 1 << 16)
+    monkeypatch.setattr(records, "LOAD_BYTES", 1 << 16)
     life = folders.live()
     for number in range(20):
         life.put((b"key%d" % number, b"v" * 50_000))
@@ -1447,7 +1450,8 @@ OPEN = """
 import sys
 from pathlib import Path
 
-from storage import DataDirectory, Storage, StorageError, cut_group
+from control.data_directory import DataDirectory
+from storage import Storage, StorageError, cut_group
 
 folder = Path(sys.argv[2])
 try:
