@@ -11,15 +11,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.lives import Folders, Later, Life, assert_safe, some_puts
 from support.power import Disk
-from test_storage import Folders, Later, Life, assert_safe, eager, folders, some_puts
 
 from control.data_directory import DataDirectory
 from model import Model, Write
 from storage import StorageError, cut_group
 from vector_clock import Replica
-
-__all__ = ["eager", "folders"]
 
 State = tuple[list[Write], list[object]]
 TIME = itertools.count(1 << 40)
