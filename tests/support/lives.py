@@ -29,7 +29,7 @@ TIME = itertools.count(1)
 
 
 class _Work(Future[Any]):
-    """What is to be done later, or at the latest when somebody waits for it."""
+    """Work that is done later, at the latest when its result is waited for."""
 
     def __init__(self, executor: Later) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _Work(Future[Any]):
 
 
 class Later(Executor):
-    """Does what it is given in order, and when the test says so."""
+    """Does the work that it is given in order, when the test calls `do`."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[_Work, Callable[[], Any]]] = deque()
@@ -56,7 +56,7 @@ class Later(Executor):
         return work
 
     def do(self) -> None:
-        """What is next, if there is anything."""
+        """Do the next work, if there is any."""
         if self._waiting:
             work, do = self._waiting.popleft()
             try:
@@ -92,7 +92,7 @@ class Life:
         self.storage.start(self.model)
 
     def put(self, *pairs: tuple[bytes, bytes], group: int | None = None) -> list[Write]:
-        """Take some puts together."""
+        """Carry out some puts together; returns their writes."""
         operations = [Operation(key, value, next(TIME), None) for key, value in pairs]
         _, writes = self.model.decide(operations)
         self.storage.append(pack_delta(writes), self.model, group)
@@ -116,7 +116,7 @@ class Life:
         return {write.key: write.value for write in self.model.writes()}
 
     def close(self) -> None:
-        """Let go of the folder; once is enough."""
+        """Release the folder. May be called more than once."""
         if not self.closed:
             self.storage.close()
         self.closed = True
@@ -144,7 +144,7 @@ class Folders:
         return life
 
     def recovered(self, folder: Path, stamp: int = 2) -> Life:
-        """What a start would recover from the folder; the folder stays as it is."""
+        """What a start would recover from the folder, which stays as it is."""
         life = Life(self.copy(folder), stamp)
         life.close()
         return life
@@ -178,7 +178,7 @@ def peer_of(life: Life) -> Model:
 
 
 def some_puts(chance: random.Random) -> list[tuple[bytes, bytes]]:
-    """Often one of a few hot keys, sometimes a new one, sometimes several together."""
+    """Random puts: often to one of a few hot keys, sometimes to a new key, sometimes several together."""
     return [
         (b"key%d" % int(chance.expovariate(0.1)), chance.randbytes(chance.choice((0, 5, 20, 150))))
         for _ in range(chance.choice((1, 1, 1, 4)))
@@ -186,7 +186,7 @@ def some_puts(chance: random.Random) -> list[tuple[bytes, bytes]]:
 
 
 def small_history(life: Life, compacted: bool) -> tuple[list[Write], list[tuple[int, tuple[object, ...]]]]:
-    """A few records of all kinds: (all writes made, the newest log's size and the state after each append)."""
+    """Append records of all kinds; returns all writes, and the newest log's size and the state after each append."""
     made = []
     if compacted:
         for number in range(5):
@@ -208,7 +208,7 @@ def small_history(life: Life, compacted: bool) -> tuple[list[Write], list[tuple[
 
 
 def between_generations(life: Life) -> list[Write]:
-    """Put until a compaction is under way: log.0, log.1, and a snapshot that isn't complete. All writes made."""
+    """Put until there are log.0, log.1, and a snapshot that isn't complete; returns all writes."""
     made: list[Write] = []
     for number in range(4):
         made += life.put((b"key%d" % number, b"v"))
@@ -220,7 +220,7 @@ def between_generations(life: Life) -> list[Write]:
 
 
 def assert_safe(damaged: Life, made: list[Write]) -> None:
-    """Who covers a dot holds its write or one over it; and nothing is held that was never made."""
+    """Each dot that the context covers is held, or a newer write of its key is; and only writes in *made* are held."""
     assert set(damaged.model.writes()) <= set(made)
     for write in made:
         if damaged.model.context.covers(write.version.dot):
@@ -230,7 +230,7 @@ def assert_safe(damaged: Life, made: list[Write]) -> None:
 
 
 def assert_heals(damaged: Life, whole: Life, made: list[Write]) -> None:
-    """It is safe, goes on, gets back what was lost, and the next start finds nothing wrong."""
+    """The store is safe, gets back what was lost, takes puts, and the next start finds no damage."""
     assert_safe(damaged, made)
     damaged.learn(peer_of(whole))
     assert damaged.state() == whole.state()
@@ -243,7 +243,7 @@ def assert_heals(damaged: Life, whole: Life, made: list[Write]) -> None:
 
 
 def assert_reported(damaged: Life, name: str, content: bytes) -> None:
-    """The damage was told with file and offset, and the file is set aside as it was."""
+    """The damage was reported with file and offset, and the file was set aside unchanged."""
     assert damaged.damages
     assert all(f"/{name}: offset " in damage and "\n" not in damage for damage in damaged.damages)
     assert (damaged.folder / f"{name}.damaged-2").read_bytes() == content

@@ -78,7 +78,7 @@ def test_files_stay_in_proportion_to_the_live_data(eager: None, folders: Folders
 def test_no_append_waits_for_a_sync_of_a_snapshot_or_for_a_removal(
     eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that takes its time: nothing of that is done before the test has seen that appends go on."""
+    """On a slow disk: none of that is done before the test has seen that appends continue."""
     appending, released = threading.get_ident(), threading.Event()
     waiting: set[str] = set()
     real_fsync, real_unlink = os.fsync, os.unlink
@@ -124,7 +124,7 @@ def test_no_append_waits_for_a_sync_of_a_snapshot_or_for_a_removal(
 def test_a_sync_of_what_came_within_the_last_second_is_not_waited_for(
     eager: None, folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With interval, where a log is ended: most of it is brought to the disk before, in the background."""
+    """With interval, when a log is replaced: most of it has been synced in the background before."""
     appending, real_fsync = threading.get_ident(), os.fsync
     unsynced: list[int] = []
 

@@ -97,7 +97,7 @@ def test_a_clock_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
 
 
 def test_the_clock_is_written_in_place_and_needs_no_more_room(tmp_path: Path) -> None:
-    """So that a full disk refuses puts, and not gets."""
+    """So that a full disk refuses puts alone, and gets go on."""
     directory = DataDirectory(tmp_path)
     directory.write_clock(7)
     before = (tmp_path / "clock").stat()

@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_made_is_told(folders: Folders) -> None:
 def test_whatever_a_start_does_with_much_data_shows_progress(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, fsync: str, damage: str
 ) -> None:
-    """Reading, checking, looking for records behind damage, applying, writing anew, and syncing that."""
+    """Reading, checking, searching for records behind damage, applying, and writing and syncing a new generation."""
     monkeypatch.setattr(records, "LOAD_BYTES", 4096)
     monkeypatch.setattr(compaction, "SNAPSHOT_RECORD_BYTES", 4096)
     monkeypatch.setattr(compaction, "SYNC_BYTES", 8192)
@@ -213,7 +213,7 @@ def test_whatever_a_start_does_with_much_data_shows_progress(
 def test_a_server_that_reads_its_store_tells_how_far_it_has_got(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a disk that hands out a piece each time somebody has looked."""
+    """The disk delivers a piece whenever the progress has been read."""
     monkeypatch.setattr(records, "LOAD_BYTES", 1 << 16)
     life = folders.live()
     for number in range(20):

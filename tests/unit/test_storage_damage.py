@@ -67,7 +67,7 @@ def test_a_log_begun_again_still_tells_how_long_the_one_before_was(unhurried: No
 
 @pytest.mark.parametrize("cut", range(0, 60, 4))
 def test_a_log_cut_in_its_very_first_record_is_an_empty_one_or_damage(folders: Folders, cut: int) -> None:
-    """It was being begun; but not where the lock file says that there was one."""
+    """It was being begun, unless the lock file tells that there was a complete one."""
     life = folders.live()
     (life.folder / "log.0").write_bytes((life.folder / "log.0").read_bytes()[:cut])
     size = (life.folder / "log.0").stat().st_size
@@ -85,7 +85,7 @@ def test_a_log_cut_in_its_very_first_record_is_an_empty_one_or_damage(folders: F
 
 
 def test_a_log_that_has_lost_all_is_told_and_what_else_there_is_does_not_lie(eager: None, folders: Folders) -> None:
-    """No context of the snapshot's is believed: it might speak of what was in the log."""
+    """The context of the snapshot isn't believed: it might cover what was in the log."""
     life = folders.live()
     made = life.put((b"cold", b"v"))
     while not (life.folder / "snapshot.1").exists():
@@ -101,7 +101,7 @@ def test_a_log_that_has_lost_all_is_told_and_what_else_there_is_does_not_lie(eag
 
 
 def test_two_empty_logs_one_behind_the_other_are_not_both_new(unhurried: None, folders: Folders) -> None:
-    """The last may have been just begun; the one before it had been, when the last was."""
+    """The last may have just been begun; but then the one before it was complete."""
     life = folders.live()
     made = between_generations(life)
     whole = folders.recovered(life.folder)
@@ -160,7 +160,7 @@ def test_a_log_missing_between_others_is_reported_and_healed(
 
 
 def test_a_snapshot_and_a_log_that_are_both_damaged(eager: None, folders: Folders) -> None:
-    """Whatever is wrong with each: both are told and set aside."""
+    """Whatever is wrong with each, both are reported and set aside."""
     life = folders.live()
     made, _ = small_history(life, compacted=True)
     whole = folders.recovered(life.folder)
@@ -188,7 +188,7 @@ def test_files_that_are_all_gone_are_missed(folders: Folders) -> None:
 
 
 def two_compacted(folders: Folders) -> tuple[list[tuple[Life, list[Write]]], int]:
-    """Two stores with a snapshot and a log of the same generation each, and all writes of both."""
+    """Two stores that have a snapshot and a log of the same generation, each with all its writes."""
     found: dict[int, list[tuple[Life, list[Write]]]] = {}
     stamps = itertools.count(100)
     while True:
@@ -202,7 +202,7 @@ def two_compacted(folders: Folders) -> tuple[list[tuple[Life, list[Write]]], int
 
 @pytest.mark.parametrize("kind", ["log", "snapshot"])
 def test_files_that_were_exchanged_between_servers_are_noticed(eager: None, folders: Folders, kind: str) -> None:
-    """Their contexts speak of writes that are in the other folder."""
+    """Their contexts cover writes that are in the other folder."""
     ((one, made), (other, others)), generation = two_compacted(folders)
     folder = folders.copy(one.folder)
     shutil.copy(other.folder / f"{kind}.{generation}", folder / f"{kind}.{generation}")
@@ -237,7 +237,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folders: Folders) -> No
 
 
 def test_a_snapshot_and_a_log_that_are_both_missing(eager: None, folders: Folders) -> None:
-    """Then nothing tells that there ever was something: the replica knows of nothing, and learns it again."""
+    """The replica starts with nothing, and learns everything from its peers again."""
     life = folders.live()
     made, _ = small_history(life, compacted=True)
     whole, folder = folders.recovered(life.folder), folders.copy(life.folder)
@@ -249,7 +249,7 @@ def test_a_snapshot_and_a_log_that_are_both_missing(eager: None, folders: Folder
 
 
 def mess(path: Path, chance: Random) -> None:
-    """Do something to a file that a disk, or somebody, might."""
+    """Change a file at random, as a disk or a person might."""
     data = bytearray(path.read_bytes())
     start, end = sorted(chance.randrange(len(data) + 1) for _ in range(2))
     piece = data[start:end]
