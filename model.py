@@ -289,7 +289,7 @@ class Model:
         """All standing writes, sorted by key: what printStore shows."""
         return [self._store[key] for key in sorted(self._store)]
 
-    # -- what a snapshot is made of (storage.Source) -------------------------------------------------------
+    # -- what a snapshot is made of (compaction.Source) -------------------------------------------------------
 
     def keys(self) -> list[bytes]:
         """All keys that have a value, in no order."""

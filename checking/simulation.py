@@ -61,15 +61,16 @@ if __name__ == "__main__":
 
 import msgpack
 
+import compaction
 import model
 import router
-import storage
 from control.clock import HybridClock
 from control.commands import Command
 from control.stabilize import stabilize
 from groups import Group, MemberAnswer, Part, ServerGroup, Undone, may_take_part
 from model import Missing, Model, Operation, Write, pack_operations, unpack_delta, unpack_operations
 from peer import Answer, Exchange, GossipLoop, Held, NotLinked, Peer, unpack_request
+from records import HEADER
 from session import Refused, ServerLost, Session, plain_answer
 from storage import Storage, StorageError, cut_group
 from vector_clock import Dot, Replica, VersionOrder
@@ -167,7 +168,7 @@ def small_limits() -> Iterator[None]:
     """Within this block exchanges come in several parts, and logs are compacted, after a few writes."""
     limits: dict[Any, dict[str, int]] = {
         model: {"CHUNK_BYTES": 200},
-        storage: {"SLACK_BYTES": 700, "SNAPSHOT_STEP_BYTES": 60, "SNAPSHOT_PACE": 1, "SNAPSHOT_RECORD_BYTES": 150},
+        compaction: {"SLACK_BYTES": 700, "SNAPSHOT_STEP_BYTES": 60, "SNAPSHOT_PACE": 1, "SNAPSHOT_RECORD_BYTES": 150},
     }
     usual = {room: {name: getattr(room, name) for name in names} for room, names in limits.items()}
     try:
@@ -278,7 +279,7 @@ class Disk:
         path = max(logs, key=lambda path: int(path.suffix[1:]))
         size = path.stat().st_size
         with path.open("r+b") as file:
-            file.truncate(size - 1 - where % (len(delta) + storage.HEADER.size))
+            file.truncate(size - 1 - where % (len(delta) + HEADER.size))
 
 
 class Server:

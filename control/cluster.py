@@ -26,6 +26,7 @@ from context import Context
 from control.calls import failure_of
 from control.clock import HybridClock
 from control.commands import Command, CommandError, Uncertain
+from control.data_directory import DamagedClock, DataDirectory
 from control.group_calls import GroupCalls
 from control.members import Client, Members, Server
 from control.overview import Overview
@@ -39,7 +40,7 @@ from groups import Group, Undone
 from model import largest_number_in
 from rpc import answers, tracing, transport
 from rpc.spawner import Spawner
-from storage import DamagedClock, DataDirectory, StorageError
+from storage import StorageError
 
 __all__ = ["Cluster"]
 

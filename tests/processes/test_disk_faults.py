@@ -1,6 +1,6 @@
-"""Real disks that are full, break, are read-only, or aren't ours: real masters on small file systems of their own.
+"""Disks that are full, broken, read-only, or another user's: real masters on small file systems of their own.
 
-Mounting takes root, or a namespace in which one is root: without either, these tests say so and are skipped.
+Mounting requires root, or a namespace in which one is root. Without either, these tests are skipped with a reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.driver import ROOT, Conversation, Result, run, wait_until
 
-from storage import DataDirectory
+from control.data_directory import DataDirectory
 
 NO_GOSSIP = ("--gossip-interval", "0")
 IN_NAMESPACE = "DAADKVS_TEST_NAMESPACE"
@@ -63,7 +63,7 @@ class Disks:
         self.mount(path, "-t", "tmpfs", "-o", options, "none")
 
     def unmount(self, path: Path) -> None:
-        """Also where that has been done, or somebody still uses it."""
+        """Unmount it, even if it is still in use; do nothing if that has been done."""
         if os.path.ismount(path) and not works("umount", str(path)):
             subprocess.run(["umount", "--lazy", str(path)], check=True)
 
@@ -75,7 +75,7 @@ def disks() -> Iterator[Disks]:
 
 
 def fill(folder: Path) -> Path:
-    """Leave no room; deleting the file that is returned makes some."""
+    """Fill the disk. Deleting the file that is returned makes room again."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
@@ -88,7 +88,7 @@ def fill(folder: Path) -> Path:
 
 
 def put_all(conversation: Conversation, client: int, values: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Put one by one: (those that were acknowledged, the errors of the others)."""
+    """Put one by one; returns the puts that were acknowledged, and the errors of the others."""
     acknowledged, errors = {}, []
     for key, value in values.items():
         output = conversation.do(f"put {client} {key} {value}")
@@ -148,7 +148,7 @@ def test_a_full_disk_refuses_puts_and_only_puts(disks: Disks, tmp_path: Path, fs
 
 @needs_mount
 def test_a_disk_that_fills_up_by_itself(disks: Disks, tmp_path: Path) -> None:
-    """In the middle of a stream of puts over the same few keys, which compacts."""
+    """In the middle of a stream of puts to the same few keys, which causes compactions."""
     folder = tmp_path / "server-0"
     disks.small(folder, "size=1m")
     with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
@@ -210,7 +210,7 @@ def test_a_server_with_damage_on_a_full_disk_starts_when_there_is_room(disks: Di
 
 @needs_mount
 def test_stabilize_onto_a_full_disk(disks: Disks, tmp_path: Path) -> None:
-    """It tells of it, the others agree, and what didn't fit comes when there is room."""
+    """It reports the error, the others agree, and what didn't fit is delivered once there is room."""
     folder = tmp_path / "server-1"
     disks.small(folder)
     with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
@@ -268,9 +268,9 @@ def test_the_clock_on_a_full_disk(disks: Disks, tmp_path: Path) -> None:
 @needs_loop
 @pytest.mark.parametrize("fsync", ["always", "interval"])
 def test_a_disk_that_fails_to_sync(disks: Disks, tmp_path: Path, fsync: str) -> None:
-    """Its file system believes that there is room, but what it stands on has none: writes work, syncs fail.
+    """Its file system has room, but the disk below it has none: writes succeed, and syncs fail.
 
-    And a second sync of the same file would succeed. What was acknowledged is what the disk itself holds then.
+    A second sync of the same file would succeed. What was acknowledged is what is on stable storage afterwards.
     """
     below, folder = tmp_path / "below", tmp_path / "data" / "server-0"
     disks.small(below, "size=6m")
@@ -318,7 +318,7 @@ def test_a_disk_that_fails_to_sync(disks: Disks, tmp_path: Path, fsync: str) -> 
 
 @needs_loop
 def test_a_disk_that_cannot_read_a_part_of_a_log(disks: Disks, tmp_path: Path) -> None:
-    """The end of what the file system stands on is gone: what stood there can't be read, the rest is kept."""
+    """The end of the disk below the file system is gone: what was there can't be read, and the rest is kept."""
     image, folder = tmp_path / "image", tmp_path / "data" / "server-0"
     subprocess.run(["truncate", "--size=8M", str(image)], check=True)
     subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-N", "64", "-b", "1024", str(image)], check=True)
@@ -465,11 +465,11 @@ def test_a_clock_without_permission(tmp_path: Path) -> None:
 
 
 def unprivileged(script: str, data: Path, *options: str) -> Result:
-    """Run a script by a master who may do what its user may, and no more."""
+    """Run a script with a master that has no more permissions than its user."""
     return run(script, "--data-dir", str(data), *options, prefix=WITHOUT_PRIVILEGES)
 
 
-# -- for those who aren't root -----------------------------------------------------------------------------
+# -- without root ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not HAS_NAMESPACES, reason="done above by root, or there are no namespaces for users")

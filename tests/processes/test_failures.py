@@ -18,10 +18,10 @@ import msgpack
 import pytest
 from support.driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_until
 
-import storage
 from checking.oracle import Oracle, random_script
 from client import _Client
 from model import Operation
+from records import pack_record
 from rpc import transport
 from server import Options, Server, _Service
 from session import ServerLost
@@ -545,7 +545,7 @@ def test_records_that_are_whole_and_make_no_sense_are_told(tmp_path: Path) -> No
     with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
         assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v\nkillServer 0").errors == []
         log = tmp_path / "server-0" / "log.0"
-        log.write_bytes(log.read_bytes() + storage._pack_record(log.stat().st_size, b"D", msgpack.packb(["x", None])))
+        log.write_bytes(log.read_bytes() + pack_record(log.stat().st_size, b"D", msgpack.packb(["x", None])))
         (error,) = conversation.do("joinServer 0").errors
         assert error.startswith("joinServer: server 0 could not be started: its store can't be read: ")
         assert conversation.do("joinServer 1\nprintStore 1") == (b"", [])
@@ -618,13 +618,13 @@ def test_a_moment_without_descriptors_makes_no_server_deaf() -> None:
 HANGING = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-import master, storage
-usual = storage._RecordFile.append
+import master, records
+usual = records.RecordFile.append
 def append(self, kind, body, sync=False):
     while os.path.exists(os.path.join({folder!r}, self.path.parent.name)):
         time.sleep(0.01)
     usual(self, kind, body, sync)
-storage._RecordFile.append = append
+records.RecordFile.append = append
 sys.exit(master.main())
 """
 """A master whose servers write nothing to their logs while there is a file of that server's name in *folder*."""

@@ -1464,4 +1464,4 @@ def test_links_of_the_user_s_own_are_followed(tmp_path: Path) -> None:
 def test_a_pipe_in_a_data_directory_is_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     result = run(SCRIPT, "--data-dir", str(tmp_path))
-    assert result == Result(b"", f"error: {tmp_path / name}: a pipe, and no file\n", 2)
+    assert result == Result(b"", f"error: {tmp_path / name}: a pipe, not a file\n", 2)

@@ -1,17 +1,18 @@
 """A disk whose power can be cut: what it might hold afterwards, at any moment.
 
-`with Disk(root) as disk:` watches the calls by which storage.py changes files and folders below *root* (all but fsync
-are carried out as well), and knows what of it has been synced. `disk.cuts()` goes through the moments, one call
-after another; at each of them `image` writes what a loss of power might have left into a new folder. POSIX promises
-no more than this:
+`with Disk(root) as disk:` watches the calls that change files and folders below *root* (all of them are carried out,
+except for fsync), and knows which changes have been synced. `disk.cuts()` goes through the moments, one call after
+another; at each of them, `image` writes what a loss of power might have left into a new folder. POSIX promises no more
+than this:
 
-- what was written to a file is there once the file has been synced. Before that any part of the writes, up to the
-  middle of one, may be there; the file may also have its new length already, with zeros in it;
-- a name made, changed or removed in a folder is so once the folder has been synced. Before that any of these may have
-  come to the disk, and any not. That a file was synced says nothing of its name;
-- where a sync fails, what should have been written may be lost, although a later sync succeeds.
+- what was written to a file is on the disk once the file has been synced. Before that, any part of the writes may be
+  there, up to the middle of one; the file may also have its new length already, filled with zeros;
+- a name that was made, changed or removed in a folder is durable once the folder has been synced. Before that, each of
+  these changes may or may not be on the disk. That a file was synced says nothing about its name;
+- if a sync fails, what should have been written may be lost, although a later sync succeeds.
 
-`disk.failing` makes syncs of files fail. Only what goes through `os` is seen: pathlib does, the built-in open doesn't.
+`disk.failing` makes syncs of files fail. Only calls through `os` are seen: pathlib makes such calls, the
+built-in open doesn't.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ WATCHED = ("open", "close", "pwrite", "ftruncate", "truncate", "fsync", "mkdir",
 
 
 class _File:
-    """What is on the disk for certain, and what has been done since: (offset, data), or (size, None) for a cut."""
+    """What is certainly on the disk, and the changes since: (offset, data), or (size, None) for a truncation."""
 
     def __init__(self, content: bytes = b"") -> None:
         self.durable = content
@@ -60,7 +61,7 @@ class _File:
 
 
 class _Folder:
-    """The names that are there for certain, and the changes since, each of them done as a whole or not at all."""
+    """The names that are certainly on the disk, and the changes since, each of which is atomic."""
 
     def __init__(self) -> None:
         self.durable: dict[str, _File | _Folder] = {}
@@ -86,11 +87,11 @@ def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
 
 
 class Disk:
-    """Watches a folder. What stands in it at first is on the disk for certain."""
+    """Watches a folder. What is in it at first is certainly on the disk."""
 
     def __init__(self, root: Path) -> None:
         self.events: list[Callable[[], None]] = []
-        """What the calls did, one by one: their number tells the time."""
+        """The changes that the calls made, one by one. Their number serves as the time."""
         self.failing: Callable[[], bool] = lambda: False
         """Asked at each sync of a file whether it fails."""
         self._root = root
@@ -169,7 +170,7 @@ class Disk:
             seed = len(self.events)
             self.events.append(lambda: node.lose(Random(seed)))
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        if node is not None:  # nor is it carried out: that would only take its time
+        if node is not None:  # it isn't carried out, since that would only take time
             self.events.append(node.sync)
 
     def _mkdir_call(self, path: Any, *mode: int, **options: Any) -> None:
@@ -193,16 +194,16 @@ class Disk:
     # -- cutting -------------------------------------------------------------------------------------------
 
     def cuts(self) -> Iterator[int]:
-        """The moments from the first to the last, once: before each, one more of `events` has happened."""
+        """The moments from the first to the last, once. Before each but the first, one more of `events` happens."""
         yield 0
         for time, event in enumerate(self.events, 1):
             event()
             yield time
 
     def image(self, folder: Path, chance: Random | None = None, zeros: bool = False) -> None:
-        """Write what a cut at this moment leaves: only what is certain; with *chance*, more, by chance.
+        """Write what a loss of power at this moment leaves: only what is certain or, with *chance*, a random part more.
 
-        With *zeros*, files may have grown by them.
+        With *zeros*, files may have been extended by zeros.
         """
         self._write(self._top, folder, chance, zeros)
 

@@ -1,4 +1,4 @@
-"""The loss of the machine: power is cut at any call, and the real storage recovers from what may be left."""
+"""The loss of the machine: power is cut at any system call, and the real storage recovers from what may be left."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.lives import Folders, Later, Life, assert_safe, some_puts
 from support.power import Disk
-from test_storage import Folders, Later, Life, assert_safe, eager, folders, some_puts
 
+from control.data_directory import DataDirectory
 from model import Model, Write
-from storage import DataDirectory, StorageError, cut_group
+from storage import StorageError, cut_group
 from vector_clock import Replica
-
-__all__ = ["eager", "folders"]
 
 State = tuple[list[Write], list[object]]
 TIME = itertools.count(1 << 40)
@@ -68,7 +67,7 @@ class Watched(Life):
 
 
 def go_on(life: Watched, chance: Random, steps: int) -> None:
-    """Put and learn for a while; what may be done in the background is done between any two appends."""
+    """Put and learn for a while. Work in the background may be done between any two appends."""
     peer = Model(Replica(5, next(TIME)))
     for step in range(steps):
         while life.later and chance.random() < 0.4:
@@ -81,7 +80,7 @@ def go_on(life: Watched, chance: Random, steps: int) -> None:
 
 
 def images(disk: Disk, chance: Random, folders: Folders, zeros: bool = False) -> Iterator[tuple[int, Path]]:
-    """For each moment the least that a cut leaves, and something more: (the moment, the image's folder)."""
+    """For each moment, the least that a cut can leave, and a random part more: (the moment, the image's folder)."""
     for time in disk.cuts():
         for luck in (None, chance):
             image = folders.new()
@@ -107,7 +106,7 @@ def compacted(folder: Path) -> bool:
 
 
 def assert_held(life: Life, state: State) -> None:
-    """What stood then still does, or something newer."""
+    """Each write of *state* is still there, or a newer one of its key."""
     for write in state[0]:
         held = life.model.get(write.key)
         assert isinstance(held, Write)
@@ -140,7 +139,7 @@ def test_with_always_all_that_was_acknowledged_survives_and_torn_tails_are_no_da
 def test_with_always_all_that_was_acknowledged_survives_where_files_have_grown_by_zeros(
     eager: None, folders: Folders
 ) -> None:
-    """Zeros in the place of a record can't be told from damage: they are reported, and cost nothing."""
+    """Zeros in the place of a record can't be distinguished from damage: they are reported, and nothing is lost."""
     chance = Random(1)
     disk, folder = watched(folders)
     with disk:
@@ -181,7 +180,7 @@ def test_power_is_cut_again_and_again(eager: None, folders: Folders, seed: int) 
 
 
 def test_what_a_killed_server_had_not_synced_is_synced_before_it_is_served(eager: None, folders: Folders) -> None:
-    """By the next life: the system still had it, and whoever reads it now may rely on it."""
+    """The next life syncs it: the system still had it, and whoever reads it now may rely on it."""
     disk, folder = watched(folders)
     with disk:
         DataDirectory(folder.parent)
@@ -261,7 +260,7 @@ def test_with_interval_what_was_synced_survives_and_torn_tails_are_no_damage(
 
 
 def test_with_never_what_is_left_is_safe(eager: None, folders: Folders) -> None:
-    """Nothing is promised but that nothing is served that was never put, and no context lies."""
+    """All that is promised: nothing is served that was never put, and no context covers a write that is lost."""
     chance = Random(1)
     disk, folder = watched(folders)
     with disk:
