@@ -13,12 +13,11 @@ import os
 import select
 import signal
 import socket
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import server
 import wire
-from rpc import spawner, transport
+from rpc import forking, transport
 
 __all__ = ["main"]
 
@@ -32,7 +31,7 @@ class _Watchdog(transport.Service):
         self._alive = alive
         self._pid: int | None = None
         self._tether: socket.socket | None = None
-        self._socket_path = ""
+        self._address = ""
         self.poller = select.poll()
 
     def exposed_start(self, address: str, options: bytes) -> int | str:
@@ -47,7 +46,7 @@ class _Watchdog(transport.Service):
             ours, theirs = socket.socketpair()
         except OSError as error:
             return f"no process can be started: {transport.why(error)}"
-        started = spawner.fork_listening(
+        started = forking.fork_listening(
             f"daadkvs server {self._ident} ({self._run_directory})",
             address,
             (theirs.fileno(), self._alive),
@@ -59,7 +58,7 @@ class _Watchdog(transport.Service):
             return started
         self._pid = started
         self._tether = ours
-        self._socket_path = address.removeprefix("unix:")
+        self._address = address
         self.poller.register(ours, select.POLLIN)
         return started
 
@@ -77,7 +76,7 @@ class _Watchdog(transport.Service):
         self.poller.unregister(self._tether)
         self._tether.close()
         self._pid, self._tether = None, None
-        Path(self._socket_path).unlink(missing_ok=True)
+        transport.discard(self._address)
 
     @property
     def tether(self) -> int | None:

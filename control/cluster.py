@@ -27,6 +27,7 @@ import msgpack
 import groups
 import router
 from context import Context
+from control import roles
 from control.clock import HybridClock
 from control.commands import Command, CommandError, Uncertain
 from control.run_directory import RunDirectory, check_length
@@ -133,7 +134,7 @@ class Cluster:
             self._stores = settings.data_directory or self._run.make_stores()
             check_length(self._stores)
             transport.check_place(self._run_directory)
-            self._spawner = Spawner(self._run_directory, self._run.temporary, settings.timeout)
+            self._spawner = Spawner(roles.load, self._run_directory, self._run.temporary, settings.timeout)
             try:
                 self._run.note_spawner(self._spawner.pid)
             except OSError:
