@@ -13,11 +13,11 @@ import os
 import select
 import signal
 import socket
-from typing import Any, get_type_hints
+from typing import Any
 
 import server
-import wire
 from rpc import forking, transport
+from rpc.options import unpack
 
 __all__ = ["main"]
 
@@ -37,11 +37,11 @@ class _Watchdog(transport.Service):
     def exposed_start(self, address: str, options: bytes) -> int | str:
         """Start the server, listening at *address*; returns its process id, or why there is none.
 
-        It recovers meanwhile. *options*: the keyword arguments of `server.Options`, packed.
+        It recovers meanwhile. *options*: see `rpc.options.unpack`.
         """
         if self._pid is not None:
             raise RuntimeError("the server runs already")
-        parsed = server.Options(**wire.unpack(options, _are_options, "surrogateescape"))
+        parsed = unpack(options)
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
@@ -82,18 +82,6 @@ class _Watchdog(transport.Service):
     def tether(self) -> int | None:
         """The descriptor that becomes readable when the server ends."""
         return self._tether.fileno() if self._tether else None
-
-
-_option_checks = {name: wire.checker(hint) for name, hint in get_type_hints(server.Options).items()}
-
-
-def _are_options(options: Any) -> bool:
-    """Whether these are the keyword arguments of `server.Options`."""
-    return (
-        type(options) is dict
-        and options.keys() == _option_checks.keys()
-        and all(_option_checks[name](value) for name, value in options.items())
-    )
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
