@@ -28,14 +28,16 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
-from groups import ANSWER_BYTES, ServerGroup
+from groups import ServerGroup
 from model import Missing, Model, Operation, Write, pack_delta, pack_operations, unpack_operations
-from peer import Answer, Exchange, GossipLoop, Link, NotLinked, Peer, unpack_request
-from rpc import answers, tracing, transport
+from peer import Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
+from rpc import answers, pieces, tracing, transport
+from rpc.neighbours import Neighbours
+from rpc.options import Options
 from session import plain_answer
 from storage import Progress, Storage, StorageError
 from vector_clock import Replica
@@ -47,69 +49,6 @@ STABILIZE_SLICE_SECONDS = 0.25
 
 GOSSIP_PATIENCE_SECONDS = 2.0
 """How long a neighbour may be silent in gossip at most, before the others have their turn. It is asked again later."""
-
-KEPT_CONNECTIONS = 8
-"""How many connections a server keeps open between two rounds of gossip at most."""
-
-PRINT_BYTES = 4 << 20
-"""About how much of a store one call of printStore returns."""
-
-
-class Options(NamedTuple):
-    """What a server process is started with."""
-
-    server: int
-    incarnation: int
-    folder: str
-    gossip_interval: float
-    fsync: str
-    timeout: float
-    kept: bool
-    """Whether the folder outlives the run."""
-    group_limit: int = ANSWER_BYTES
-    """A group whose answers have more bytes than that is given up; less only in tests."""
-
-
-class _Neighbours:
-    """One thread's connections to neighbours: opened when first needed, dropped with the link."""
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self._remotes: dict[int, tuple[Link, transport.Remote]] = {}
-
-    def call(self, neighbour: int, link: Link, name: str, *args: Any) -> Any:
-        """Blocks up to `timeout`. Raises Failure."""
-        known = self._remotes.get(neighbour)
-        if known is None or known[0] is not link or not known[1].alive:
-            if known is not None:
-                known[1].close()
-            self._drop_dead()
-            self._remotes[neighbour] = known = (link, transport.Remote(link.address, self.timeout))
-        known[1].timeout = self.timeout
-        try:
-            return known[1].call(name, *args)
-        except transport.Failure:
-            known[1].close()
-            raise
-
-    def _drop_dead(self) -> None:
-        for neighbour, (_, remote) in list(self._remotes.items()):
-            if not remote.alive:
-                remote.close()
-                del self._remotes[neighbour]
-
-    def trim(self) -> None:
-        """Close them all, if there are more than are worth keeping."""
-        if len(self._remotes) > KEPT_CONNECTIONS:
-            for _, remote in self._remotes.values():
-                remote.close()
-            self._remotes.clear()
-
-    def abort(self, neighbour: int) -> None:
-        """End the connection, also under a call; from any thread."""
-        known = self._remotes.get(neighbour)
-        if known is not None:
-            known[1].abort()
 
 
 class _TimedLog:
@@ -149,8 +88,8 @@ class Server:
         self.broken: str | None = None
         """Why this server can't go on."""
         self._damages: list[str] = []
-        self._for_master = _Neighbours(options.timeout)
-        self._for_gossip = _Neighbours(min(options.timeout, GOSSIP_PATIENCE_SECONDS))
+        self._for_master = Neighbours(options.timeout)
+        self._for_gossip = Neighbours(min(options.timeout, GOSSIP_PATIENCE_SECONDS))
         self._gossip = GossipLoop(self._peer)
         self._wake = threading.Condition(self._lock)
         self._wakes_at = float("-inf")  # when the thread that gossips goes on by itself
@@ -287,30 +226,10 @@ class Server:
         """Wait until no group holds exchanges. The lock is held (but let go while waiting)."""
         self._released.wait_for(lambda: not self._peer.groups.held)
 
-    def lines(self) -> Iterator[bytes]:
-        """The store as printStore shows it at this instant, in pieces of some MiB."""
-        for writes in self._standing():
-            yield b"".join([part for write in writes for part in (write.key, b":", write.value, b"\n")])
-
-    def versions(self) -> Iterator[bytes]:
-        """The same with timestamps, each piece packed: `[[key, value, timestamp], …]`."""
-        for writes in self._standing():
-            yield _pack([[write.key, write.value, write.version.timestamp] for write in writes])
-
-    def _standing(self) -> Iterator[list[Write]]:
-        """The writes that stand at this instant, sorted by key, some MiB at a time."""
+    def writes(self) -> Iterable[Write]:
+        """The writes that stand at this instant, sorted by key."""
         with self._lock:
-            writes = self._peer.model.writes()
-        piece: list[Write] = []
-        size = 0
-        for write in writes:
-            piece.append(write)
-            size += write.size
-            if size >= PRINT_BYTES:
-                yield piece
-                piece, size = [], 0
-        if piece:
-            yield piece
+            return self._peer.model.writes()
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -396,7 +315,7 @@ class Server:
                 break
         return done, tuple(lost), refusal, self.context(), tuple(faulty)
 
-    def _pull(self, neighbours: _Neighbours, exchange: Exchange, deadline: float) -> bool:
+    def _pull(self, neighbours: Neighbours, exchange: Exchange, deadline: float) -> bool:
         """Go on with an exchange until it is done (True) or the deadline has passed (False).
 
         Raises Failure, NotLinked, StorageError; what was learnt until then is kept.
@@ -526,12 +445,12 @@ class _Service(transport.Service):
 
     def exposed_print_store(self) -> bytes:
         """The first piece of the store at this instant; `exposed_print_more` has the others."""
-        self._pieces = self._server.lines()
+        self._pieces = pieces.lines(self._server.writes())
         return self.exposed_print_more()
 
     def exposed_print_versions(self) -> bytes:
-        """The same with timestamps (`Server.versions`)."""
-        self._pieces = self._server.versions()
+        """The first piece of the store at this instant, with timestamps."""
+        self._pieces = pieces.versions(self._server.writes())
         return self.exposed_print_more()
 
     def exposed_print_more(self) -> bytes:

@@ -13,12 +13,11 @@ import os
 import select
 import signal
 import socket
-from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import server
-import wire
-from rpc import spawner, transport
+from rpc import forking, transport
+from rpc.options import unpack
 
 __all__ = ["main"]
 
@@ -32,22 +31,22 @@ class _Watchdog(transport.Service):
         self._alive = alive
         self._pid: int | None = None
         self._tether: socket.socket | None = None
-        self._socket_path = ""
+        self._address = ""
         self.poller = select.poll()
 
     def exposed_start(self, address: str, options: bytes) -> int | str:
         """Start the server, listening at *address*; returns its process id, or why there is none.
 
-        It recovers meanwhile. *options*: the keyword arguments of `server.Options`, packed.
+        It recovers meanwhile. *options*: see `rpc.options.unpack`.
         """
         if self._pid is not None:
             raise RuntimeError("the server runs already")
-        parsed = server.Options(**wire.unpack(options, _are_options, "surrogateescape"))
+        parsed = unpack(options)
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
             return f"no process can be started: {transport.why(error)}"
-        started = spawner.fork_listening(
+        started = forking.fork_listening(
             f"daadkvs server {self._ident} ({self._run_directory})",
             address,
             (theirs.fileno(), self._alive),
@@ -59,7 +58,7 @@ class _Watchdog(transport.Service):
             return started
         self._pid = started
         self._tether = ours
-        self._socket_path = address.removeprefix("unix:")
+        self._address = address
         self.poller.register(ours, select.POLLIN)
         return started
 
@@ -77,24 +76,12 @@ class _Watchdog(transport.Service):
         self.poller.unregister(self._tether)
         self._tether.close()
         self._pid, self._tether = None, None
-        Path(self._socket_path).unlink(missing_ok=True)
+        transport.discard(self._address)
 
     @property
     def tether(self) -> int | None:
         """The descriptor that becomes readable when the server ends."""
         return self._tether.fileno() if self._tether else None
-
-
-_option_checks = {name: wire.checker(hint) for name, hint in get_type_hints(server.Options).items()}
-
-
-def _are_options(options: Any) -> bool:
-    """Whether these are the keyword arguments of `server.Options`."""
-    return (
-        type(options) is dict
-        and options.keys() == _option_checks.keys()
-        and all(_option_checks[name](value) for name, value in options.items())
-    )
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:

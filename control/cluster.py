@@ -23,6 +23,7 @@ import msgpack
 
 import groups
 from context import Context
+from control import roles
 from control.calls import failure_of
 from control.clock import HybridClock
 from control.commands import Command, CommandError, Uncertain
@@ -79,7 +80,7 @@ class Cluster:
         self._starter = Starter(settings, self._members, self._supervisor, self._spawner, self._run.path, stores, warn)
 
     def _start_spawner(self) -> Spawner:
-        spawner = Spawner(self._run.path, self._run.temporary, self._settings.timeout)
+        spawner = Spawner(roles.load, self._run.path, self._run.temporary, self._settings.timeout)
         try:
             self._run.note_spawner(spawner.pid)
         except OSError:

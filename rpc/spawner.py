@@ -1,37 +1,42 @@
 """The process that starts all others: it has everything imported, and forks.
 
-May live here: forking, and what a forked process must do first. May not: what the processes then do.
+May live here: the spawner and the master's end of it. May not: what the processes that it starts then do, nor an
+import of them: they are handed in.
 
 Starting Python and importing RPyC takes far longer than a fork. So the master forks this process first of all,
-before it opens anything; it imports what every role needs, and then forks watchdogs and clients when the master
-asks. (A watchdog forks its server itself, to be its parent.) A forked process keeps no descriptor of its parent's
-but those that it is given: while it held a copy of a socket, nobody would see that connection end.
+before it opens anything. The spawner imports what every role needs, and then forks watchdogs and clients when the
+master asks for them. (A watchdog forks its server itself, in order to be its parent.)
 
-All of them are one process group in a session of their own. So a Ctrl-C at the terminal reaches the master alone.
-Their current folder is the run directory: by that and by the session scripts/cleanup.py knows them.
-When the master is gone, however it went, each sees its connection end: watchdogs kill their servers and end,
-clients end, the spawner sees them all off, removes the run's folders, and kills what is left of the group, since a
-frozen process can't see anything. Each holds the write end of one pipe: when the master reads its end, all are gone.
+All of them are one process group in a session of their own, so a Ctrl-C at the terminal reaches the master alone.
+Their current folder is the run directory; scripts/cleanup.py recognizes them by that folder and by the session.
+When the master is gone, for whatever reason, each process sees its connection end: watchdogs kill their servers and
+end, clients end, and the spawner waits for them all, removes the run's folders, and kills what is left of the group,
+since a frozen process can't see anything. Each process holds the write end of one pipe: when the master reads the end
+of that pipe, all of them are gone.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
-import itertools
 import os
 import select
 import shutil
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Literal, NoReturn
 
 from rpc import transport
+from rpc.forking import fork, fork_listening
 
-__all__ = ["Spawner", "fork", "fork_listening"]
+__all__ = ["Role", "Roles", "Spawner"]
+
+Role = Callable[[transport.Listener, int, str, int], object]
+"""The main function of a forked process: of (listener, id, run directory, descriptor of the pipe to hold)."""
+
+Roles = Mapping[str, Role]
+"""By name: "watchdog" and "client"."""
 
 GC_THRESHOLDS = (100_000, 20, 100)
 """A store is a great many small tuples, none of which is garbage. Looking through them often takes half the time."""
@@ -40,103 +45,11 @@ END_PATIENCE_SECONDS = 1.0
 """How long processes may take to end by themselves."""
 
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
-"""What a terminal sends to everything that was started from it."""
-
-
-def fork(
-    title: str,
-    keep: Iterable[int],
-    main: Callable[[], object],
-    failed: Callable[[BaseException], object],
-    leads: bool = False,
-) -> int:
-    """Fork a process that runs *main* and ends; returns its id. Raises OSError where there is no room for one more.
-
-    Where it can't begin, or *main* raises, it calls *failed*, to tell somebody why, and ends.
-
-    *leads*: it leads a session of its own; a signal that reaches all of its parent's before that is not for it.
-    It is shown as *title* by ps, and holds the descriptors *keep* and no others. Its standard streams are
-    /dev/null: what it has to say, it says by RPyC. (DAADKVS_DEBUG, for working on Daadkvs itself, leaves it
-    the standard error.)
-    """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        child = os.fork()
-    except OSError:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        raise
-    if child:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        return child
-    status = 1
-    try:
-        _forget_parent(title, keep, leads)
-        main()
-        status = 0
-    except (KeyboardInterrupt, SystemExit):
-        pass
-    except BaseException as error:
-        if "DAADKVS_DEBUG" in os.environ:
-            sys.excepthook(*sys.exc_info())
-        failed(error)
-    finally:
-        os._exit(status)
-
-
-def fork_listening(
-    title: str, address: str, keep: Iterable[int], main: Callable[[transport.Listener], object]
-) -> int | str:
-    """Fork a process that runs *main* with a listener at *address*; returns its id, or why there is none.
-
-    Where it fails before it has let anybody in, it tells whoever connects why.
-    """
-    listener = None
-    try:
-        listener = made = transport.listen(address)
-        return fork(
-            title,
-            (made.fileno(), *keep),
-            lambda: main(made),
-            lambda error: transport.turn_away(made, error),
-        )
-    except (OSError, MemoryError) as error:
-        if listener is not None:
-            os.unlink(listener.path)
-        return f"no process can be started: {transport.why(error)}"
-    finally:
-        if listener is not None:
-            listener.close()
-
-
-def _forget_parent(title: str, keep: Iterable[int], leads: bool) -> None:
-    transport.interrupt_by(None)
-    if leads:
-        os.setsid()
-        for signum in ENDING:
-            signal.signal(signum, signal.SIG_IGN)  # which forgets those that came before
-    for signum in ENDING:
-        signal.signal(signum, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1) if "DAADKVS_DEBUG" in os.environ else (0, 1, 2):
-        os.dup2(null, standard)
-    bounds = [2, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
-    for low, high in itertools.pairwise(bounds):
-        os.closerange(low + 1, high)
-    _set_title(title)
-
-
-def _set_title(title: str) -> None:
-    import setproctitle  # not at the top: the master, which must start fast, has no use for it
-
-    setproctitle.setproctitle(title)
-
-
 class _Service(transport.Service):
     """What the master asks the spawner for."""
 
-    def __init__(self, run_directory: str, alive: int) -> None:
+    def __init__(self, roles: Roles, run_directory: str, alive: int) -> None:
+        self._roles = roles
         self._run_directory = run_directory
         self._alive = alive
         self._children: set[int] = set()
@@ -147,17 +60,13 @@ class _Service(transport.Service):
 
         Returns its process id, or why there is none.
         """
-        import client
-        import watchdog
-
-        mains = {"watchdog": watchdog.main, "client": client.main}
         self._see_off_the_dead()
         title = f"daadkvs {role} {ident} ({self._run_directory})"
         started = fork_listening(
             title,
             address,
             (self._alive,),
-            lambda listener: mains[role](listener, ident, self._run_directory, self._alive),
+            lambda listener: self._roles[role](listener, ident, self._run_directory, self._alive),
         )
         if isinstance(started, int):
             self._children.add(started)
@@ -171,7 +80,7 @@ class _Service(transport.Service):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             self._children.remove(pid)
-            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+            transport.discard(address)
 
     def _see_off_the_dead(self) -> None:
         """Those that the master has killed: no process stays listed for the rest of the run."""
@@ -196,14 +105,13 @@ class _Service(transport.Service):
         finish()
 
 
-def _main(sock: socket.socket, run_directory: str, temporary: list[str], alive: int) -> None:
-    import client  # noqa: F401 - loaded here once, for all that are forked from here
-    import server  # noqa: F401
-    import watchdog  # noqa: F401
-
+def _main(
+    sock: socket.socket, load_roles: Callable[[], Roles], run_directory: str, temporary: list[str], alive: int
+) -> None:
+    roles = load_roles()  # once, for all processes that are forked from here
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    service = _Service(run_directory, alive)
+    service = _Service(roles, run_directory, alive)
     fd, on_readable = transport.serve_polled(sock, service)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -223,11 +131,14 @@ def _main(sock: socket.socket, run_directory: str, temporary: list[str], alive: 
 class Spawner:
     """The master's end."""
 
-    def __init__(self, run_directory: str, temporary: list[str], timeout: float) -> None:
+    def __init__(
+        self, load_roles: Callable[[], Roles], run_directory: str, temporary: list[str], timeout: float
+    ) -> None:
         """Fork the spawner. To be called while the process has one thread and little open.
 
-        *temporary*: the folders that go with the run, in the order in which they are to be removed. The spawner
-        does that where the master can't.
+        *load_roles* is called in the spawner, and imports what is to be started: the master, which must start fast,
+        doesn't need it. *temporary*: the folders to be removed at the end of the run, in this order; the spawner
+        removes them where the master can't. *timeout* of each call, in seconds.
         """
         ours, theirs = socket.socketpair()
         self._gone, alive = os.pipe()
@@ -236,7 +147,7 @@ class Spawner:
         def main() -> None:
             os.chdir(run_directory)
             transport.let_in(master)
-            _main(theirs, run_directory, temporary, alive)
+            _main(theirs, load_roles, run_directory, temporary, alive)
 
         self.pid = fork(
             f"daadkvs spawner ({run_directory})",

@@ -1,65 +1,56 @@
-"""RPyC over Unix sockets: addresses, serving, connecting, time limits.
+"""Serving and calling over connections, with time limits: what the processes use of this folder.
 
-May live here: everything that knows of sockets and of RPyC's inside. Nobody else needs to.
-May not: what is said over the connections.
+May live here: the loops that serve, the calling end, the threads for both. May not: what is said over the connections.
+
+The rooms below this one: rpc/addresses.py (who connects to whom), rpc/connection.py (RPyC), rpc/stream.py (bytes),
+rpc/failures.py. Their names that the processes need are offered here as well, so that those import only this room.
 
 Theory of operation
 -------------------
-An *address* is an opaque string, made by `new_address` and understood only here. It holds a path, which may be longer
-than the system takes for a socket: then its folder is opened for the moment, and the path goes by that descriptor.
-
 `accept_forever` gives each connection a thread of its own, which carries out one call after another. `Remote` is
 the calling end. A connection belongs to one thread at each end: RPyC lets threads share one, but they can then
 miss each other's replies. Nobody calls back over a connection that is being served.
 
-Only bytes, numbers, strings, None and tuples of these cross a connection: they travel by value. Everything of
-variable shape is packed with msgpack by the caller.
+An answer is passed on only if it is one that the method may give (rpc/answers.py). A process that answers anything
+else, sends what is not RPyC, or makes requests of its own has failed in a call (`RemoteError`), as has one that answers
+with an error.
 
-RPyC waits without limit in the middle of a message, and copies large ones quadratically; so the stream below it is
-ours. In the middle of a message, a caller waits no longer for a byte to go or come than for an answer; and it refuses
-absurd lengths. A
-method is called by its name, in one round trip from the first call on: RPyC would first fetch the service, ask which
-methods it has, and fetch one. Of RPyC's requests only those are answered that this takes.
-
-Who may come in, and with what
-------------------------------
-Connections are taken only from processes of the same run: the master, and those in the session of processes that
-the spawner leads. Anybody else finds the door shut at once, and costs no thread and no memory. Besides, whoever sends
-what is no RPyC, or a message that is compressed (a few bytes could swell to gigabytes), loses the connection. A
-reference to an object is refused: using one would mean calling back, while a lock is held perhaps, somebody who may
-never answer. A method is carried out only if its arguments are what its annotations say.
-
-An answer is passed on only if it is one that the method may give (rpc/answers.py). Whoever answers anything else, sends
-what is no RPyC, or asks in its turn, has failed in a call (`RemoteError`), like one that answers with an error.
-
-A process that has no room for one thread more, or no memory, says so before it hangs up: the *farewell*, an error that
-answers whatever it has been asked or is about to be.
+A process that has no room for another thread, or no memory, says so before it hangs up. This *farewell* is an error
+that answers whatever the process has been asked or is about to be asked.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import select
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from types import GenericAlias
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn
 
 import msgpack
-import rpyc
-from rpyc.core import brine, consts, netref
-from rpyc.core.stream import Stream
+from rpyc.core import consts
 
 import wire
 from rpc import answers, tracing
+from rpc.addresses import Listener, accept, accept_only, check_place, connect, discard, let_in, listen, new_address
+from rpc.connection import (
+    SERVICE_ID,
+    Farewell,
+    Nobody,
+    Service,
+    ServiceProxy,
+    farewell_message,
+    is_stamp,
+    is_traced_answer,
+    make_connection,
+)
+from rpc.failures import Failure, NoRoom, RemoteError, Silent, Unreachable, why
+from rpc.stream import MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
 
 __all__ = [
+    "MAX_MESSAGE",
     "Failure",
     "Interrupted",
     "Listener",
@@ -73,6 +64,7 @@ __all__ = [
     "accept_forever",
     "accept_only",
     "check_place",
+    "discard",
     "farewell",
     "interrupt_by",
     "interrupt_taken",
@@ -92,314 +84,6 @@ STALL_SECONDS = 3600.0
 """How long a caller may neither take nor send a byte in the middle of a message. That long, since it may have been
 stopped, or be busy with something else; whoever has begun a message and never goes on is dropped at last."""
 
-MAX_MESSAGE = 80 << 20
-"""The longest message in bytes: the largest value, and room to spare."""
-
-RECEIVE_BYTES = 256 << 10
-
-
-class Failure(Exception):
-    """A call that has no answer: the connection ended while it was under way, so it may have been carried out."""
-
-
-class Unreachable(Failure):
-    """No connection could be made, so nothing was carried out."""
-
-
-class Silent(Failure):
-    """No answer within the time limit, or no room for the whole of the call; the other side may still carry it out."""
-
-
-class NoRoom(Unreachable):
-    """There was no thread, process or descriptor for what the call takes: nothing was carried out, and later it may be.
-
-    The text says what there was no room for, and on what side.
-    """
-
-
-class RemoteError(Failure):
-    """The other side failed in a way that it should not have, or answered what is no answer; the text says how."""
-
-
-class Interrupted(Exception):
-    """Waiting was given up, by a byte on the descriptor given to `interrupt_by`."""
-
-
-_interrupt_fd: int | None = None
-
-
-def interrupt_by(fd: int | None) -> None:
-    """Have all connections made from now on raise Interrupted while *fd* is readable, instead of waiting.
-
-    None: have none do that. A wait is for an answer, so the call itself has been sent by then, and the other side
-    carries it out before whatever it is asked next. An answer that is there already is returned all the same.
-    """
-    global _interrupt_fd
-    _interrupt_fd = fd
-
-
-def interrupt_taken() -> None:
-    """Let waiting go on after Interrupted."""
-    if _interrupt_fd is not None:
-        os.read(_interrupt_fd, 4096)
-
-
-def _milliseconds(seconds: float) -> float:
-    """For poll, which takes neither less than none nor more than 24 days."""
-    return min(max(0.0, seconds), 1e6) * 1000
-
-
-class _Stalled(EOFError):
-    """The peer's patience has been exhausted in the middle of a message; the connection is closed."""
-
-
-class _Garbage(EOFError):
-    """The peer has sent what it never should; the connection is closed."""
-
-
-class _Farewell(EOFError):
-    """The peer has said why it hangs up."""
-
-    def __init__(self, reason: Failure) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
-class _SocketStream(Stream):  # type: ignore[misc]
-    """RPyC's view of a socket: buffered, and never stuck in the middle of a message."""
-
-    MAX_IO_CHUNK = 64 << 10
-    """Larger messages are written in pieces."""
-
-    def __init__(self, sock: socket.socket, patience: float) -> None:
-        """*patience*: how long the peer may neither take nor send a byte in the middle of a message, in seconds."""
-        sock.setblocking(False)
-        self.patience = patience
-        self._sock: socket.socket | None = sock
-        self._buffer = bytearray()
-        self._readable, self._readable_or_interrupted = select.poll(), select.poll()
-        self._readable.register(sock, select.POLLIN)
-        self._readable_or_interrupted.register(sock, select.POLLIN)
-        self._interrupt_fd = _interrupt_fd
-        if _interrupt_fd is not None:
-            self._readable_or_interrupted.register(_interrupt_fd, select.POLLIN)
-
-    @property
-    def closed(self) -> bool:
-        return self._sock is None
-
-    def close(self) -> None:
-        if self._sock is not None:
-            self.shutdown()
-            self._sock.close()
-            self._sock = None
-
-    def shutdown(self) -> None:
-        """End the connection under whoever waits on it; may be called from any thread."""
-        sock = self._sock
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the peer was faster
-
-    def fileno(self) -> int:
-        return self._open().fileno()
-
-    def _open(self) -> socket.socket:
-        if self._sock is None:
-            raise EOFError("the connection is closed")
-        return self._sock
-
-    def poll(self, timeout: Any) -> bool:
-        """RPyC's interface: wait for data, at most until its timeout object runs out; not to be interrupted."""
-        if self._buffer:
-            return True
-        self._open()
-        left = timeout.timeleft() if hasattr(timeout, "timeleft") else timeout
-        return bool(self._readable.poll(None if left is None else _milliseconds(left)))
-
-    def is_readable(self) -> bool:
-        """Whether there is data, or the end; never blocks, nor can it be interrupted."""
-        return self.poll(0)
-
-    def wait_readable(self, seconds: float | None) -> bool:
-        """Wait for data; returns whether there is some. Raises Interrupted."""
-        if self._buffer:
-            return True
-        self._open()
-        events = self._readable_or_interrupted.poll(None if seconds is None else _milliseconds(seconds))
-        if len(events) == 1 and events[0][0] == self._interrupt_fd:
-            raise Interrupted
-        return bool(events)
-
-    def read(self, count: int) -> bytes:
-        if count > MAX_MESSAGE:
-            self.fail("a message of absurd length", _Garbage)
-        buffer = self._buffer
-        while len(buffer) < count:
-            try:
-                data = self._open().recv(max(RECEIVE_BYTES, min(count - len(buffer), 4 << 20)))
-            except BlockingIOError:
-                self._wait_in_message(select.POLLIN)
-                continue
-            except OSError as error:
-                self.fail(str(error))
-            if not data:
-                self.fail("connection closed by peer")
-            buffer += data
-        if len(buffer) == count:
-            self._buffer = bytearray()
-            return bytes(buffer)
-        with memoryview(buffer) as view:
-            head = bytes(view[:count])
-        del buffer[:count]
-        return head
-
-    def write(self, data: bytes | memoryview) -> None:
-        with memoryview(data) as view:
-            done = 0
-            while done < len(view):
-                try:
-                    done += self._open().send(view[done:])
-                except BlockingIOError:
-                    self._wait_in_message(select.POLLOUT)
-                except OSError as error:  # what has come in before is still to be had
-                    raise EOFError(str(error)) from error
-
-    def _wait_in_message(self, event: int) -> None:
-        """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
-        poller = select.poll()
-        poller.register(self._open(), event)
-        if not poller.poll(_milliseconds(self.patience)):
-            self.close()
-            raise _Stalled("silence in the middle of a message")
-
-    def fail(self, why: str, kind: type[EOFError] = EOFError) -> NoReturn:
-        """Close, and raise EOFError."""
-        self.close()
-        raise kind(why)
-
-
-class _Channel(rpyc.Channel):  # type: ignore[misc]
-    """RPyC's frames, none of them compressed."""
-
-    def send(self, data: bytes) -> None:
-        """Once a byte of a message is out, nothing more is copied: it may fail for want of memory only before."""
-        header = self.FRAME_HEADER.pack(len(data), 0)
-        first = _SocketStream.MAX_IO_CHUNK
-        if len(data) <= first:
-            self.stream.write(header + data + self.FLUSHER)
-            return
-        with memoryview(data) as view:
-            self.stream.write(header + view[:first])
-            self.stream.write(view[first:])
-        self.stream.write(self.FLUSHER)
-
-    def recv(self) -> bytes:
-        length, compressed = self.FRAME_HEADER.unpack(self.stream.read(self.FRAME_HEADER.size))
-        if compressed:
-            self.stream.fail("a compressed message", _Garbage)
-        data: bytes = self.stream.read(length + len(self.FLUSHER))[: -len(self.FLUSHER)]
-        return data
-
-
-_ANSWERED = (consts.HANDLE_CALLATTR, consts.HANDLE_CLOSE, consts.HANDLE_PING)
-
-MAX_ERROR_TEXT = 1000
-"""How much of an error's text is sent, and taken, in characters."""
-
-_SERVICE_ID = ("daadkvs.Service", 1, 1)
-"""The name under which each side of a connection has the other's service, without asking for it first."""
-
-
-class _ServiceProxy(netref.class_factory(_SERVICE_ID, ())):  # type: ignore[misc]
-    """The other side's service."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        """RPyC would tell the other side that it is free to forget its service."""
-
-
-class _Connection(rpyc.Connection):  # type: ignore[misc]
-    """An RPyC connection that answers only what calling exposed methods takes, and over which only values travel."""
-
-    @classmethod
-    def _request_handlers(cls) -> dict[int, Callable[..., Any]]:
-        handlers = super()._request_handlers()
-        return {request: handlers[request] for request in _ANSWERED}
-
-    def _dispatch(self, data: bytes) -> None:
-        try:
-            super()._dispatch(data)
-        except (EOFError, MemoryError):
-            raise
-        except Exception as error:  # whatever brine and RPyC stumble over
-            self._channel.close()
-            raise _Garbage(f"it sent what is no RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
-
-    def _box(self, obj: Any) -> tuple[int, Any]:
-        if isinstance(obj, _ServiceProxy):
-            return consts.LABEL_LOCAL_REF, _SERVICE_ID
-        if brine.dumpable(obj):
-            return consts.LABEL_VALUE, obj
-        if type(obj) is tuple:
-            return consts.LABEL_TUPLE, tuple(map(self._box, obj))
-        raise TypeError(f"only plain values travel, and this is none: {type(obj).__name__}")
-
-    def _unbox(self, package: Any) -> Any:
-        label, value = package
-        if label == consts.LABEL_VALUE:
-            return value
-        if label == consts.LABEL_TUPLE:
-            return tuple(map(self._unbox, value))
-        if label == consts.LABEL_LOCAL_REF and value == _SERVICE_ID:
-            return self._local_root
-        raise ValueError("a reference to an object")
-
-    def _handle_callattr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: Any = ()) -> Any:
-        if obj is not self._local_root or kwargs:
-            raise TypeError("only methods of the service can be called, by position")
-        return obj.called(name, args)
-
-    def _box_exc(self, kind: type[BaseException], error: BaseException, _: object) -> tuple[Any, ...]:
-        return (kind.__module__, kind.__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
-
-    def _unbox_exc(self, raw: Any) -> Failure:
-        """RPyC would make a class for every name that a peer thinks of, and keep them all."""
-        (_, name), args = raw[:2]
-        text = " ".join(map(str, args)).partition("\n")[0][:MAX_ERROR_TEXT]
-        if name == NoRoom.__name__:
-            return NoRoom(text)
-        return RemoteError(text if name == MemoryError.__name__ else f"{str(name)[:MAX_ERROR_TEXT]}: {text}")
-
-
-_FAREWELL = -1
-"""The number of the request that a farewell answers: none has it."""
-
-
-class _CallingConnection(_Connection):
-    """The calling end: answers nothing, and takes nothing but answers to what it has asked."""
-
-    def _dispatch_request(self, seq: object, raw_args: object) -> NoReturn:
-        raise ValueError("a request")
-
-    def _seq_request_callback(self, msg: int, seq: Any, is_exc: bool, obj: Any) -> None:
-        if seq == _FAREWELL and is_exc:
-            raise _Farewell(obj)
-        if seq not in self._request_callbacks:
-            raise ValueError("an answer to what was not asked")
-        super()._seq_request_callback(msg, seq, is_exc, obj)
-
-
-def why(error: BaseException) -> str:
-    """What to say of an error that ended what somebody has asked for; one line."""
-    if isinstance(error, MemoryError):
-        return "no memory is left"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.partition("\n")[0]
-
 
 def read(packed: Any, is_expected: wire.Check) -> Any:
     """What is packed in an answer. Raises RemoteError where that isn't what is expected."""
@@ -409,179 +93,13 @@ def read(packed: Any, is_expected: wire.Check) -> Any:
         raise RemoteError("a malformed answer") from error
 
 
-_is_stamp = wire.checker(tuple[str, dict[str, int]])
-
-
-def _is_traced_answer(answer: Any) -> bool:
-    return type(answer) is tuple and len(answer) == 2 and type(answer[0]) is bytes
-
-
-def _is_traced_call(args: tuple[Any, ...]) -> bool:
-    return len(args) == 3 and (type(args[0]), type(args[1]), type(args[2])) == (bytes, str, tuple)
-
-
-class Service(rpyc.Service):  # type: ignore[misc]
-    """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here.
-
-    Their parameters are annotated with what `wire.checker` understands, and are checked before each call.
-    """
-
-    _protocol = _Connection
-    _parameters: dict[str, wire.Check] = {}  # noqa: RUF012 - each class makes its own
-    """Of the methods that can be called."""
-
-    def __init_subclass__(cls) -> None:
-        cls._parameters = {}
-        for name, method in vars(cls).items():
-            if name.startswith("exposed_"):
-                hints = get_type_hints(method)
-                hints.pop("return", None)
-                expected = GenericAlias(tuple, tuple(hints.values()))
-                cls._parameters[name.removeprefix("exposed_")] = wire.checker(expected)
-
-    def called(self, name: str, args: tuple[Any, ...]) -> Any:
-        """What the method answers. Raises what it raises, and TypeError where it can't be called so.
-
-        In a run that is traced, a call is one of "traced": it brings its caller's clock along, and so does its answer.
-        """
-        if not tracing.on:
-            return self._carry_out(name, args)
-        if name != "traced" or not _is_traced_call(args):
-            raise TypeError("a call without a clock")
-        stamp, name, args = args
-        tracing.called("called", name, wire.unpack(stamp, _is_stamp))
-        answer = self._carry_out(name, args)
-        return msgpack.packb(tracing.stamp("answer", name)), answer
-
-    def _carry_out(self, name: str, args: tuple[Any, ...]) -> Any:
-        check = self._parameters.get(name)
-        if check is None:
-            raise TypeError("there is no such method")
-        if not check(args):
-            raise TypeError(f"{name}: wrong arguments")
-        return getattr(self, f"exposed_{name}")(*args)
-
-
-class _Nobody(Service):
-    """What a calling end offers."""
-
-    _protocol = _CallingConnection
-
-
-def _connection(sock: socket.socket, service: Service, timeout: float) -> tuple[Any, _SocketStream]:
-    stream = _SocketStream(sock, timeout)
-    config = {
-        "allow_safe_attrs": False,
-        "include_local_traceback": False,
-        "include_local_version": False,
-        "close_catchall": True,
-        "sync_request_timeout": timeout,
-    }
-    return service._connect(_Channel(stream, compress=False), config), stream
-
-
 # -- serving -----------------------------------------------------------------------------------------------
-
-
-LONGEST_PATH = 107
-"""Of a Unix socket, in bytes; what the system takes."""
-
-
-def new_address(directory: str, name: str) -> str:
-    """An address in *directory*, which only this user may enter. Its path may have any length."""
-    return f"unix:{os.path.join(directory, name)}"
-
-
-@contextmanager
-def _path_of(address: str) -> Iterator[str]:
-    """A path for the socket at *address* that is short enough for the system, within this block. Raises OSError."""
-    path = address.removeprefix("unix:")
-    if len(os.fsencode(path)) <= LONGEST_PATH:
-        yield path
-        return
-    directory, name = os.path.split(path)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{name}"
-    finally:
-        os.close(fd)
-
-
-class Listener(socket.socket):
-    """A listening socket that knows its path; the system may know it by another."""
-
-    path = ""
-
-
-def listen(address: str) -> Listener:
-    """A listener at *address*; connections are queued from now on. Raises OSError."""
-    listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.path = address.removeprefix("unix:")
-    try:
-        with _path_of(address) as path:
-            listener.bind(path)
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def check_place(directory: str) -> None:
-    """Raise OSError, which says so, where processes can't reach each other by sockets in *directory*."""
-    address = new_address(directory, "probe")
-    try:
-        with listen(address):
-            _connected(address, 1.0).close()
-        os.unlink(address.removeprefix("unix:"))
-    except (OSError, Unreachable) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        number = cause.errno if isinstance(cause, OSError) else None
-        reason = os.strerror(number) if number else str(error)
-        raise OSError(number or errno.EIO, f"no sockets can be made there: {reason}", directory) from error
-
-
-_master: int | None = None
-
-
-def let_in(master: int) -> None:
-    """Take connections from the process *master* as well; without this, only from this process's own session."""
-    global _master
-    _master = master
-
-
-def _is_of_this_run(sock: socket.socket) -> bool:
-    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    try:
-        return pid == _master or (pid > 0 and os.getsid(pid) == os.getsid(0))
-    except ProcessLookupError:
-        return False  # it has gone already
-
-
-def _accept(listener: socket.socket) -> socket.socket:
-    """Wait for the next connection that may come in."""
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            time.sleep(NO_ROOM_SECONDS)
-            continue
-        if _is_of_this_run(sock):
-            return sock
-        sock.close()
-
-
-_NO_ROOM = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-NO_ROOM_SECONDS = 0.1
-"""When to try again to accept, where there was no descriptor left; nobody tells when there is one."""
 
 
 def accept_forever(listener: socket.socket, make_service: Callable[[], Service]) -> NoReturn:
     """Serve each connection in a daemon thread, with a service of its own. Who finds no room for that is told so."""
     while True:
-        sock = _accept(listener)
+        sock = accept(listener)
         try:
             start_thread(serve, sock, make_service())
         except (NoRoom, MemoryError) as error:
@@ -613,11 +131,9 @@ _NO_THREAD = (
 
 def farewell(sock: socket.socket, error: BaseException) -> None:
     """Tell whoever is at the other end of a connection why it is not served, or no longer; close it. Never blocks."""
-    raw = (type(error).__module__, type(error).__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
-    data = brine.I1.pack(consts.MSG_EXCEPTION) + brine.dump((_FAREWELL, raw))
     try:
         sock.setblocking(False)
-        sock.send(_Channel.FRAME_HEADER.pack(len(data), 0) + data + _Channel.FLUSHER)
+        sock.send(farewell_message(error))
     except OSError:
         pass  # it has gone, or takes nothing
     sock.close()
@@ -627,7 +143,7 @@ def turn_away(listener: socket.socket, error: BaseException) -> None:
     """Tell the first who connects, within `TURN_AWAY_SECONDS`, why there is nobody to be called."""
     try:
         listener.settimeout(TURN_AWAY_SECONDS)
-        farewell(_accept(listener), error)
+        farewell(accept(listener), error)
     except OSError:
         pass  # nobody came, or somebody has been let in before
 
@@ -635,18 +151,10 @@ def turn_away(listener: socket.socket, error: BaseException) -> None:
 TURN_AWAY_SECONDS = 5.0
 
 
-def accept_only(listener: Listener) -> socket.socket:
-    """Wait for the first connection, and take no more: the address is gone when this returns."""
-    sock = _accept(listener)
-    os.unlink(listener.path)
-    listener.close()
-    return sock
-
-
 def serve(sock: socket.socket, service: Service) -> None:
     """Carry out the calls that come over *sock*, one after another, until it is closed."""
     try:
-        connection, stream = _connection(sock, service, timeout=STALL_SECONDS)
+        connection, stream = make_connection(sock, service, timeout=STALL_SECONDS)
         try:
             while True:
                 connection.serve(None)
@@ -664,7 +172,7 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
 
     The function raises EOFError once the connection has ended.
     """
-    connection, stream = _connection(sock, service, timeout=STALL_SECONDS)
+    connection, stream = make_connection(sock, service, timeout=STALL_SECONDS)
 
     def on_readable() -> None:
         try:
@@ -698,36 +206,13 @@ class Pending:
         """
         answer = self._remote._wait(self._result, timeout)
         if self._traced:
-            if not _is_traced_answer(answer):
+            if not is_traced_answer(answer):
                 raise RemoteError("an answer without a clock")
             stamp, answer = answer
-            tracing.called("answered", self._name, read(stamp, _is_stamp))
+            tracing.called("answered", self._name, read(stamp, is_stamp))
         if not answers.fits(self._name, self._args, answer):
             raise RemoteError("a malformed answer")
         return answer
-
-
-def _connected(address: str, timeout: float) -> socket.socket:
-    """A socket that is connected to *address*. Blocks up to *timeout* seconds. Raises Unreachable."""
-    try:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    except OSError as error:  # no descriptor is left
-        raise NoRoom(f"no connection can be opened: {error.strerror}") from error
-    # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
-    try:
-        with _path_of(address) as path:
-            sock.connect(path)
-    except (OSError, ValueError) as error:  # also where that is no path
-        sock.close()
-        raise Unreachable(why(error)) from error
-    return sock
-
-
-def _timeval(seconds: float) -> bytes:
-    """For the system, which takes zero for no limit."""
-    microseconds = max(1, int(seconds * 1_000_000))
-    return struct.pack("ll", *divmod(microseconds, 1_000_000))
 
 
 class Remote:
@@ -742,12 +227,12 @@ class Remote:
         Raises Unreachable.
         """
         self.timeout = timeout
-        sock = _connected(address, timeout) if isinstance(address, str) else address
+        sock = connect(address, timeout) if isinstance(address, str) else address
         self.descriptor = sock.fileno()
         """The connection's descriptor, to poll it for its end; its own only as long as it isn't closed."""
-        self._connection, self._stream = _connection(sock, _Nobody(), timeout)
+        self._connection, self._stream = make_connection(sock, Nobody(), timeout)
         self._ended: Failure | None = None
-        self._service = _ServiceProxy(self._connection, _SERVICE_ID)
+        self._service = ServiceProxy(self._connection, SERVICE_ID)
 
     def call(self, name: str, *args: Any, timeout: float | None = None) -> Any:
         """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
@@ -793,8 +278,8 @@ class Remote:
     def _failure(self, error: EOFError) -> Failure:
         self.close()
         if self._ended is None:
-            kind = Silent if isinstance(error, _Stalled) else RemoteError if isinstance(error, _Garbage) else Failure
-            self._ended = error.reason if isinstance(error, _Farewell) else kind(str(error))
+            kind = Silent if isinstance(error, Stalled) else RemoteError if isinstance(error, Garbage) else Failure
+            self._ended = error.reason if isinstance(error, Farewell) else kind(str(error))
         return self._ended
 
     def _wait(self, result: Any, timeout: float | None) -> Any:

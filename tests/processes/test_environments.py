@@ -63,7 +63,7 @@ def checkout(tmp_path: Path) -> Path:
     copy.mkdir()
     for source in (*ROOT.glob("*.py"), ROOT / "Makefile", ROOT / "requirements.txt"):
         shutil.copy2(source, copy)
-    for folder in ("scripts", "examples", "tests"):
+    for folder in ("control", "rpc", "console", "checking", "scripts", "examples", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / ".venv").symlink_to(ROOT / ".venv")
     return copy
@@ -406,6 +406,7 @@ def test_scripts_say_it_as_well(script: str) -> None:
 BOMBARDED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
+from control import roles
 from rpc import spawner, transport
 
 os.setpgid(0, 0)
@@ -422,7 +423,7 @@ try:
     for number in range(5):
         folder = f"{sys.argv[2]}/{number}"
         os.mkdir(folder)
-        started = spawner.Spawner(folder, [folder], 10.0)
+        started = spawner.Spawner(roles.load, folder, [folder], 10.0)
         assert started.start("client", 5, transport.new_address(folder, "client-5"))
         started.end(10.0)
 finally:

@@ -31,10 +31,11 @@ import client
 import server
 import watchdog
 import wire
-from control import commands
+from control import commands, roles
 from control.run_directory import open_private
 from model import Operation, pack_operations, unpack_operations
 from rpc import answers, spawner, transport
+from rpc.connection import SERVICE_ID
 from scripts import fuzz
 
 LINES = 300_000
@@ -184,7 +185,7 @@ def request(number: int, handler: int, packed: tuple[Any, ...]) -> bytes:
 
 def boxed(*arguments: Any) -> tuple[Any, ...]:
     """A call of the service's method `execute` with these boxed arguments."""
-    root = consts.LABEL_LOCAL_REF, transport._SERVICE_ID
+    root = consts.LABEL_LOCAL_REF, SERVICE_ID
     packed = consts.LABEL_TUPLE, (root, (consts.LABEL_VALUE, "execute"), (consts.LABEL_TUPLE, arguments))
     return consts.HANDLE_CALLATTR, packed
 
@@ -538,7 +539,7 @@ def test_exceptions_of_a_thousand_names_are_not_kept(host: Host) -> None:
 def stock(path: str) -> Iterator[tuple[rpyc.Connection, Any]]:
     """A connection as anybody's program makes it, and a proxy of the service."""
     connection = unix_connect(path, config={"sync_request_timeout": LIMIT_SECONDS, "allow_all_attrs": True})
-    proxy = netref.class_factory(transport._SERVICE_ID, ())(connection, transport._SERVICE_ID)
+    proxy = netref.class_factory(SERVICE_ID, ())(connection, SERVICE_ID)
     try:
         yield connection, proxy
     finally:
@@ -1251,7 +1252,7 @@ def test_a_watchdog_refuses_options_that_are_none(tmp_path: Path, options: bytes
     [(), ("master", 1, "unix:/x"), ("client", -1, "unix:/x"), ("client", 1, b"unix:/x"), (5, 1, "x"), ("client", 1)],
 )
 def test_the_spawner_refuses_what_is_no_start(tmp_path: Path, arguments: tuple[Any, ...]) -> None:
-    with served(spawner._Service(str(tmp_path), 0)) as caller:
+    with served(spawner._Service(roles.load(), str(tmp_path), 0)) as caller:
         with pytest.raises(transport.RemoteError, match="wrong arguments"):
             caller.call("start", *arguments)
         with pytest.raises(transport.RemoteError, match="no such method"):

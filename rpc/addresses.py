@@ -1,0 +1,166 @@
+"""Addresses: where a process listens, how another one connects to it, and who may.
+
+May live here: sockets until they are connected. May not: what is sent over them.
+
+An *address* is an opaque string, made by `new_address` and understood only here. It holds a path, which may be longer
+than the system allows for a socket. In that case its folder is opened for the moment, and the path leads through that
+descriptor.
+
+Connections are accepted only from processes of the same run: the master, and those in the session that the spawner
+leads. Anybody else finds the connection closed at once, and costs no thread and no memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rpc.failures import NoRoom, Unreachable, why
+
+__all__ = [
+    "Listener",
+    "accept",
+    "accept_only",
+    "check_place",
+    "connect",
+    "discard",
+    "let_in",
+    "listen",
+    "new_address",
+]
+
+LONGEST_PATH = 107
+"""Of a Unix socket, in bytes; what the system takes."""
+
+
+def new_address(directory: str, name: str) -> str:
+    """An address in *directory*, which only this user may enter. Its path may have any length."""
+    return f"unix:{os.path.join(directory, name)}"
+
+
+@contextmanager
+def _path_of(address: str) -> Iterator[str]:
+    """A path for the socket at *address* that is short enough for the system, within this block. Raises OSError."""
+    path = address.removeprefix("unix:")
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
+
+
+def discard(address: str) -> None:
+    """Remove the address, if it is still there, of a process that has ended."""
+    Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+class Listener(socket.socket):
+    """A listening socket that knows its path; the system may know it by another."""
+
+    path = ""
+
+
+def listen(address: str) -> Listener:
+    """A listener at *address*; connections are queued from now on. Raises OSError."""
+    listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.path = address.removeprefix("unix:")
+    try:
+        with _path_of(address) as path:
+            listener.bind(path)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def check_place(directory: str) -> None:
+    """Raise OSError, which says so, where processes can't reach each other by sockets in *directory*."""
+    address = new_address(directory, "probe")
+    try:
+        with listen(address):
+            connect(address, 1.0).close()
+        os.unlink(address.removeprefix("unix:"))
+    except (OSError, Unreachable) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        number = cause.errno if isinstance(cause, OSError) else None
+        reason = os.strerror(number) if number else str(error)
+        raise OSError(number or errno.EIO, f"no sockets can be made there: {reason}", directory) from error
+
+
+_master: int | None = None
+
+
+def let_in(master: int) -> None:
+    """Take connections from the process *master* as well; without this, only from this process's own session."""
+    global _master
+    _master = master
+
+
+def _is_of_this_run(sock: socket.socket) -> bool:
+    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        return pid == _master or (pid > 0 and os.getsid(pid) == os.getsid(0))
+    except ProcessLookupError:
+        return False  # it has gone already
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    """Wait for the next connection that may come in."""
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            time.sleep(NO_ROOM_SECONDS)
+            continue
+        if _is_of_this_run(sock):
+            return sock
+        sock.close()
+
+
+_NO_ROOM = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+NO_ROOM_SECONDS = 0.1
+"""When to try again to accept, where there was no descriptor left; nobody tells when there is one."""
+
+
+def accept_only(listener: Listener) -> socket.socket:
+    """Wait for the first connection, and take no more: the address is gone when this returns."""
+    sock = accept(listener)
+    os.unlink(listener.path)
+    listener.close()
+    return sock
+
+
+def connect(address: str, timeout: float) -> socket.socket:
+    """A socket that is connected to *address*. Blocks up to *timeout* seconds. Raises Unreachable."""
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:  # no descriptor is left
+        raise NoRoom(f"no connection can be opened: {error.strerror}") from error
+    # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+    try:
+        with _path_of(address) as path:
+            sock.connect(path)
+    except (OSError, ValueError) as error:  # also where that is no path
+        sock.close()
+        raise Unreachable(why(error)) from error
+    return sock
+
+
+def _timeval(seconds: float) -> bytes:
+    """For the system, which takes zero for no limit."""
+    microseconds = max(1, int(seconds * 1_000_000))
+    return struct.pack("ll", *divmod(microseconds, 1_000_000))

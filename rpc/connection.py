@@ -1,0 +1,216 @@
+"""RPyC made safe: which of its messages are taken, what travels over a connection, and how a method is called.
+
+May live here: everything that knows of RPyC's inside, but for the stream below it (rpc/stream.py).
+May not: sockets, threads, and what is said over the connections.
+
+Only bytes, numbers, strings, None and tuples of these cross a connection: they travel by value. Everything of
+variable shape is packed with msgpack by the caller.
+
+A method is called by its name, in one round trip from the first call on. (RPyC would first fetch the service, ask which
+methods it has, and fetch one.) Of RPyC's requests, only those that this needs are answered. Whoever sends anything that
+is not RPyC loses the connection. A reference to an object is refused: using one would mean calling back somebody who
+may never answer, perhaps while a lock is held. A method is carried out only if its arguments are what its annotations
+say.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import GenericAlias
+from typing import Any, NoReturn, get_type_hints
+
+import msgpack
+import rpyc
+from rpyc.core import brine, consts, netref
+
+import wire
+from rpc import tracing
+from rpc.failures import Failure, NoRoom, RemoteError, why
+from rpc.stream import Channel, Garbage, SocketStream
+
+__all__ = [
+    "SERVICE_ID",
+    "Farewell",
+    "Nobody",
+    "Service",
+    "ServiceProxy",
+    "farewell_message",
+    "is_stamp",
+    "is_traced_answer",
+    "make_connection",
+]
+
+_ANSWERED = (consts.HANDLE_CALLATTR, consts.HANDLE_CLOSE, consts.HANDLE_PING)
+
+MAX_ERROR_TEXT = 1000
+"""How much of an error's text is sent, and taken, in characters."""
+
+SERVICE_ID = ("daadkvs.Service", 1, 1)
+"""The name under which each side of a connection has the other's service, without asking for it first."""
+
+
+class ServiceProxy(netref.class_factory(SERVICE_ID, ())):  # type: ignore[misc]
+    """The other side's service."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        """RPyC would tell the other side that it is free to forget its service."""
+
+
+class _Connection(rpyc.Connection):  # type: ignore[misc]
+    """An RPyC connection that answers only what calling exposed methods takes, and over which only values travel."""
+
+    @classmethod
+    def _request_handlers(cls) -> dict[int, Callable[..., Any]]:
+        handlers = super()._request_handlers()
+        return {request: handlers[request] for request in _ANSWERED}
+
+    def _dispatch(self, data: bytes) -> None:
+        try:
+            super()._dispatch(data)
+        except (EOFError, MemoryError):
+            raise
+        except Exception as error:  # whatever brine and RPyC stumble over
+            self._channel.close()
+            raise Garbage(f"it sent what is no RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
+
+    def _box(self, obj: Any) -> tuple[int, Any]:
+        if isinstance(obj, ServiceProxy):
+            return consts.LABEL_LOCAL_REF, SERVICE_ID
+        if brine.dumpable(obj):
+            return consts.LABEL_VALUE, obj
+        if type(obj) is tuple:
+            return consts.LABEL_TUPLE, tuple(map(self._box, obj))
+        raise TypeError(f"only plain values travel, and this is none: {type(obj).__name__}")
+
+    def _unbox(self, package: Any) -> Any:
+        label, value = package
+        if label == consts.LABEL_VALUE:
+            return value
+        if label == consts.LABEL_TUPLE:
+            return tuple(map(self._unbox, value))
+        if label == consts.LABEL_LOCAL_REF and value == SERVICE_ID:
+            return self._local_root
+        raise ValueError("a reference to an object")
+
+    def _handle_callattr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: Any = ()) -> Any:
+        if obj is not self._local_root or kwargs:
+            raise TypeError("only methods of the service can be called, by position")
+        return obj.called(name, args)
+
+    def _box_exc(self, kind: type[BaseException], error: BaseException, _: object) -> tuple[Any, ...]:
+        return (kind.__module__, kind.__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
+
+    def _unbox_exc(self, raw: Any) -> Failure:
+        """RPyC would make a class for every name that a peer thinks of, and keep them all."""
+        (_, name), args = raw[:2]
+        text = " ".join(map(str, args)).partition("\n")[0][:MAX_ERROR_TEXT]
+        if name == NoRoom.__name__:
+            return NoRoom(text)
+        return RemoteError(text if name == MemoryError.__name__ else f"{str(name)[:MAX_ERROR_TEXT]}: {text}")
+
+
+_FAREWELL = -1
+"""The number of the request that a farewell answers: none has it."""
+
+
+class _CallingConnection(_Connection):
+    """The calling end: answers nothing, and takes nothing but answers to what it has asked."""
+
+    def _dispatch_request(self, seq: object, raw_args: object) -> NoReturn:
+        raise ValueError("a request")
+
+    def _seq_request_callback(self, msg: int, seq: Any, is_exc: bool, obj: Any) -> None:
+        if seq == _FAREWELL and is_exc:
+            raise Farewell(obj)
+        if seq not in self._request_callbacks:
+            raise ValueError("an answer to what was not asked")
+        super()._seq_request_callback(msg, seq, is_exc, obj)
+
+
+class Farewell(EOFError):
+    """The peer has said why it hangs up."""
+
+    def __init__(self, reason: Failure) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+is_stamp = wire.checker(tuple[str, dict[str, int]])
+
+
+def is_traced_answer(answer: Any) -> bool:
+    return type(answer) is tuple and len(answer) == 2 and type(answer[0]) is bytes
+
+
+def _is_traced_call(args: tuple[Any, ...]) -> bool:
+    return len(args) == 3 and (type(args[0]), type(args[1]), type(args[2])) == (bytes, str, tuple)
+
+
+class Service(rpyc.Service):  # type: ignore[misc]
+    """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here.
+
+    Their parameters are annotated with what `wire.checker` understands, and are checked before each call.
+    """
+
+    _protocol = _Connection
+    _parameters: dict[str, wire.Check] = {}  # noqa: RUF012 - each class makes its own
+    """Of the methods that can be called."""
+
+    def __init_subclass__(cls) -> None:
+        cls._parameters = {}
+        for name, method in vars(cls).items():
+            if name.startswith("exposed_"):
+                hints = get_type_hints(method)
+                hints.pop("return", None)
+                expected = GenericAlias(tuple, tuple(hints.values()))
+                cls._parameters[name.removeprefix("exposed_")] = wire.checker(expected)
+
+    def called(self, name: str, args: tuple[Any, ...]) -> Any:
+        """What the method answers. Raises what it raises, and TypeError where it can't be called so.
+
+        In a run that is traced, a call is one of "traced": it brings its caller's clock along, and so does its answer.
+        """
+        if not tracing.on:
+            return self._carry_out(name, args)
+        if name != "traced" or not _is_traced_call(args):
+            raise TypeError("a call without a clock")
+        stamp, name, args = args
+        tracing.called("called", name, wire.unpack(stamp, is_stamp))
+        answer = self._carry_out(name, args)
+        return msgpack.packb(tracing.stamp("answer", name)), answer
+
+    def _carry_out(self, name: str, args: tuple[Any, ...]) -> Any:
+        check = self._parameters.get(name)
+        if check is None:
+            raise TypeError("there is no such method")
+        if not check(args):
+            raise TypeError(f"{name}: wrong arguments")
+        return getattr(self, f"exposed_{name}")(*args)
+
+
+class Nobody(Service):
+    """What a calling end offers."""
+
+    _protocol = _CallingConnection
+
+
+def make_connection(sock: socket.socket, service: Service, timeout: float) -> tuple[Any, SocketStream]:
+    stream = SocketStream(sock, timeout)
+    config = {
+        "allow_safe_attrs": False,
+        "include_local_traceback": False,
+        "include_local_version": False,
+        "close_catchall": True,
+        "sync_request_timeout": timeout,
+    }
+    return service._connect(Channel(stream, compress=False), config), stream
+
+
+def farewell_message(error: BaseException) -> bytes:
+    """A whole frame that tells the calling end why it is not served, or no longer."""
+    raw = (type(error).__module__, type(error).__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
+    data: bytes = brine.I1.pack(consts.MSG_EXCEPTION) + brine.dump((_FAREWELL, raw))
+    return Channel.FRAME_HEADER.pack(len(data), 0) + data + Channel.FLUSHER  # type: ignore[no-any-return]

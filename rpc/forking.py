@@ -1,0 +1,111 @@
+"""Forking: how a process of the run begins, and what it must do first.
+
+May live here: what every forked process has in common. May not: what it then does; who asks for it.
+
+A forked process keeps no descriptor of its parent's except those that it is given. While it held a copy of a socket,
+nobody would see that connection end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+
+from rpc import transport
+
+__all__ = ["fork", "fork_listening"]
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+"""What a terminal sends to everything that was started from it."""
+
+
+def fork(
+    title: str,
+    keep: Iterable[int],
+    main: Callable[[], object],
+    failed: Callable[[BaseException], object],
+    leads: bool = False,
+) -> int:
+    """Fork a process that runs *main* and ends; returns its id. Raises OSError where there is no room for one more.
+
+    Where it can't begin, or *main* raises, it calls *failed*, to tell somebody why, and ends.
+
+    *leads*: it leads a session of its own; a signal that reaches all of its parent's before that is not for it.
+    It is shown as *title* by ps, and holds the descriptors *keep* and no others. Its standard streams are
+    /dev/null: what it has to say, it says by RPyC. (DAADKVS_DEBUG, for working on Daadkvs itself, leaves it
+    the standard error.)
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        child = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        raise
+    if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return child
+    status = 1
+    try:
+        _forget_parent(title, keep, leads)
+        main()
+        status = 0
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    except BaseException as error:
+        if "DAADKVS_DEBUG" in os.environ:
+            sys.excepthook(*sys.exc_info())
+        failed(error)
+    finally:
+        os._exit(status)
+
+
+def fork_listening(
+    title: str, address: str, keep: Iterable[int], main: Callable[[transport.Listener], object]
+) -> int | str:
+    """Fork a process that runs *main* with a listener at *address*; returns its id, or why there is none.
+
+    Where it fails before it has let anybody in, it tells whoever connects why.
+    """
+    listener = None
+    try:
+        listener = made = transport.listen(address)
+        return fork(
+            title,
+            (made.fileno(), *keep),
+            lambda: main(made),
+            lambda error: transport.turn_away(made, error),
+        )
+    except (OSError, MemoryError) as error:
+        if listener is not None:
+            transport.discard(address)
+        return f"no process can be started: {transport.why(error)}"
+    finally:
+        if listener is not None:
+            listener.close()
+
+
+def _forget_parent(title: str, keep: Iterable[int], leads: bool) -> None:
+    transport.interrupt_by(None)
+    if leads:
+        os.setsid()
+        for signum in ENDING:
+            signal.signal(signum, signal.SIG_IGN)  # which forgets those that came before
+    for signum in ENDING:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1) if "DAADKVS_DEBUG" in os.environ else (0, 1, 2):
+        os.dup2(null, standard)
+    bounds = [2, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
+    for low, high in itertools.pairwise(bounds):
+        os.closerange(low + 1, high)
+    _set_title(title)
+
+
+def _set_title(title: str) -> None:
+    import setproctitle  # not at the top: the master, which must start fast, has no use for it
+
+    setproctitle.setproctitle(title)

@@ -1,0 +1,61 @@
+"""Connections from a server to its neighbours.
+
+May live here: when a connection is opened, kept and closed. May not: what is asked over it.
+
+A link is logical; a connection for it is opened when it is first needed, and closed with the link. So 50 servers that
+are all linked to each other don't mean 2,450 open connections.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peer import Link
+from rpc import transport
+
+__all__ = ["Neighbours"]
+
+KEPT_CONNECTIONS = 8
+"""How many connections at most a server keeps open between two rounds of gossip."""
+
+
+class Neighbours:
+    """The connections of one thread."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._remotes: dict[int, tuple[Link, transport.Remote]] = {}
+
+    def call(self, neighbour: int, link: Link, name: str, *args: Any) -> Any:
+        """The neighbour's answer to the call *name*. Blocks up to `timeout` seconds. Raises Failure."""
+        known = self._remotes.get(neighbour)
+        if known is None or known[0] is not link or not known[1].alive:
+            if known is not None:
+                known[1].close()
+            self._drop_dead()
+            self._remotes[neighbour] = known = (link, transport.Remote(link.address, self.timeout))
+        known[1].timeout = self.timeout
+        try:
+            return known[1].call(name, *args)
+        except transport.Failure:
+            known[1].close()
+            raise
+
+    def _drop_dead(self) -> None:
+        for neighbour, (_, remote) in list(self._remotes.items()):
+            if not remote.alive:
+                remote.close()
+                del self._remotes[neighbour]
+
+    def trim(self) -> None:
+        """Close all connections if there are more of them than are worth keeping."""
+        if len(self._remotes) > KEPT_CONNECTIONS:
+            for _, remote in self._remotes.values():
+                remote.close()
+            self._remotes.clear()
+
+    def abort(self, neighbour: int) -> None:
+        """End the connection, even while a call is under way; may be called from any thread."""
+        known = self._remotes.get(neighbour)
+        if known is not None:
+            known[1].abort()

@@ -1,0 +1,212 @@
+"""The stream below RPyC: a socket with a buffer, on which nobody waits for ever in the middle of a message.
+
+May live here: reading and writing bytes and frames, and waiting for them. May not: what a message means; who connects.
+
+RPyC's own stream waits without limit in the middle of a message, and copying makes its time quadratic in a message's
+length. On this one, a peer that neither takes nor sends a byte of a message it has begun loses the connection once the
+*patience* of the other side has run out. A message of absurd length is refused, and so is a compressed one, of which a
+few bytes could swell to gigabytes.
+
+Between messages, waiting can be interrupted by a byte on a descriptor (`interrupt_by`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any, NoReturn
+
+import rpyc
+from rpyc.core.stream import Stream
+
+__all__ = [
+    "MAX_MESSAGE",
+    "Channel",
+    "Garbage",
+    "Interrupted",
+    "SocketStream",
+    "Stalled",
+    "interrupt_by",
+    "interrupt_taken",
+]
+
+MAX_MESSAGE = 80 << 20
+"""The longest message in bytes: the largest value, and room to spare."""
+
+RECEIVE_BYTES = 256 << 10
+
+
+class Interrupted(Exception):
+    """Waiting was given up, by a byte on the descriptor given to `interrupt_by`."""
+
+
+_interrupt_fd: int | None = None
+
+
+def interrupt_by(fd: int | None) -> None:
+    """Have all connections made from now on raise Interrupted while *fd* is readable, instead of waiting.
+
+    None: have none do that. A wait is for an answer, so the call itself has been sent by then, and the other side
+    carries it out before whatever it is asked next. An answer that is there already is returned all the same.
+    """
+    global _interrupt_fd
+    _interrupt_fd = fd
+
+
+def interrupt_taken() -> None:
+    """Let waiting go on after Interrupted."""
+    if _interrupt_fd is not None:
+        os.read(_interrupt_fd, 4096)
+
+
+def _milliseconds(seconds: float) -> float:
+    """For poll, which takes neither less than none nor more than 24 days."""
+    return min(max(0.0, seconds), 1e6) * 1000
+
+
+class Stalled(EOFError):
+    """The peer's patience has been exhausted in the middle of a message; the connection is closed."""
+
+
+class Garbage(EOFError):
+    """The peer has sent what it never should; the connection is closed."""
+
+
+class SocketStream(Stream):  # type: ignore[misc]
+    """RPyC's view of a socket: buffered, and never stuck in the middle of a message."""
+
+    MAX_IO_CHUNK = 64 << 10
+    """Larger messages are written in pieces."""
+
+    def __init__(self, sock: socket.socket, patience: float) -> None:
+        """*patience*: how long the peer may neither take nor send a byte in the middle of a message, in seconds."""
+        sock.setblocking(False)
+        self.patience = patience
+        self._sock: socket.socket | None = sock
+        self._buffer = bytearray()
+        self._readable, self._readable_or_interrupted = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._readable_or_interrupted.register(sock, select.POLLIN)
+        self._interrupt_fd = _interrupt_fd
+        if _interrupt_fd is not None:
+            self._readable_or_interrupted.register(_interrupt_fd, select.POLLIN)
+
+    @property
+    def closed(self) -> bool:
+        return self._sock is None
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self.shutdown()
+            self._sock.close()
+            self._sock = None
+
+    def shutdown(self) -> None:
+        """End the connection under whoever waits on it; may be called from any thread."""
+        sock = self._sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the peer was faster
+
+    def fileno(self) -> int:
+        return self._open().fileno()
+
+    def _open(self) -> socket.socket:
+        if self._sock is None:
+            raise EOFError("the connection is closed")
+        return self._sock
+
+    def poll(self, timeout: Any) -> bool:
+        """RPyC's interface: wait for data, at most until its timeout object runs out; not to be interrupted."""
+        if self._buffer:
+            return True
+        self._open()
+        left = timeout.timeleft() if hasattr(timeout, "timeleft") else timeout
+        return bool(self._readable.poll(None if left is None else _milliseconds(left)))
+
+    def is_readable(self) -> bool:
+        """Whether there is data, or the end; never blocks, nor can it be interrupted."""
+        return self.poll(0)
+
+    def wait_readable(self, seconds: float | None) -> bool:
+        """Wait for data; returns whether there is some. Raises Interrupted."""
+        if self._buffer:
+            return True
+        self._open()
+        events = self._readable_or_interrupted.poll(None if seconds is None else _milliseconds(seconds))
+        if len(events) == 1 and events[0][0] == self._interrupt_fd:
+            raise Interrupted
+        return bool(events)
+
+    def read(self, count: int) -> bytes:
+        if count > MAX_MESSAGE:
+            self.fail("a message of absurd length", Garbage)
+        buffer = self._buffer
+        while len(buffer) < count:
+            try:
+                data = self._open().recv(max(RECEIVE_BYTES, min(count - len(buffer), 4 << 20)))
+            except BlockingIOError:
+                self._wait_in_message(select.POLLIN)
+                continue
+            except OSError as error:
+                self.fail(str(error))
+            if not data:
+                self.fail("connection closed by peer")
+            buffer += data
+        if len(buffer) == count:
+            self._buffer = bytearray()
+            return bytes(buffer)
+        with memoryview(buffer) as view:
+            head = bytes(view[:count])
+        del buffer[:count]
+        return head
+
+    def write(self, data: bytes | memoryview) -> None:
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                try:
+                    done += self._open().send(view[done:])
+                except BlockingIOError:
+                    self._wait_in_message(select.POLLOUT)
+                except OSError as error:  # what has come in before is still to be had
+                    raise EOFError(str(error)) from error
+
+    def _wait_in_message(self, event: int) -> None:
+        """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
+        poller = select.poll()
+        poller.register(self._open(), event)
+        if not poller.poll(_milliseconds(self.patience)):
+            self.close()
+            raise Stalled("silence in the middle of a message")
+
+    def fail(self, why: str, kind: type[EOFError] = EOFError) -> NoReturn:
+        """Close, and raise EOFError."""
+        self.close()
+        raise kind(why)
+
+
+class Channel(rpyc.Channel):  # type: ignore[misc]
+    """RPyC's frames, none of them compressed."""
+
+    def send(self, data: bytes) -> None:
+        """Once a byte of a message is out, nothing more is copied: it may fail for want of memory only before."""
+        header = self.FRAME_HEADER.pack(len(data), 0)
+        first = SocketStream.MAX_IO_CHUNK
+        if len(data) <= first:
+            self.stream.write(header + data + self.FLUSHER)
+            return
+        with memoryview(data) as view:
+            self.stream.write(header + view[:first])
+            self.stream.write(view[first:])
+        self.stream.write(self.FLUSHER)
+
+    def recv(self) -> bytes:
+        length, compressed = self.FRAME_HEADER.unpack(self.stream.read(self.FRAME_HEADER.size))
+        if compressed:
+            self.stream.fail("a compressed message", Garbage)
+        data: bytes = self.stream.read(length + len(self.FLUSHER))[: -len(self.FLUSHER)]
+        return data
