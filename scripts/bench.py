@@ -19,8 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # the checkout
 
 import environment
 
@@ -46,9 +45,9 @@ from typing import NamedTuple, cast
 ROOT = Path(__file__).resolve().parent.parent
 
 import msgpack
-from shared import need, run_main
 
 from model import Model, Operation, pack_delta
+from scripts.shared import need, run_main
 from storage import Storage
 from vector_clock import Replica
 

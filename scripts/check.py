@@ -19,8 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # the checkout
 
 import environment
 
@@ -36,9 +35,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared import run_main
-
 from checking.spread import LINE, Contradiction, KeyLog, Timeline, Undecided, explain
+from scripts.shared import run_main
 
 FORMAT = 1
 SHORT = 40

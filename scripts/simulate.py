@@ -18,8 +18,7 @@ from __future__ import annotations
 import os
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # the checkout
 
 import environment
 
@@ -41,13 +40,13 @@ from typing import Any, NamedTuple
 import hypothesis
 import msgpack
 from hypothesis import strategies as st
-from shared import at_least, need, run_main, show_progress
 
 import router
 from checking.simulation import Step, decode, run
 from context import Context
 from model import Model, Operation
 from peer import Answer, Exchange, GossipLoop, Peer, unpack_request
+from scripts.shared import at_least, need, run_main, show_progress
 from vector_clock import Replica
 
 SCHEDULES_PER_SEED = 100

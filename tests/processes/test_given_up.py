@@ -20,10 +20,12 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 import pytest
-from check import check
-from support.driver import Conversation, Result, run, state, wait_until
-from support.stalls import SILENCE, given_up, run_file, run_stalling
+from checking.verdict import check
+from support.stalls import SILENCE, run_file, run_stalling
 from test_pipeline import slept
+
+from checking.driver import Conversation, Result, run, state, wait_until
+from checking.traces import given_up
 
 EPISODES = 3
 

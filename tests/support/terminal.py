@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 import pyte
-from support.driver import LIMIT_SECONDS, command, processes, run_directory, wait_until
+
+from checking.driver import LIMIT_SECONDS, command, processes, run_directory, wait_until
 
 PROMPT = "daadkvs> "
 POLL = {"x86_64": "7", "aarch64": "73"}

@@ -16,13 +16,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from check import Verdict, check
+from checking.verdict import Verdict, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.driver import ROOT, run
 from support.small import Run, puzzle, spelled, tamper
 
 from checking import spread
+from checking.driver import ROOT, run
 from checking.judge import Judge
 from checking.oracle import random_script
 

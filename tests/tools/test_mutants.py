@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.driver import ROOT
+
+from checking.driver import ROOT
 
 SIMULATOR = ("scripts/simulate.py", "--schedules", "4000", "--no-shrink")
 SCHEDULES = ROOT / "tests" / "schedules"

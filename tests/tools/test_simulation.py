@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import simulate
-from support.driver import ROOT
 
 import router
+from checking.driver import ROOT
 from checking.simulation import WEIGHTS, Step, Violation, World, decode, small_limits
 
 SCHEDULES = sorted((ROOT / "tests" / "schedules").glob("*.txt"))

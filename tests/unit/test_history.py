@@ -10,9 +10,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from check import check
-from support.driver import Conversation, run, wait_until
+from checking.verdict import check
 
+from checking.driver import Conversation, run, wait_until
 from checking.oracle import random_script
 
 PAIR = "joinServer 0\njoinServer 1\njoinClient 5 0\n"
