@@ -20,12 +20,12 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 import pytest
-from checking.verdict import check
 from support.stalls import SILENCE, run_file, run_stalling
 from test_pipeline import slept
 
 from checking.driver import Conversation, Result, run, state, wait_until
 from checking.traces import given_up
+from checking.verdict import check
 
 EPISODES = 3
 
