@@ -40,7 +40,7 @@ class _Watchdog(transport.Service):
         It recovers meanwhile. *options*: see `rpc.options.unpack`.
         """
         if self._pid is not None:
-            raise RuntimeError("the server runs already")
+            raise RuntimeError("the server is already running")
         parsed = unpack(options)
         try:
             ours, theirs = socket.socketpair()

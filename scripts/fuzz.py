@@ -17,8 +17,7 @@ from __future__ import annotations
 import os
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # the checkout
 
 import environment
 
@@ -32,7 +31,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shared import at_least, minutes, need, run_main, show_progress
+from scripts.shared import at_least, minutes, need, run_main, show_progress
 
 if __name__ == "__main__" and "--coverage" in sys.argv:
     need("atheris", "requirements-fuzz.txt")

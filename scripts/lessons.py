@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Makes the lessons' pages, docs/lessons/, of the scripts in examples/: what is said, what is printed, what happened.
+"""Makes the pages of the lessons, docs/lessons/, from the scripts in examples/.
 
-scripts/lessons.py                 all of them, with a picture each; needs a browser (tests/requirements-browser.txt)
-scripts/lessons.py --no-pictures   only what they say
+scripts/lessons.py                 all of them, each with a picture; needs a browser: tests/requirements-browser.txt
+scripts/lessons.py --no-pictures   only the texts
 """
 
 from __future__ import annotations
@@ -10,203 +10,20 @@ from __future__ import annotations
 import os
 import sys
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), HERE]  # not there by itself after python -P
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # the checkout
 
 import environment
 
-environment.enter(__name__, ("msgpack", "pytest"))
+environment.enter(__name__, ("msgpack",))
 
 import argparse
-import re
-import shutil
-import subprocess
 import tempfile
-import textwrap
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from report import page, read
-from shared import run_main
-from support.browser import NoBrowser, launched, opened
-
-from checking.story import Story, tell
-
-EXAMPLES = ROOT / "examples"
-PAGES = ROOT / "docs" / "lessons"
-
-LOST = re.compile(rb"# now, in another terminal: rm -r DIR/(server-\d+)\n")
-"""A line of a script at which somebody removes a server's folder."""
-
-LIMIT_SECONDS = 30.0
-"""For a run to come to such a line."""
-
-WIDTH = 1100
-"""Of a picture, in pixels."""
-
-
-class Lesson(NamedTuple):
-    """A script that was run."""
-
-    name: str
-    script: str
-    story: Story
-    verdict: str
-
-
-def scripts() -> list[Path]:
-    """The lessons' scripts, in their order."""
-    return sorted(EXAMPLES.glob("[0-9]-*.txt"))
-
-
-def learn(script: Path, folder: Path) -> Lesson:
-    """Run a lesson, in a folder of its own, and have its history checked."""
-    history, trace, stores = folder / "history", folder / "trace", folder / "stores"
-    command = [sys.executable, ROOT / "master.py", "--gossip-interval", "0", "--data-dir", stores]
-    master = subprocess.Popen(
-        [*map(str, command), "--history", str(history), "--trace", str(trace)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    assert master.stdin is not None
-    pieces = LOST.split(script.read_bytes())
-    fed = 0
-    for position, piece in enumerate(pieces):
-        if position % 2:
-            _await_commands(history, fed)
-            shutil.rmtree(stores / piece.decode())
-            master.stdin.write(b"#\n")  # so that lines keep their numbers
-        else:
-            master.stdin.write(piece)
-            master.stdin.flush()
-            fed += sum(line[:1] not in (b"#", b"") for line in piece.splitlines())
-    master.stdin.close()
-    master.wait()
-    checked = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "check.py"), str(history)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    story, verdict = tell(read(trace)), checked.stdout.replace(str(stores), "DIR").replace(str(history), "its history")
-    for event in story.events:
-        event.text = event.text.replace(str(stores), "DIR")
-    return Lesson(script.stem, script.read_text("utf-8"), story, verdict)
-
-
-def _await_commands(history: Path, number: int) -> None:
-    """Wait until so many commands are done."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not history.exists() or len(re.findall(rb'"type": "(?:ok|fail|info)"', history.read_bytes())) < number:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{number} commands took more than {LIMIT_SECONDS:g} s")
-        time.sleep(0.01)
-
-
-def text(lesson: Lesson) -> str:
-    """The page of a lesson. Comments of the script become text, and under each command stands what came of it."""
-    title, _, rest = lesson.script.removeprefix("# ").partition("\n#\n")
-    answers = _answers(lesson.story)
-    said: list[str] = []
-    done: list[str] = []
-    parts = [f"# {title}"]
-    for number, line in enumerate(rest.splitlines(), 3):
-        if line.startswith("#") and not LOST.fullmatch(f"{line}\n".encode()):
-            parts += _console(done)
-            said.append(line.removeprefix("#").strip())
-            continue
-        parts += _paragraph(said)
-        if line:
-            done += [f"> {line}", *answers.get(number, ())]
-        elif done:
-            done.append("")
-    parts += [*_paragraph(said), *_console(done), *_end(lesson)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _paragraph(lines: list[str]) -> list[str]:
-    """The lines so far as a paragraph; there are none of them then."""
-    paragraph, lines[:] = textwrap.fill(" ".join(lines), 120), []
-    return [paragraph] if paragraph else []
-
-
-def _console(lines: list[str]) -> list[str]:
-    """The same, as they look in a terminal."""
-    shown, lines[:] = textwrap.indent("\n".join(lines).rstrip(), "    "), []
-    return [shown] if shown else []
-
-
-def _answers(story: Story) -> dict[int, list[str]]:
-    """What came of the command in each line: what it printed, or its error."""
-    answers: dict[int, list[str]] = {}
-    for event in story.events:
-        if event.kind in ("error", "warning"):
-            line = int(event.text.removeprefix("line ").partition(":")[0])
-            answers[line] = textwrap.wrap(f"{event.kind}: {event.text}", 112, subsequent_indent="  ")
-        elif event.kind == "command" and event.operation is not None:
-            done = story.operations[event.operation]
-            if not done.put and done.outcome in ("value", "ERR_KEY", "ERR_DEP"):
-                answers[_line(event.where)] = [f"{done.key}:{done.value or done.outcome}"]
-        elif event.kind == "command" and event.printed:
-            answers[_line(event.where)] = event.printed.splitlines()
-    return answers
-
-
-def _line(where: str) -> int:
-    return int(where.rpartition(" ")[2])
-
-
-def _end(lesson: Lesson) -> Iterator[str]:
-    yield "## What happened"
-    yield f"![The space-time diagram of this run]({lesson.name}.svg)"
-    yield textwrap.fill(
-        "Each line is a process, and time runs downwards; an arrow is a call or, dashed, its answer. Green arrows "
-        "brought writes from server to server. Where servers are parted, each partition has a colour.",
-        120,
-    )
-    for done in lesson.story.operations:
-        if done.outcome == "ERR_DEP":
-            yield f"Why does {done.where} say `{done.key}:ERR_DEP`?"
-            yield "\n".join(textwrap.fill(f"- {sentence}", 120, subsequent_indent="  ") for sentence in done.why)
-    yield "## Was that right?"
-    yield "`scripts/check.py`, which knows what is promised and nothing of how it is done, says of this run:"
-    lines = [textwrap.fill(line, 112, subsequent_indent="  ") for line in lesson.verdict.splitlines()]
-    yield textwrap.indent("\n".join(lines), "    ")
-    if lesson.verdict.startswith("unknown"):
-        yield "A disk that was lost explains what would be a broken promise otherwise, so that it can't tell."
-    yield "## Look at it yourself"
-    yield f"    make lesson SCRIPT=examples/{lesson.name}.txt"
-    yield (
-        "runs it, checks it, and makes `lesson/report.html`, a page on which you can follow each write. "
-        "[trace.md](../trace.md)\nexplains it."
-    )
-    for folder in LOST.findall(lesson.script.encode()):
-        yield textwrap.fill(
-            "No disk is lost there, and no `ERR_DEP` comes of it, since nobody removes the folder meanwhile: for that, "
-            "type the script at the prompt of `./master --gossip-interval 0 --data-dir DIR --trace TRACE`, remove "
-            f"`DIR/{folder.decode()}` where it says so, and then `scripts/report.py TRACE` makes `report.html`.",
-            120,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
-
-def picture(lesson: Lesson, folder: Path, browser: Any) -> str:
-    """The diagram of a lesson's run, as SVG."""
-    path = folder / "report.html"
-    path.write_text(page(lesson.story, lesson.name), "utf-8")
-    with opened(browser, path) as shown:
-        shown.set_viewport_size({"width": WIDTH + 420, "height": 900})
-        shown.click("[data-kind=links]")  # the colours say it
-        drawn: str = shown.evaluate("diagram.picture()")
-    return drawn + "\n"
+from checking.browser import NoBrowser, launched
+from checking.lessons import PAGES, learn, picture, scripts, text
+from scripts.shared import run_main
 
 
 def main() -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import chaos
 import pytest
-from support.driver import Conversation, Output
+
+from checking.chaos.answers import Violation
+from checking.chaos.rounds import Round, run_rounds
+from checking.driver import Conversation, Output
 
 
 def test_two_hundred_kills_lose_nothing() -> None:
-    kills, counts, _ = chaos.run_rounds(seed=0, rounds=50, kills=200, seconds=float("inf"))
+    kills, counts, _ = run_rounds(seed=0, rounds=50, kills=200, seconds=float("inf"))
     assert kills["server"] > 100
     assert counts["acknowledged puts"] > 200
 
@@ -56,7 +58,7 @@ def played() -> Played:
 
 def judge(output: Output, numbers: list[int], stores: dict[int, list[bytes]]) -> None:
     """Raises Violation."""
-    this = chaos.Round(0)
+    this = Round(0)
     for line in SCRIPT.splitlines():
         if line.startswith(b"put"):
             this.judge.put(*line.split()[2:])
@@ -92,7 +94,7 @@ def replaced(right: bytes, wrong: bytes) -> Callable[[bytes], bytes]:
 )
 def test_a_tampered_answer_is_noticed(played: Played, tamper: Callable[[bytes], bytes]) -> None:
     output, numbers, stores = played
-    with pytest.raises(chaos.Violation):
+    with pytest.raises(Violation):
         judge(output._replace(stdout=tamper(output.stdout)), numbers, stores)
 
 
@@ -109,7 +111,7 @@ def test_a_tampered_answer_is_noticed(played: Played, tamper: Callable[[bytes], 
 )
 def test_an_error_that_cannot_be_is_noticed(played: Played, number: int, error: str) -> None:
     output, numbers, stores = played
-    with pytest.raises(chaos.Violation):
+    with pytest.raises(Violation):
         judge(output._replace(errors=[*output.errors, error]), [*numbers, number], stores)
 
 
@@ -124,7 +126,7 @@ def test_an_error_that_cannot_be_is_noticed(played: Played, number: int, error: 
     ],
 )
 def test_a_tampered_store_is_noticed(played: Played, stores: dict[int, list[bytes]]) -> None:
-    with pytest.raises(chaos.Violation):
+    with pytest.raises(Violation):
         judge(played[0], played[1], stores)
 
 

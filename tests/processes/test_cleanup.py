@@ -15,7 +15,8 @@ from pathlib import Path
 import cleanup as script
 import pytest
 import run_directory as rooms
-from support.driver import LIMIT_SECONDS, ROOT, Conversation, processes, run_directory, start_time, state, wait_until
+
+from checking.driver import LIMIT_SECONDS, ROOT, Conversation, processes, run_directory, start_time, state, wait_until
 
 NOBODY = 65534
 needs_other_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.driver import ROOT, Conversation, Result, run, wait_until
 
+from checking.driver import ROOT, Conversation, Result, run, wait_until
 from control.data_directory import DataDirectory
 
 NO_GOSSIP = ("--gossip-interval", "0")

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support.driver import LIMIT_SECONDS, ROOT, command
 from support.terminal import Terminal
+
+from checking.driver import LIMIT_SECONDS, ROOT, command
 
 SCRIPT = b"joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 k\n"
 NAME = """a "checkout" of $HOME's 'own' $(it)"""

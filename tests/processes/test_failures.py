@@ -16,8 +16,8 @@ from random import Random
 
 import msgpack
 import pytest
-from support.driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_until
 
+from checking.driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_until
 from checking.oracle import Oracle, random_script
 from client import _Client
 from model import Operation

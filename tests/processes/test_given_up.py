@@ -25,11 +25,12 @@ from typing import NamedTuple, TypeVar
 
 import msgpack
 import pytest
-from check import check
-from support.driver import Conversation, Result, run, state, wait_until
-from support.stalls import SILENCE, given_up, run_file, run_stalling
+from support.stalls import SILENCE, run_file, run_stalling
 from test_pipeline import slept
 
+from checking.driver import Conversation, Result, run, state, wait_until
+from checking.traces import given_up
+from checking.verdict import check
 from model import Operation, pack_operations
 from server import Options, Server
 

@@ -25,12 +25,12 @@ import pytest
 import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.utils.factory import unix_connect
-from support.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 
 import client
 import server
 import watchdog
 import wire
+from checking.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 from control import commands, roles
 from control.run_directory import open_private
 from model import Operation, pack_operations, unpack_operations

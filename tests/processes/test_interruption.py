@@ -13,8 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.driver import processes, state, titles, wait_until
 from support.terminal import Terminal
+
+from checking.driver import processes, state, titles, wait_until
 
 CTRL_C = "\x03"
 NOT_STARTED = "gave up; {} was not started"

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.driver import ROOT, Conversation, Result, run
 
+from checking.driver import ROOT, Conversation, Result, run
 from storage import Lock
 
 NO_GOSSIP = ("--gossip-interval", "0")

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from support.driver import ROOT, wait_until
+
+from checking.driver import ROOT, wait_until
 
 
 def run_script(name: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.driver import Conversation, run, state, wait_until
 
+from checking.driver import Conversation, run, state, wait_until
 from checking.oracle import random_script
 
 EPISODES = 12

@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.driver import LIMIT_SECONDS, ROOT, Conversation, command, processes, run, run_directory, state, wait_until
+
+from checking.driver import LIMIT_SECONDS, ROOT, Conversation, command, processes, run, run_directory, state, wait_until
 
 CLUSTER = "joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 k v\n"
 MASTER_DEATH_SECONDS = 2.0

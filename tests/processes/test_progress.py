@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.driver import command, run
 from support.terminal import Terminal
 
+from checking.driver import command, run
 from console import progress
 
 LINE = "left"

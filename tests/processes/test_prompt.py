@@ -10,9 +10,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from support.driver import LIMIT_SECONDS, ROOT, processes, run, state, wait_until
 from support.terminal import PROMPT, Terminal
 
+from checking.driver import LIMIT_SECONDS, ROOT, processes, run, state, wait_until
 from console import prompt
 from master import Master
 from rpc import transport

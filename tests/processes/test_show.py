@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.driver import ROOT, Conversation, command, run
+
+from checking.driver import ROOT, Conversation, command, run
 
 SCRIPT = """\
 # A comment

@@ -31,7 +31,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.driver import Conversation, wait_until
+
+from checking.driver import Conversation, wait_until
 
 TRANSCRIPTS = sorted((Path(__file__).parent.parent / "transcripts").glob("*.txt"))
 SIGNALS = {"@kill": signal.SIGKILL, "@stop": signal.SIGSTOP, "@continue": signal.SIGCONT}

@@ -1,50 +1,13 @@
-"""A headless Chromium, driven by Playwright; and pages that may do nothing wrong.
-
-The browser is the system's: Playwright fetches none. Where there is no browser, or no Playwright, tests are skipped,
-and say so.
-"""
+"""The browser of checking/browser.py for tests, which are skipped, and say why, where there is none."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-FLAGS = (
-    "--no-sandbox",  # or it won't run as root
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-class NoBrowser(Exception):
-    """There is none; the text says what is missing."""
-
-
-@contextmanager
-def launched() -> Iterator[Any]:
-    """A running browser. Raises NoBrowser."""
-    try:
-        from playwright.sync_api import sync_playwright  # not at the top: it may be missing
-    except ImportError:
-        raise NoBrowser("needs Playwright: pip install -r tests/requirements-browser.txt") from None
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        raise NoBrowser(f"needs a browser: one of {', '.join(NAMES)}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
+from checking.browser import NoBrowser, launched
 
 
 @pytest.fixture(scope="session")
@@ -55,24 +18,3 @@ def chromium() -> Iterator[Any]:
             yield browser
     except NoBrowser as reason:
         pytest.skip(str(reason))
-
-
-@contextmanager
-def opened(browser: Any, path: Path) -> Iterator[Any]:
-    """A page of its own, offline. Whatever the console says, and every request but that for the page, is a failure."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(f"error: {error}"))
-
-    def on_request(request: Any) -> None:
-        if not request.url.startswith(("blob:", path.as_uri())):
-            said.append(request.url)
-
-    page.on("request", on_request)
-    page.goto(path.as_uri())
-    yield page
-    assert not said
-    context.close()

@@ -1,4 +1,4 @@
-"""Runs a script while processes of the run are stopped for a while, and counts the groups that were given up.
+"""Runs a script while processes of the run are stopped for a while.
 
 Who is stopped for more than half a time-out makes its server give up a group in which it has a part. Nobody may be
 stopped for a whole time-out: that is silence, and no longer without consequences.
@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from rpc import tracing
-from support.driver import LIMIT_SECONDS, Result, command, processes, run_directory
+from checking.driver import LIMIT_SECONDS, Result, command, processes, run_directory
 
 STOPPED = 0.75
 """For which part of a time-out clients are stopped: long enough for their server, and not too long for the master."""
@@ -109,16 +108,3 @@ def _signal(pid: int, signum: int) -> None:
         os.kill(pid, signum)
     except ProcessLookupError:
         pass
-
-
-def given_up(trace: Path) -> int:
-    """How many groups were given up, in part or whole: their commands were carried out once more, one by one."""
-    under_way: set[str] = set()
-    count = 0
-    for event in tracing.read(trace / "master.trace"):
-        if event.name == "group":
-            under_way = {where for where, _ in event.details["commands"]}
-        elif event.name == "command" and event.details["where"] in under_way:
-            count += 1
-            under_way = set()
-    return count

@@ -20,7 +20,7 @@ from types import TracebackType
 
 import pyte
 
-from support.driver import LIMIT_SECONDS, command, processes, run_directory, wait_until
+from checking.driver import LIMIT_SECONDS, command, processes, run_directory, wait_until
 
 PROMPT = "daadkvs> "
 POLL = {"x86_64": "7", "aarch64": "73"}

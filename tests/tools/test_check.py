@@ -16,15 +16,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from check import Verdict, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.driver import ROOT, run
 from support.small import Run, puzzle, spelled, tamper
 
-from checking import spread
+from checking import explain
+from checking.driver import ROOT, run
 from checking.judge import Judge
 from checking.oracle import random_script
+from checking.verdict import Verdict, check
 
 HEADER = {"history": 1, "gossip_interval": 0, "kept_stores": False}
 GOSSIP = HEADER | {"gossip_interval": 1}
@@ -387,7 +387,7 @@ def test_the_other_relay_is_found_where_the_first_choice_spoils_it(tmp_path: Pat
 
 
 def test_where_there_are_too_many_ways_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "MOST_STATES", 3)
+    monkeypatch.setattr(explain, "MOST_STATES", 3)
     verdict = verdict_of(spelled(GOSSIP, two_ways([2, 5], [])), tmp_path)
     assert verdict.verdict == "unknown"
     assert "too many ways" in verdict.why
@@ -604,9 +604,9 @@ def dropped(text: str) -> str:
             lambda text: text.replace(
                 '"invoke", "process": 10, "f": "get"', '"fail", "error": "", "process": 10, "f": "get"'
             ),
-            "line 8: what has begun it is missing",
+            "line 8: the line that began this command is missing",
         ),
-        (lambda text: text.replace('"value": ["k", null]', '"value": ["l", null]'), "line 9: it doesn't fit line 8"),
+        (lambda text: text.replace('"value": ["k", null]', '"value": ["l", null]'), "line 9: it doesn't match line 8"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
@@ -835,11 +835,18 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 
 
 def test_the_checker_uses_nothing_of_the_store() -> None:
-    modules = {path.stem for path in ROOT.glob("*.py")}
-    for name in ("check.py", "checking/spread.py"):
-        for line in (ROOT / "scripts" / name).read_text().splitlines():
+    """Neither itself nor by what it imports."""
+    modules = {path.stem for path in ROOT.glob("*.py")} | {"control", "rpc", "console"}
+    left, found = {"verdict"}, set()
+    while left:
+        found.add(name := left.pop())
+        for line in (ROOT / "checking" / f"{name}.py").read_text().splitlines():
             words = line.split()
-            assert not (words[:1] in (["import"], ["from"]) and words[1].partition(".")[0] in modules), line
+            if words[:1] in (["import"], ["from"]):
+                package, _, module = words[1].partition(".")
+                assert package not in modules, line
+                left |= {module} - found if package == "checking" else set()
+    assert {"spread", "checker"} <= found
 
 
 def test_keys_and_values_of_any_bytes_are_told_on_any_terminal(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from check import check
-from support.driver import ROOT, run
 from support.stalls import run_file, run_stalling
+
+from checking.driver import ROOT, run
+from checking.verdict import check
 
 FAULTS = ("--partition-every", "60", "--kill-every", "60", "--move-every", "30", "--stabilize-every", "150")
 

@@ -8,8 +8,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from lessons import PAGES, learn, scripts, text
-from support.driver import ROOT
+
+from checking.driver import ROOT
+from checking.lessons import PAGES, learn, scripts, text
 
 SCRIPTS = scripts()
 

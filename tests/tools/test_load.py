@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import load
+from checking.load import run
 
 
 def test_two_hundred_kills_and_joins_leave_no_descriptor_and_no_thread() -> None:
-    assert load.run(operations=20_000, cycles=200, seed=1) == []
+    assert run(operations=20_000, cycles=200, seed=1) == []

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.driver import ROOT
+
+from checking.driver import ROOT
 
 SIMULATOR = ("scripts/simulate.py", "--schedules", "4000", "--no-shrink")
 SCHEDULES = ROOT / "tests" / "schedules"
@@ -452,7 +453,7 @@ MUTANTS = [
     ),
     Mutant(
         "the checker chooses paths without regard to each other",
-        "checking/spread.py",
+        "checking/explain.py",
         "            case.add_up(ups, parent, time, arrivals.version)\n",
         "",
         JUDGED,
@@ -466,21 +467,21 @@ MUTANTS = [
     ),
     Mutant(
         "the checker takes any session's ERR_DEP for due",
-        "scripts/check.py",
+        "checking/checker.py",
         "dependency = seen[-1].version if seen else 0",
         "dependency = key.log.newest",
         JUDGED,
     ),
     Mutant(
         "the checker has a get ask all servers at one moment",
-        "scripts/check.py",
+        "checking/checker.py",
         "                time += 2  # one after another",
         "                time += 0  # one after another",
         pytest_run("tests/tools/test_check.py", "-k", "asks_one_server_after_another"),
     ),
     Mutant(
         "the checker believes any reason why a command failed",
-        "scripts/check.py",
+        "checking/members.py",
         "self._speaks_against(excuse, int(found[1])) if found else None",
         "None",
         pytest_run("tests/tools/test_check.py", "-k", "fails_only_for_a_reason"),

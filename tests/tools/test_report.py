@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import chromium, opened
-from support.driver import ROOT, run
+from support.browser import chromium
 from test_story import FAULTS, SESSIONS, generated
+
+from checking.browser import opened
+from checking.driver import ROOT, run
 
 __all__ = ["chromium"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.driver import ROOT, Conversation, Result, command, run
 
+from checking.driver import ROOT, Conversation, Result, command, run
 from checking.oracle import OBSERVER, Oracle, check, random_script
 
 INTERVALS = ("0", "0.002", "0.01", "1")

@@ -8,25 +8,27 @@ import sys
 from pathlib import Path
 
 import pytest
-import simulate
-from support.driver import ROOT
 
 import router
+from checking.driver import ROOT
+from checking.scaling import TOPOLOGIES, measure_gossip, measure_stabilize, topology
+from checking.seeds import SCHEDULES_PER_SEED, check_seed, check_seeds
 from checking.simulation import WEIGHTS, Step, Violation, World, decode, small_limits
+from scripts.simulate import replay
 
 SCHEDULES = sorted((ROOT / "tests" / "schedules").glob("*.txt"))
 
 
 def test_random_schedules_break_no_promise(request: pytest.FixtureRequest) -> None:
-    seeds = range(request.config.getoption("--schedules") // simulate.SCHEDULES_PER_SEED)
-    failure = simulate.check_seeds(seeds, os.cpu_count() or 1)
+    seeds = range(request.config.getoption("--schedules") // SCHEDULES_PER_SEED)
+    failure = check_seeds(seeds, os.cpu_count() or 1)
     assert failure is None, failure
 
 
 @pytest.mark.parametrize("path", SCHEDULES, ids=lambda path: path.stem)
 def test_schedules_that_show_a_mistake_show_none_here(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """(tests/tools/test_mutants.py sees that each of them shows the mistake that it is called after.)"""
-    assert simulate.replay(path) == 0, capsys.readouterr().out
+    assert replay(path) == 0, capsys.readouterr().out
 
 
 def test_a_schedule_always_does_the_same(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_what_is_no_step_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_a_schedule_that_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulate.replay(tmp_path / "none") == 2
+    assert replay(tmp_path / "none") == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/none: No such file or directory\n"
 
 
@@ -74,7 +76,7 @@ def test_a_failure_is_shrunk_and_named_by_its_seed(monkeypatch: pytest.MonkeyPat
             raise Violation("this is a promise that nobody made")
 
     monkeypatch.setattr(World, "_step_disconnect", forgets)
-    failure = simulate.check_seed(3)
+    failure = check_seed(3)
     assert failure is not None
     assert len(failure.schedule) == 2
     assert [step.word for step in failure.schedule][-1] == "disconnect"
@@ -82,13 +84,13 @@ def test_a_failure_is_shrunk_and_named_by_its_seed(monkeypatch: pytest.MonkeyPat
     assert "--seed 3" in str(failure)
 
 
-@pytest.mark.parametrize("name", simulate.TOPOLOGIES)
+@pytest.mark.parametrize("name", TOPOLOGIES)
 @pytest.mark.parametrize("servers", [1, 2, 9, 30])
 def test_large_clusters_are_connected_and_come_to_rest(name: str, servers: int) -> None:
-    graph = simulate.topology(name, servers)
+    graph = topology(name, servers)
     assert router.reachable(graph, 0) == set(range(servers))
-    gossip = simulate.measure_gossip(graph, 5)
-    stabilize = simulate.measure_stabilize(graph, 5)
+    gossip = measure_gossip(graph, 5)
+    stabilize = measure_stabilize(graph, 5)
     if servers == 1:
         assert (gossip.messages, stabilize.messages) == (0, 0)
     else:

@@ -13,11 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from report import SHIVIZ_PARSER, read, shiviz
-from support.driver import ROOT, Conversation, run
 from support.terminal import Terminal
 
+from checking.driver import ROOT, Conversation, run
+from checking.report import SHIVIZ_PARSER, shiviz
 from checking.story import Done, Story, shown, tell
+from checking.traces import read
 from rpc import tracing
 
 SESSIONS = """\

@@ -10,10 +10,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from check import check
-from support.driver import Conversation, run, wait_until
 
+from checking.driver import Conversation, run, wait_until
 from checking.oracle import random_script
+from checking.verdict import check
 
 PAIR = "joinServer 0\njoinServer 1\njoinClient 5 0\n"
 

@@ -1,7 +1,10 @@
-"""Driving a real master from a test: whole scripts, or step by step.
+"""Driving a real master from a test or a script: whole scripts of commands, or step by step.
 
-`run` pipes a script and waits for the end. `Conversation` feeds a running master: `do` returns when its commands
-are done, without any sleep. It knows that by sending an unknown word last and waiting for the error line about it.
+May live here: starting a master, talking to it, and finding and signalling the processes of its run. May not: what the
+answers should be.
+
+`run` pipes a script into a master and waits for the end. `Conversation` feeds a running master: `do` returns when its
+commands are done, without sleeping. It knows that by sending an unknown word last and waiting for the error about it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 LIMIT_SECONDS = 60.0
 
 
@@ -49,7 +52,7 @@ def run(
 ) -> Result:
     """Pipe a script into a master and wait for its end.
 
-    *environment*: variables to set besides those there are. *prefix*: a command that becomes the master.
+    *environment*: variables to set besides the inherited ones. *prefix*: a command that becomes the master.
     """
     data = script.encode() if isinstance(script, str) else script
     variables = {**os.environ, **(environment or {})}
@@ -86,7 +89,7 @@ class Conversation:
         prefix: tuple[str, ...] = (),
         begin: tuple[str, ...] = (),
     ) -> None:
-        """*prefix*: a command that becomes the master. *begin*: what starts a master in another way; options follow."""
+        """*prefix*: a command that becomes the master. *begin*: another command that starts one; options follow it."""
         self.process = subprocess.Popen(
             [*prefix, *((*begin, *options) if begin else command(*options))],
             stdin=subprocess.PIPE,
@@ -112,12 +115,12 @@ class Conversation:
         self._errors.put(None)
 
     def send(self, script: str | bytes) -> None:
-        """Send commands and don't wait."""
+        """Send commands without waiting for them."""
         data = script.encode() if isinstance(script, str) else script
         self.send_raw(data if data.endswith(b"\n") else data + b"\n")
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are, and take in what is printed meanwhile: a master that prints much waits for that."""
+        """Send bytes as they are, and read what is printed meanwhile, for which a master that prints much waits."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._sent += data.count(b"\n")
@@ -194,7 +197,7 @@ class Conversation:
         return self.run_directory == directory
 
     def signal(self, name: str, signum: int) -> None:
-        """Send a signal to one process by its name; after SIGKILL and SIGSTOP, wait until it has worked."""
+        """Send a signal to one process by its name, and wait until it has taken effect."""
         pid = self.pids()[name]
         os.kill(pid, signum)
         wanted = {signal.SIGKILL: "ZXx", signal.SIGSTOP: "T", signal.SIGCONT: "RSDZ"}[signal.Signals(signum)]
@@ -232,7 +235,7 @@ class Conversation:
 
 
 def run_directory(master: int) -> Path | None:
-    """The directory of a master's run; None while there is none, or no more."""
+    """The directory of a master's run; None where there is none yet, or it is gone."""
     for owner in Path("/tmp").glob(f"daadkvs-{os.geteuid()}-*/owner"):
         try:
             if owner.parent.lstat().st_uid == os.geteuid() and owner.read_text().split()[:3] == [
@@ -247,7 +250,7 @@ def run_directory(master: int) -> Path | None:
 
 
 def start_time(pid: int) -> str:
-    """When a process started, in the system's unit; ids are used again, these two together aren't."""
+    """When a process started, in clock ticks since boot. Process ids are reused; an id with its start time is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -255,7 +258,7 @@ def start_time(pid: int) -> str:
 
 
 def processes(directory: Path) -> dict[str, int]:
-    """The processes that belong to a run, by name, as `Conversation.pids`; the master is not one of them."""
+    """The processes of a run by name, as in `Conversation.pids`; the master is not among them."""
     found = {}
     for pid, title in titles().items():
         match = re.fullmatch(r"daadkvs (\w+(?: \d+)?) \((\S+)\)", title)
@@ -273,7 +276,7 @@ def state(pid: int) -> str:
 
 
 def states(pid: int) -> list[str]:
-    """The state letters of all threads of a process: the first to end shows the process as ended already."""
+    """The state letters of all threads of a process, which may show as ended when only its first thread has."""
     try:
         return [state(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
@@ -295,7 +298,7 @@ def titles() -> dict[int, str]:
 
 
 def wait_until(condition: object, what: str, seconds: float = LIMIT_SECONDS, poll_seconds: float = 0.005) -> None:
-    """Wait for something that nobody tells us of (the end of a process that isn't our child)."""
+    """Poll for something that can't be awaited, such as the end of a process that isn't our child."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, f"still waiting for {what}"

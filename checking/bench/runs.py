@@ -1,0 +1,167 @@
+"""Runs of Daadkvs for the benchmarks: whole scripts, masters that are fed line by line, and what processes use.
+
+May live here: starting and measuring runs. May not: which figures are compared (benchmarks.py, disks.py).
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from checking.driver import ROOT
+
+__all__ = [
+    "Conversation",
+    "Row",
+    "cluster",
+    "conversation",
+    "cpu_seconds",
+    "median",
+    "memory_of",
+    "peak_of",
+    "prints",
+    "puts",
+    "run_script",
+]
+
+
+class Row(NamedTuple):
+    """One line of the table. *ratio* is what the goal is about; *baseline* says what it is over, if anything."""
+
+    name: str
+    figure: str
+    baseline: str
+    ratio: float
+    unit: str
+    goal: float
+    at_least: bool
+
+    @property
+    def met(self) -> bool:
+        return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
+
+
+def run_script(script: str, *options: str) -> float:
+    """Seconds for a whole run, start-up and exit included. Raises where it printed an error."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, ROOT / "master.py", *options], input=script.encode(), capture_output=True, check=False
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode or done.stderr:
+        raise RuntimeError(done.stderr.decode())
+    return seconds
+
+
+class Conversation:
+    """A master that is fed line by line."""
+
+    def __init__(self, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, ROOT / "master.py", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        assert self.process.stdin and self.process.stdout
+        self._input, self._output = self.process.stdin, self.process.stdout
+
+    def do(self, script: str) -> float:
+        """Seconds until these commands are done. Client 99 must have a server."""
+        data = memoryview((script + "\nget 99 done\n").encode())
+        start = time.perf_counter()
+        while data:
+            data = data[self._input.write(data) :]
+        answer = b""
+        while not answer.endswith(b"done:ERR_KEY\n"):
+            answer = answer[-64:] + os.read(self._output.fileno(), 1 << 20)
+        return time.perf_counter() - start
+
+    def pids(self, what: str) -> list[int]:
+        """The processes of this run whose title begins with "daadkvs *what*"."""
+        found = []
+        mine = {self.process.pid}
+        parents = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    title = (entry / "cmdline").read_text("utf-8", "replace")
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1]), title
+                except OSError:
+                    continue
+        grown = True
+        while grown:
+            more = {pid for pid, (parent, _) in parents.items() if parent in mine} - mine
+            grown = bool(more)
+            mine |= more
+        for pid in mine:
+            if parents[pid][1].startswith(f"daadkvs {what}"):
+                found.append(pid)
+        return sorted(found)
+
+    def end(self) -> None:
+        """Close stdin, and wait for the end."""
+        self._input.close()
+        self.process.wait()
+
+
+@contextmanager
+def conversation(*options: str) -> Iterator[Conversation]:
+    talk = Conversation(*options)
+    try:
+        yield talk
+    finally:
+        talk.end()
+
+
+def cluster(servers: int, clients: int) -> str:
+    """Commands that start servers 0, 1, … and clients 100, 101, …, one after another at the servers."""
+    lines = [f"joinServer {server}" for server in range(servers)]
+    lines += [f"joinClient {100 + client} {client % servers}" for client in range(clients)]
+    return "\n".join(lines) + "\n"
+
+
+def puts(count: int, keys: int, size: int, clients: int, prefix: str = "k") -> str:
+    """Puts of *size* bytes, rotating over the clients."""
+    fill = "v" * max(0, size - 8)
+    return "".join(
+        f"put {100 + number % clients} {prefix}{number % keys} {number:08d}{fill}\n" for number in range(count)
+    )
+
+
+def prints(servers: int) -> str:
+    return "".join(f"printStore {server}\n" for server in range(servers))
+
+
+def median(measure: Callable[[], float], times: int = 5) -> float:
+    return statistics.median(measure() for _ in range(times))
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """CPU time that these processes have used."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(pid: int) -> int:
+    """The private memory of a process, in bytes."""
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean", "Private_Dirty")):
+            total += int(line.split()[1]) << 10
+    return total
+
+
+def peak_of(pid: int) -> int:
+    """The most memory that a process has had, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) << 10
+    raise ValueError("no VmHWM")

@@ -1,0 +1,147 @@
+"""Every schedule of gossip, for a key whose versions can't all be explained one by one. For checking/explain.py.
+
+May live here: the search over the states of all servers, within limits. May not: reasons, which are explain.py's.
+
+A *state* is what each server holds at a moment. From moment to moment, all states are kept that can have come about;
+where none is left, no schedule explains the history.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
+
+from checking.spread import Case, Contradiction, Steps, Undecided
+from checking.timeline import FOREVER
+
+__all__ = ["search"]
+
+
+def search(case: Case, most_states: int) -> None:
+    """Try every way in which gossip can have moved the versions that were seen. Raises Contradiction, Undecided.
+
+    *most_states*: how many states of the servers to look at before it is left undecided.
+    """
+    place = {server: index for index, server in enumerate(sorted(case.timeline.births))}
+    needs = sorted((time, server, version) for version, found in case.log.needs.items() for server, time in found)
+    events, moves = _Events(case, place), _Moves(case, place)
+    states = {(0,) * len(place)}
+    left = most_states
+    worst = (0, 0, 0)
+    for now, following in pairwise([*events.moments, events.moments[-1] + 2]):
+        states = {state for before in states for state in events.happen(before, now)}
+        left = moves.add_reachable(states, now, following, left)
+        if not states:
+            raise Contradiction(*worst)
+        coming = bisect_left(needs, (following,))
+        if coming < len(needs):
+            time, server, version = needs[coming]
+            worst = server, time, version
+
+
+State = tuple[int, ...]
+"""The version that each server holds, by the server's place."""
+
+
+class _Moves:
+    """What gossip, and puts of which it is not known whether they were carried out, can do between two moments."""
+
+    def __init__(self, case: Case, place: dict[int, int]) -> None:
+        self._case = case
+        self._place = place
+        self._at_once: dict[int, list[tuple[int, int]]] = {}
+        self._later: list[tuple[int, int, int]] = []
+        for version in case.log.needs:
+            for server, time, later in case.sources(version):
+                if later:
+                    self._later.append((place[server], version, time))
+                else:
+                    self._at_once.setdefault(time, []).append((place[server], version))
+
+    def add_reachable(self, states: set[State], now: int, following: int, left: int) -> int:
+        """Add all states that can come of these before *following*.
+
+        Returns how many of *left* more states may still be looked at; raises Undecided where these are too few.
+        """
+        links = self._links(now, following)
+        caps = [cap(self._case.ups[server], now + 1) for server in self._place]
+        puts = self._at_once.get(now, []) + [(at, version) for at, version, time in self._later if time <= now]
+        border = list(states)
+        while border:
+            state = border.pop()
+            left -= 1
+            if left < 0:
+                raise Undecided
+            moves = [(other, state[one]) for one, other in links if state[one] in self._case.log.needs] + puts
+            for other, version in moves:
+                if state[other] < version <= caps[other]:
+                    raised = (*state[:other], version, *state[other + 1 :])
+                    if raised not in states:
+                        states.add(raised)
+                        border.append(raised)
+        return left
+
+    def _links(self, now: int, following: int) -> list[tuple[int, int]]:
+        """Pairs of places between which gossip can run before *following*."""
+        return [
+            (self._place[one], self._place[other])
+            for one, others in self._case.neighbours.items()
+            for other, links in others.items()
+            if links.first(now + 1) < following
+        ]
+
+
+def _moments(case: Case) -> Iterator[int]:
+    """When anything happened to the key or to a link."""
+    for steps in (*case.lows.values(), *case.ups.values()):
+        yield from steps[0]
+    yield from (stabilize.time for stabilize in case.stabilizes)
+    yield from case.timeline.births.values()
+    for others in case.neighbours.values():
+        for links in others.values():
+            yield from links.starts
+            yield from (end for end in links.ends if end < FOREVER)
+    yield from (time for found in case.log.maybes.values() for _, time, _ in found)
+    yield case.log.base_time
+
+
+def cap(steps: Steps, time: int) -> int:
+    """The smallest up from a moment on."""
+    times, versions = steps
+    place = bisect_left(times, time)
+    return versions[place] if place < len(times) else FOREVER
+
+
+class _Events:
+    """What happens to a key at each moment."""
+
+    def __init__(self, case: Case, place: dict[int, int]) -> None:
+        self.moments = sorted({0, *_moments(case)})
+        self._case = case
+        self._place = place
+        self._puts = {time: (place[server], version) for version, (server, time) in case.log.puts.items()}
+        self._stabilizes = {stabilize.time: stabilize.components for stabilize in case.stabilizes}
+
+    def happen(self, before: State, now: int) -> Iterator[State]:
+        """The state after a moment of the history, if it is possible."""
+        state = list(before)
+        case, place = self._case, self._place
+        if now == case.log.base_time:
+            for server in place:
+                state[place[server]] = case.log.base_at(server, case.timeline)
+        if now in self._puts:
+            at, version = self._puts[now]
+            if state[at] > version:
+                return
+            state[at] = version
+        for component in self._stabilizes.get(now, ()):
+            largest = max(state[place[server]] for server in component)
+            for server in component:
+                state[place[server]] = largest
+        for server, (times, versions) in case.lows.items():
+            held = bisect_right(times, now)
+            if held and state[place[server]] < versions[held - 1]:
+                return
+        if all(state[place[server]] <= cap(case.ups[server], now) for server in place):
+            yield tuple(state)

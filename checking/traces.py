@@ -1,0 +1,54 @@
+"""The traces that a run leaves (master.py --trace DIR): reading them all, and counting in them.
+
+May live here: what is read off a folder of traces. May not: the format of one (rpc/tracing.py), and the story that they
+tell together (checking/story.py).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rpc import tracing
+from rpc.tracing import Event
+
+__all__ = ["NoTrace", "given_up", "read"]
+
+PROCESS = re.compile(r"master|client-\d+|server-\d+")
+"""The names of the processes that leave a trace."""
+
+
+class NoTrace(Exception):
+    """There is nothing to report on; the text says why."""
+
+
+def read(folder: Path) -> dict[str, list[Event]]:
+    """The events of each process. Raises NoTrace."""
+    if not folder.is_dir():
+        raise NoTrace(f"{folder}: no such folder")
+    traces = {}
+    for path in sorted(folder.glob("*.trace")):
+        if not PROCESS.fullmatch(path.stem):
+            raise NoTrace(f"{path}: not of a process")
+        try:
+            traces[path.stem.replace("-", " ")] = list(tracing.read(path))
+        except OSError as error:
+            raise NoTrace(f"{path}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise NoTrace(f"{path}: not a trace: {error}") from error
+    if not any(traces.values()):
+        raise NoTrace(f"{folder}: no traces there; they are written by ./master.py --trace {folder}")
+    return traces
+
+
+def given_up(trace: Path) -> int:
+    """How many groups were given up, in part or whole: their commands were carried out again, one by one."""
+    under_way: set[str] = set()
+    count = 0
+    for event in tracing.read(trace / "master.trace"):
+        if event.name == "group":
+            under_way = {where for where, _ in event.details["commands"]}
+        elif event.name == "command" and event.details["where"] in under_way:
+            count += 1
+            under_way = set()
+    return count
