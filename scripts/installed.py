@@ -3,8 +3,8 @@
 May live here: which program the command runs. May not: anything that takes time, since each start waits for it.
 """
 
-# The wheel holds the checkout's files in the folder daadkvs/app/, and nothing beside it (see pyproject.toml). That folder
-# is on the path of Daadkvs's own processes alone, so that its modules may be called as they are: client, server, model.
+# The wheel holds the checkout's files in the folder daadkvs/app/, and nothing beside it (see pyproject.toml). This
+# folder is on the path of Daadkvs's own processes alone, so its modules keep their names: client, server, model.
 
 from __future__ import annotations
 

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from support.driver import LIMIT_SECONDS, Result, command, processes, run_directory
-
 from rpc import tracing
+from support.driver import LIMIT_SECONDS, Result, command, processes, run_directory
 
 STOPPED = 0.75
 """For which part of a time-out clients are stopped: long enough for their server, and not too long for the master."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pyte
+
 from support.driver import LIMIT_SECONDS, command, processes, run_directory, wait_until
 
 PROMPT = "daadkvs> "
