@@ -7,7 +7,10 @@
 # make pages    the lessons' pages in docs/lessons/, from examples/ (needs chromium)
 # make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
-# Each sets up what it needs in .venv first, from requirements.txt, and anew where these or the interpreter have changed.
+# make lock     pins what pyproject.toml asks for, with hashes, in the requirements files; versions stay, as far as they
+#               can: ARGS=--upgrade takes the newest, ARGS="--upgrade-package rpyc" that of one
+# Each sets up what it needs in .venv first, and anew where that or the interpreter has changed: what runs from
+# requirements.txt, and for tests and checks more from requirements-dev.txt.
 # PYTHON=… chooses the interpreter, where there is no .venv yet.
 
 # What is given reaches the shell by the environment, as it is, in these: it may have blanks, quotes and dollar signs.
@@ -21,7 +24,9 @@ unexport PYTHON SCRIPT LESSON ARGS CDPATH $(filter-out PYTHON,$(filter PYTHON%,$
 IN_VENV := .venv/bin/python -E
 WORKLOAD := --operations 200 --keys 10 --clients 4 --servers 4 \
 	--partition-every 30 --kill-every 60 --move-every 20 --stabilize-every 60
+INSTALL := PIP_USER=0 .venv/bin/python -I -m pip install --quiet --disable-pip-version-check --require-hashes
 STALE := $(shell { cmp -s requirements.txt .venv/ready && $(IN_VENV) -c 'import setproctitle'; } 2>/dev/null || echo stale)
+STALE_DEV := $(shell cmp -s requirements-dev.txt .venv/dev || echo stale)
 
 master: .venv/ready scripts/master.sh
 	@env --block-signal=INT true 2>/dev/null && cp scripts/master.sh $@ \
@@ -33,10 +38,10 @@ run: .venv/ready
 	@printf 'running %s\n' "$$script" >&2
 	@$(IN_VENV) master.py $(if $(findstring file,$(origin SCRIPT)),--show) -- "$$script"
 
-test: .venv/ready
+test: .venv/dev
 	@eval "set -- $$words" && $(IN_VENV) -m pytest -n 3 --dist worksteal "$$@"
 
-check: .venv/ready
+check: .venv/dev
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
 	@$(IN_VENV) -m mypy
@@ -61,13 +66,26 @@ lesson: .venv/ready
 	@$(IN_VENV) scripts/check.py -- "$$lesson/history"
 
 pages: .venv/ready
-	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check -r tests/requirements-browser.txt >&2
+	@$(INSTALL) -r tests/requirements-browser.txt >&2
 	@$(IN_VENV) scripts/lessons.py
 
 plots: .venv/ready
-	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check -r scripts/requirements-plots.txt >&2
+	@$(INSTALL) -r scripts/requirements-plots.txt >&2
 	@$(IN_VENV) scripts/bench.py --plot docs/performance.svg
 	@$(IN_VENV) scripts/simulate.py --plot docs/scaling.svg
+
+# The index's address stays out of the files: each machine has its own. What several files pin, they pin alike.
+COMPILE = .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --annotation-style line --custom-compile-command "make lock"
+lock: .venv/ready
+	@$(INSTALL) -r scripts/requirements-lock.txt >&2
+	@eval "set -- $$words" && lock() { out=$$1; shift; echo "locking $$out …" >&2; $(COMPILE) "$$@" -o "$$out"; } \
+		&& lock scripts/requirements-lock.txt --group lock "$$@" \
+		&& lock requirements.txt pyproject.toml --group asked "$$@" \
+		&& lock requirements-dev.txt -c requirements.txt pyproject.toml --extra test --extra check "$$@" \
+		&& lock tests/requirements-browser.txt -c requirements-dev.txt pyproject.toml --extra browser "$$@" \
+		&& lock scripts/requirements-plots.txt -c requirements-dev.txt pyproject.toml --extra plots "$$@" \
+		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@"
 
 clean:
 	rm -rf .venv master lesson .hypothesis .mypy_cache .ruff_cache
@@ -76,4 +94,9 @@ clean:
 .venv/ready: $(STALE)
 	@scripts/setup.sh
 
-.PHONY: run test check lesson pages plots clean stale
+.venv/dev: .venv/ready $(STALE_DEV)
+	@echo "adding to .venv what tests and checks need …" >&2
+	@$(INSTALL) -r requirements-dev.txt >&2
+	@cp requirements-dev.txt $@
+
+.PHONY: run test check lesson pages plots lock clean stale

@@ -50,8 +50,11 @@ KILL_PATIENCE_SECONDS = 10.0
 """How long a killed process may take to go; one that waits for a broken disk may never do so."""
 
 
-def main(arguments: list[str]) -> int:
-    """Clean up; returns the exit status: 1 where something could not be ended or removed."""
+def main(arguments: list[str], command: str | None = None) -> int:
+    """Clean up; returns the exit status: 1 where something could not be ended or removed.
+
+    *command*: another file that starts masters, where Daadkvs is installed; with the word `cleanup`, it starts this.
+    """
     assert __doc__ is not None
     if arguments == ["--help"]:
         _write(1, __doc__)
@@ -59,7 +62,7 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--orphans"]):
         _write(2, f"error: unknown option: {' '.join(arguments)}\n{__doc__}")
         return 2
-    cleanup = _Cleanup(orphans_only=bool(arguments))
+    cleanup = _Cleanup(bool(arguments), command)
     cleanup.run()
     return 1 if cleanup.failed else 0
 
@@ -89,15 +92,16 @@ class _Run(NamedTuple):
 class _Cleanup:
     """One call of this script."""
 
-    def __init__(self, orphans_only: bool) -> None:
+    def __init__(self, orphans_only: bool, command: str | None) -> None:
         self._orphans_only = orphans_only
+        self._command = command
         self.failed = False
 
     def run(self) -> None:
         """End and remove what is to be."""
         if not self._orphans_only:
             for pid in _processes():
-                self._end("master", pid, _is_master)
+                self._end("master", pid, lambda pid: _is_master(pid, self._command))
         for run in _runs():
             try:
                 self._end_run(run)
@@ -305,13 +309,16 @@ def _words(pid: int) -> list[bytes]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
-def _is_master(pid: int) -> bool:
+def _is_master(pid: int, command: str | None) -> bool:
     """Whether a process is a master of this checkout, also where it has no run directory yet, or no more."""
     try:
-        script = _script(_words(pid))
+        words = _words(pid)
+        script = _script(words)
         if script is None or run_directory.holds_run(os.path.basename(os.readlink(f"/proc/{pid}/cwd"))):
             return False  # in a run directory stand those that a master has started; they may have no title yet
         found = os.stat(os.path.join(os.fsencode(f"/proc/{pid}/cwd"), script))
+        if command is not None and os.path.samestat(found, os.stat(command)):
+            return words[words.index(script) + 1] != b"cleanup"  # the list ends with an empty word
         return os.path.samestat(found, os.stat(ROOT / "master.py"))
     except (OSError, ValueError):
         return False

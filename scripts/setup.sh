@@ -1,6 +1,6 @@
 #!/bin/sh
-# `make` runs this in the checkout's folder: it sets .venv up anew, with the Python that the variable `python` names, or
-# else with the first that will do.
+# `make` runs this in the checkout's folder: it sets .venv up anew with what requirements.txt pins, and with the Python
+# that the variable `python` names, or else with the first that will do.
 set -eu
 unset PYTHONHOME PYTHONPATH # -E is not for what venv and pip start themselves
 
@@ -41,7 +41,8 @@ fi
 echo "setting up .venv …" >&2
 if [ -L .venv ]; then rm .venv; fi # what is somebody else's is not to be cleared
 "$chosen" -I -m venv --clear .venv >&2
-PIP_USER=0 .venv/bin/python -I -m pip install --quiet --disable-pip-version-check -r requirements.txt >&2
+PIP_USER=0 .venv/bin/python -I -m pip install --quiet --disable-pip-version-check --require-hashes \
+    -r requirements.txt >&2
 if ! .venv/bin/python -I -c 'import msgpack, rpyc, setproctitle' 2>/dev/null; then
     echo "error: pip has not put the packages into .venv; see its settings, and the variables PIP_…" >&2
     exit 2

@@ -62,7 +62,7 @@ def checkout(tmp_path: Path) -> Path:
     """Another checkout, whose path has everything that a path may have, with the same .venv."""
     copy = tmp_path / NAME
     copy.mkdir()
-    for source in (*ROOT.glob("*.py"), ROOT / "Makefile", ROOT / "requirements.txt"):
+    for source in (*ROOT.glob("*.py"), ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
         shutil.copy2(source, copy)
     for folder in ("control", "rpc", "console", "checking", "scripts", "examples", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -224,8 +224,8 @@ FAKE = """#!/bin/sh
 # Pretends to be a Python that runs here, to what make asks of it: $1 -c 'program', or -I -m venv, or -I -m pip.
 printf '%s %s\\n' "${0##*/}" "$*" >> "$CALLS"
 case $* in
-*'-m venv'*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-*'-m pip'* | *'import msgpack'* | *'import setproctitle'*) ;;
+*'-m venv'*) rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+*' -m '* | *' master.py'* | *'import msgpack'* | *'import setproctitle'*) ;;
 *) exec REAL "$1" -c "import sys; PRETENCE; $3" ;;
 esac
 """
@@ -264,6 +264,11 @@ class Machine:
     def set_up_by(self) -> list[str]:
         """Which Python has made .venv."""
         return [line.split()[0] for line in self.calls.read_text().splitlines() if " -m venv " in line]
+
+    def added(self) -> list[str]:
+        """Which files pip has installed the packages of, checking their hashes."""
+        calls = self.calls.read_text().splitlines()
+        return [line.split()[-1] for line in calls if " -m pip install " in line and " --require-hashes " in line]
 
 
 @pytest.fixture
@@ -354,6 +359,21 @@ def test_requirements_that_have_changed(set_up: Machine) -> None:
     assert (set_up.make().returncode, set_up.set_up_by()) == (0, ["python3"])
     os.utime(requirements, (later + 5, later + 5))  # as good as new, and the same
     assert (set_up.make().returncode, set_up.set_up_by()) == (0, [])
+
+
+def test_what_tests_and_checks_need_is_added_when_they_are_run(set_up: Machine) -> None:
+    """Not before; and neither that nor a change of it sets .venv up anew."""
+    assert set_up.added() == []
+    assert (set_up.make("check").returncode, set_up.added()) == (0, ["requirements-dev.txt"])
+    assert (set_up.make("check").returncode, set_up.added()) == (0, [])
+    with (set_up.checkout / "requirements-dev.txt").open("a") as file:
+        file.write("# one more\n")
+    assert (set_up.make("run").returncode, set_up.added()) == (0, [])
+    assert (set_up.make("test").returncode, set_up.added(), set_up.set_up_by()) == (0, ["requirements-dev.txt"], [])
+    with (set_up.checkout / "requirements.txt").open("a") as file:
+        file.write("# one more\n")
+    assert set_up.make("check").returncode == 0
+    assert (set_up.added(), set_up.set_up_by()) == (["requirements.txt", "requirements-dev.txt"], ["python3"])
 
 
 def test_what_pip_puts_elsewhere_is_noticed(machine: Machine) -> None:

@@ -1,0 +1,38 @@
+"""The command `daadkvs`, which is there where Daadkvs is installed, not in a checkout.
+
+May live here: which program the command runs. May not: anything that takes time, since each start waits for it.
+"""
+
+# The wheel holds the checkout's files in the folder daadkvs/app/, and nothing beside it (see pyproject.toml). This
+# folder is on the path of Daadkvs's own processes alone, so its modules keep their names: client, server, model.
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+__all__ = ["main"]
+
+_APP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+
+def main() -> int:
+    """Run what the command line asks for; returns the exit status.
+
+    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout, anything else what ./master does there.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C
+    cleans_up = sys.argv[1:2] == ["cleanup"]
+    sys.path.insert(0, os.path.join(_APP, "scripts") if cleans_up else _APP)
+    if cleans_up:
+        import cleanup
+
+        return cleanup.main(sys.argv[2:], sys.argv[0])
+    import environment
+
+    environment.enter("__main__")
+    import master
+
+    return master.main()
