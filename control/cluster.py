@@ -1,7 +1,7 @@
 """The master's side of the cluster: what the commands do.
 
 May live here: how each of the nine commands changes which processes and connections there are, in terms of calls to
-other processes, and which bytes its outcome prints. May not: reading commands, and writing to stdout or stderr (master.py);
+other processes, and which bytes its outcome prints. May not: reading commands, writing these bytes (master.py);
 who does not answer, and what follows (control/supervisor.py); what happens inside a server or a client.
 
 Every method that carries out a command blocks until it is done, and raises CommandError where it can't be done;

@@ -198,7 +198,7 @@ class Supervisor:
             self.tell_clients(server.ident, "server_down", server.ident)
 
     def kill(self, servers: Iterable[Server]) -> None:
-        """Have the watchdogs kill their servers, all at the same time. A watchdog that doesn't is killed with its server.
+        """Have the watchdogs kill their servers, all at once. A watchdog that doesn't is killed with its server.
 
         Where nobody wants to wait any more, servers are killed from here; their watchdogs see them off later.
         """
