@@ -3,8 +3,8 @@
 May live here: the life of one server process. May not: anything that the server does.
 
 The watchdog is the server's parent, so it alone can kill it for certain and wait until it is gone. The two hold
-the ends of a socket pair, the *tether*, over which nothing is ever said: whoever's end closes is dead. A server
-whose watchdog is gone ends; a watchdog whose master is gone kills its server, even a frozen one, and ends.
+the ends of a socket pair, the *tether*, over which nothing is ever sent: when one end closes, its process is dead.
+A server whose watchdog is gone ends; a watchdog whose master is gone kills its server, even a frozen one, and ends.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class _Watchdog(transport.Service):
         self.poller = select.poll()
 
     def exposed_start(self, address: str, options: bytes) -> int | str:
-        """Start the server, listening at *address*; returns its process id, or why there is none.
+        """Start the server, listening at *address*. Returns its process id, or the reason why it could not be started.
 
-        It recovers meanwhile. *options*: see `rpc.options.unpack`.
+        The server then recovers by itself. *options*: see `rpc.options.unpack`.
         """
         if self._pid is not None:
             raise RuntimeError("the server is already running")
@@ -63,13 +63,13 @@ class _Watchdog(transport.Service):
         return started
 
     def exposed_kill(self) -> None:
-        """Kill the server; returns when it is gone. Killing one that is gone changes nothing."""
+        """Kill the server, and return when it is gone. Does nothing if it has already ended."""
         if self._pid is not None:
             os.kill(self._pid, signal.SIGKILL)
             self.server_ended()
 
     def server_ended(self) -> None:
-        """The server is dead or dying: see it off."""
+        """Reap the server, which is dead or dying, and remove its address. Blocks until it is gone."""
         if self._pid is None or self._tether is None:
             return
         os.waitpid(self._pid, 0)

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LONGEST_PATH = 107
-"""Of a Unix socket, in bytes; what the system takes."""
+"""The longest path of a Unix socket that the system accepts, in bytes."""
 
 
 def new_address(directory: str, name: str) -> str:
@@ -85,7 +85,7 @@ def listen(address: str) -> Listener:
 
 
 def check_place(directory: str) -> None:
-    """Raise OSError, which says so, where processes can't reach each other by sockets in *directory*."""
+    """Raise OSError, with the reason, if processes can't reach each other through sockets in *directory*."""
     address = new_address(directory, "probe")
     try:
         with listen(address):
@@ -102,7 +102,7 @@ _master: int | None = None
 
 
 def let_in(master: int) -> None:
-    """Take connections from the process *master* as well; without this, only from this process's own session."""
+    """Accept connections from the process *master* as well as from this process's own session."""
     global _master
     _master = master
 
@@ -112,11 +112,11 @@ def _is_of_this_run(sock: socket.socket) -> bool:
     try:
         return pid == _master or (pid > 0 and os.getsid(pid) == os.getsid(0))
     except ProcessLookupError:
-        return False  # it has gone already
+        return False  # it has already ended
 
 
 def accept(listener: socket.socket) -> socket.socket:
-    """Wait for the next connection that may come in."""
+    """Wait for the next connection from a process of this run. Raises OSError."""
     while True:
         try:
             sock, _ = listener.accept()
@@ -132,11 +132,11 @@ def accept(listener: socket.socket) -> socket.socket:
 
 _NO_ROOM = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NO_ROOM_SECONDS = 0.1
-"""When to try again to accept, where there was no descriptor left; nobody tells when there is one."""
+"""How long to wait before accepting again when no descriptor was left: the system doesn't say when there is one."""
 
 
 def accept_only(listener: Listener) -> socket.socket:
-    """Wait for the first connection, and take no more: the address is gone when this returns."""
+    """Wait for the first connection, and accept no more: the address is gone when this returns."""
     sock = accept(listener)
     os.unlink(listener.path)
     listener.close()
@@ -161,6 +161,6 @@ def connect(address: str, timeout: float) -> socket.socket:
 
 
 def _timeval(seconds: float) -> bytes:
-    """For the system, which takes zero for no limit."""
+    """A time for the system, for which zero would mean no limit."""
     microseconds = max(1, int(seconds * 1_000_000))
     return struct.pack("ll", *divmod(microseconds, 1_000_000))

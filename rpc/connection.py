@@ -56,11 +56,11 @@ class ServiceProxy(netref.class_factory(SERVICE_ID, ())):  # type: ignore[misc]
     __slots__ = ()
 
     def __del__(self) -> None:
-        """RPyC would tell the other side that it is free to forget its service."""
+        """Do nothing; RPyC would tell the other side that it may forget its service."""
 
 
 class _Connection(rpyc.Connection):  # type: ignore[misc]
-    """An RPyC connection that answers only what calling exposed methods takes, and over which only values travel."""
+    """An RPyC connection that answers only the requests needed to call exposed methods, and carries only values."""
 
     @classmethod
     def _request_handlers(cls) -> dict[int, Callable[..., Any]]:
@@ -104,7 +104,7 @@ class _Connection(rpyc.Connection):  # type: ignore[misc]
         return (kind.__module__, kind.__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
 
     def _unbox_exc(self, raw: Any) -> Failure:
-        """RPyC would make a class for every name that a peer thinks of, and keep them all."""
+        """The failure that an error becomes. (RPyC would make and keep a class for every name that a peer sends.)"""
         (_, name), args = raw[:2]
         text = " ".join(map(str, args)).partition("\n")[0][:MAX_ERROR_TEXT]
         if name == NoRoom.__name__:
@@ -113,11 +113,11 @@ class _Connection(rpyc.Connection):  # type: ignore[misc]
 
 
 _FAREWELL = -1
-"""The number of the request that a farewell answers: none has it."""
+"""The number of the request that a farewell answers; no real request has it."""
 
 
 class _CallingConnection(_Connection):
-    """The calling end: answers nothing, and takes nothing but answers to what it has asked."""
+    """The calling end of a connection: it answers nothing, and takes only answers to its own calls."""
 
     def _dispatch_request(self, seq: object, raw_args: object) -> NoReturn:
         raise ValueError("a request")
@@ -131,7 +131,7 @@ class _CallingConnection(_Connection):
 
 
 class Farewell(EOFError):
-    """The peer has said why it hangs up."""
+    """The peer has said why it ends the connection."""
 
     def __init__(self, reason: Failure) -> None:
         super().__init__(str(reason))
@@ -150,14 +150,14 @@ def _is_traced_call(args: tuple[Any, ...]) -> bool:
 
 
 class Service(rpyc.Service):  # type: ignore[misc]
-    """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here.
+    """What one side of a connection offers: its methods named exposed_…. This base class has none.
 
-    Their parameters are annotated with what `wire.checker` understands, and are checked before each call.
+    Their parameters are annotated with hints that `wire.checker` understands, and are checked before each call.
     """
 
     _protocol = _Connection
     _parameters: dict[str, wire.Check] = {}  # noqa: RUF012 - each class makes its own
-    """Of the methods that can be called."""
+    """The checks of the arguments, by the name of the method."""
 
     def __init_subclass__(cls) -> None:
         cls._parameters = {}
@@ -169,9 +169,9 @@ class Service(rpyc.Service):  # type: ignore[misc]
                 cls._parameters[name.removeprefix("exposed_")] = wire.checker(expected)
 
     def called(self, name: str, args: tuple[Any, ...]) -> Any:
-        """What the method answers. Raises what it raises, and TypeError where it can't be called so.
+        """What the method *name* returns. Raises what it raises, and TypeError if it can't be called like this.
 
-        In a run that is traced, a call is one of "traced": it brings its caller's clock along, and so does its answer.
+        In a traced run, each call is a call of "traced": it carries its caller's clock, and the answer carries ours.
         """
         if not tracing.on:
             return self._carry_out(name, args)
@@ -192,7 +192,7 @@ class Service(rpyc.Service):  # type: ignore[misc]
 
 
 class Nobody(Service):
-    """What a calling end offers."""
+    """What the calling end of a connection offers: nothing."""
 
     _protocol = _CallingConnection
 

@@ -13,22 +13,22 @@ class Failure(Exception):
 
 
 class Unreachable(Failure):
-    """No connection could be made, so nothing was carried out."""
+    """No connection could be made, so the call was not carried out."""
 
 
 class Silent(Failure):
-    """No answer within the time limit, or no room for the whole of the call; the other side may still carry it out."""
+    """There was no answer in time, or the peer did not take the whole call; it may still carry the call out."""
 
 
 class NoRoom(Unreachable):
-    """There was no thread, process or descriptor for what the call takes: nothing was carried out, and later it may be.
+    """No thread, process or descriptor was left for the call. It was not carried out; it may succeed later.
 
-    The text says what there was no room for, and on what side.
+    The text says what there was no room for, and on which side.
     """
 
 
 class RemoteError(Failure):
-    """The other side failed in a way that it should not have, or answered what is no answer; the text says how."""
+    """The other side failed as it never should, or its answer was not an answer to the call; the text says how."""
 
 
 def why(error: BaseException) -> str:

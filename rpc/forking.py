@@ -19,7 +19,7 @@ from rpc import transport
 __all__ = ["fork", "fork_listening"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
-"""What a terminal sends to everything that was started from it."""
+"""The signals that a terminal sends to every process started from it."""
 
 
 def fork(
@@ -29,14 +29,14 @@ def fork(
     failed: Callable[[BaseException], object],
     leads: bool = False,
 ) -> int:
-    """Fork a process that runs *main* and ends; returns its id. Raises OSError where there is no room for one more.
+    """Fork a process that runs *main* and then ends; returns its id. Raises OSError if no more processes are allowed.
 
-    Where it can't begin, or *main* raises, it calls *failed*, to tell somebody why, and ends.
+    If the process can't begin, or *main* raises, it calls *failed* with the error, so that somebody is told, and ends.
 
-    *leads*: it leads a session of its own; a signal that reaches all of its parent's before that is not for it.
-    It is shown as *title* by ps, and holds the descriptors *keep* and no others. Its standard streams are
-    /dev/null: what it has to say, it says by RPyC. (DAADKVS_DEBUG, for working on Daadkvs itself, leaves it
-    the standard error.)
+    *leads*: the process leads a session of its own, and ignores signals that reached its parent's group before that.
+    ps shows it as *title*; it holds the descriptors *keep* and no others. Its standard streams are /dev/null, since
+    everything that it has to say travels by RPyC. (DAADKVS_DEBUG, for work on Daadkvs itself, leaves it the standard
+    error.)
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
@@ -65,9 +65,10 @@ def fork(
 def fork_listening(
     title: str, address: str, keep: Iterable[int], main: Callable[[transport.Listener], object]
 ) -> int | str:
-    """Fork a process that runs *main* with a listener at *address*; returns its id, or why there is none.
+    """Fork a process that runs *main* with a listener at *address*; returns its id, or the reason
+    why it could not be started.
 
-    Where it fails before it has let anybody in, it tells whoever connects why.
+    If the process fails before it has accepted a connection, it tells whoever connects why.
     """
     listener = None
     try:

@@ -39,7 +39,7 @@ Roles = Mapping[str, Role]
 """By name: "watchdog" and "client"."""
 
 GC_THRESHOLDS = (100_000, 20, 100)
-"""A store is a great many small tuples, none of which is garbage. Looking through them often takes half the time."""
+"""A store is a great many small tuples, none of which is garbage. Collecting often would take half of the time."""
 
 END_PATIENCE_SECONDS = 1.0
 """How long processes may take to end by themselves."""
@@ -58,9 +58,9 @@ class _Service(transport.Service):
     def exposed_start(self, role: Literal["watchdog", "client"], ident: int, address: str) -> int | str:
         """Start the "watchdog" of a server or a "client", listening at *address*.
 
-        Returns its process id, or why there is none.
+        Returns its process id, or the reason why it could not be started.
         """
-        self._see_off_the_dead()
+        self._reap()
         title = f"daadkvs {role} {ident} ({self._run_directory})"
         started = fork_listening(
             title,
@@ -74,7 +74,7 @@ class _Service(transport.Service):
         return started
 
     def exposed_abandon(self, address: str) -> None:
-        """Kill what was started last, if it was for *address*: whoever asked for it has given up waiting."""
+        """Kill the process that was started last, if it is for *address*: the master has given up waiting for it."""
         pid, newest = self._newest
         if address == newest and pid in self._children:
             os.kill(pid, signal.SIGKILL)
@@ -82,8 +82,8 @@ class _Service(transport.Service):
             self._children.remove(pid)
             transport.discard(address)
 
-    def _see_off_the_dead(self) -> None:
-        """Those that the master has killed: no process stays listed for the rest of the run."""
+    def _reap(self) -> None:
+        """Reap the processes that the master has killed, so that none of them stays listed for the rest of the run."""
         for pid in list(self._children):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 self._children.remove(pid)
@@ -121,7 +121,7 @@ def _main(
             on_readable()
     except EOFError:
         service.see_off(temporary)
-    except Exception as error:  # say so first
+    except Exception as error:  # tell the master first
         transport.farewell(sock, error)
         raise
     finally:
@@ -164,7 +164,7 @@ class Spawner:
     def start(self, role: str, ident: int, address: str) -> int:
         """Start the "watchdog" of a server or a "client"; returns its process id. Raises Failure, Interrupted.
 
-        After either, nothing is left of it: what the spawner starts later all the same, it kills at once.
+        After either, no process remains: if the spawner starts it later, it kills it at once.
         """
         try:
             started = self._remote.call("start", role, ident, address)
@@ -184,16 +184,16 @@ class Spawner:
         return int(started)
 
     def _abandon(self, address: str) -> None:
-        """The spawner carries this out right behind the start, whenever it comes to that."""
+        """Have the spawner kill the process right after it has started it, whenever that is."""
         try:
             self._remote.tell("abandon", address)
         except transport.Failure:
-            pass  # with it, all are gone that came from it
+            pass  # the spawner is gone, and every process with it
 
     def kill(self, pid: int, patience: float) -> bool:
         """Kill a process of this run, whoever started it; returns whether it was gone within *patience* seconds.
 
-        For where the process that should do it doesn't. Nobody needs to answer: not even the spawner.
+        This is for when the process that should do it doesn't. No other process has to answer, not even the spawner.
         """
         try:
             process = os.pidfd_open(pid)
@@ -201,7 +201,7 @@ class Spawner:
             return error.errno == errno.ESRCH
         try:
             if os.getsid(pid) != self.pid:
-                return True  # it has gone, and the id is somebody else's by now
+                return True  # it has ended, and another process has the id now
             signal.pidfd_send_signal(process, signal.SIGKILL)
             poller = select.poll()
             poller.register(process, select.POLLIN)

@@ -47,8 +47,9 @@ _interrupt_fd: int | None = None
 def interrupt_by(fd: int | None) -> None:
     """Have all connections made from now on raise Interrupted while *fd* is readable, instead of waiting.
 
-    None: have none do that. A wait is for an answer, so the call itself has been sent by then, and the other side
-    carries it out before whatever it is asked next. An answer that is there already is returned all the same.
+    With None, waiting is not interrupted. What is waited for is an answer, so the call itself has been sent by then,
+    and the other side carries it out before anything that it is asked later. An answer that has already arrived is
+    returned in any case.
     """
     global _interrupt_fd
     _interrupt_fd = fd
@@ -61,12 +62,12 @@ def interrupt_taken() -> None:
 
 
 def _milliseconds(seconds: float) -> float:
-    """For poll, which takes neither less than none nor more than 24 days."""
+    """A time for poll, which accepts neither negative times nor more than 24 days."""
     return min(max(0.0, seconds), 1e6) * 1000
 
 
 class Stalled(EOFError):
-    """The peer's patience has been exhausted in the middle of a message; the connection is closed."""
+    """The peer has been silent for too long in the middle of a message; the connection is closed."""
 
 
 class Garbage(EOFError):
@@ -74,7 +75,7 @@ class Garbage(EOFError):
 
 
 class SocketStream(Stream):  # type: ignore[misc]
-    """RPyC's view of a socket: buffered, and never stuck in the middle of a message."""
+    """What RPyC sees of a socket: it is buffered, and never stuck in the middle of a message."""
 
     MAX_IO_CHUNK = 64 << 10
     """Larger messages are written in pieces."""
@@ -109,7 +110,7 @@ class SocketStream(Stream):  # type: ignore[misc]
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # the peer was faster
+                pass  # the peer has already ended it
 
     def fileno(self) -> int:
         return self._open().fileno()
@@ -120,7 +121,7 @@ class SocketStream(Stream):  # type: ignore[misc]
         return self._sock
 
     def poll(self, timeout: Any) -> bool:
-        """RPyC's interface: wait for data, at most until its timeout object runs out; not to be interrupted."""
+        """RPyC's interface: wait for data, at most until its timeout object expires. Can't be interrupted."""
         if self._buffer:
             return True
         self._open()
@@ -128,11 +129,11 @@ class SocketStream(Stream):  # type: ignore[misc]
         return bool(self._readable.poll(None if left is None else _milliseconds(left)))
 
     def is_readable(self) -> bool:
-        """Whether there is data, or the end; never blocks, nor can it be interrupted."""
+        """Whether there is data, or the end of the connection. Never blocks, and can't be interrupted."""
         return self.poll(0)
 
     def wait_readable(self, seconds: float | None) -> bool:
-        """Wait for data; returns whether there is some. Raises Interrupted."""
+        """Wait up to *seconds* (None: without limit) for data, and return whether there is some. Raises Interrupted."""
         if self._buffer:
             return True
         self._open()
@@ -172,11 +173,11 @@ class SocketStream(Stream):  # type: ignore[misc]
                     done += self._open().send(view[done:])
                 except BlockingIOError:
                     self._wait_in_message(select.POLLOUT)
-                except OSError as error:  # what has come in before is still to be had
+                except OSError as error:  # what came in before can still be read
                     raise EOFError(str(error)) from error
 
     def _wait_in_message(self, event: int) -> None:
-        """Wait until the socket is ready; not to be interrupted, or the rest of the message would be lost."""
+        """Wait until the socket is ready. This can't be interrupted, or the rest of the message would be lost."""
         poller = select.poll()
         poller.register(self._open(), event)
         if not poller.poll(_milliseconds(self.patience)):
@@ -193,7 +194,7 @@ class Channel(rpyc.Channel):  # type: ignore[misc]
     """RPyC's frames, none of them compressed."""
 
     def send(self, data: bytes) -> None:
-        """Once a byte of a message is out, nothing more is copied: it may fail for want of memory only before."""
+        """Send a message. Once a byte of it is out, nothing is copied: only the start can fail for lack of memory."""
         header = self.FRAME_HEADER.pack(len(data), 0)
         first = SocketStream.MAX_IO_CHUNK
         if len(data) <= first:

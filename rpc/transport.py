@@ -81,12 +81,12 @@ __all__ = [
 ]
 
 STALL_SECONDS = 3600.0
-"""How long a caller may neither take nor send a byte in the middle of a message. That long, since it may have been
-stopped, or be busy with something else; whoever has begun a message and never goes on is dropped at last."""
+"""How long a caller may neither take nor send a byte in the middle of a message. The limit is long, since the caller
+may have been stopped, or be busy; but whoever begins a message and never goes on loses the connection in the end."""
 
 
 def read(packed: Any, is_expected: wire.Check) -> Any:
-    """What is packed in an answer. Raises RemoteError where that isn't what is expected."""
+    """The value packed in an answer. Raises RemoteError if that isn't what is expected."""
     try:
         return wire.unpack(packed, is_expected)
     except ValueError as error:
@@ -97,7 +97,7 @@ def read(packed: Any, is_expected: wire.Check) -> Any:
 
 
 def accept_forever(listener: socket.socket, make_service: Callable[[], Service]) -> NoReturn:
-    """Serve each connection in a daemon thread, with a service of its own. Who finds no room for that is told so."""
+    """Serve each connection in a daemon thread, with a service of its own. If there is no room, say so to the peer."""
     while True:
         sock = accept(listener)
         try:
@@ -115,10 +115,10 @@ def start_thread(target: Callable[..., object], *args: Any) -> None:
 
 
 def start_worker() -> ThreadPoolExecutor:
-    """A thread that does what it is given, one thing after another. Raises NoRoom."""
+    """An executor with one thread, which is already running. Raises NoRoom."""
     worker = ThreadPoolExecutor(1)
     try:
-        worker.submit(int).result()  # starts the thread: now, and not when there is something to do
+        worker.submit(int).result()  # starts the thread now, and not with the first task
     except RuntimeError as error:
         raise NoRoom(_NO_THREAD) from error
     return worker
@@ -130,17 +130,17 @@ _NO_THREAD = (
 
 
 def farewell(sock: socket.socket, error: BaseException) -> None:
-    """Tell whoever is at the other end of a connection why it is not served, or no longer; close it. Never blocks."""
+    """Tell the other end of a connection why it is not (or no longer) served, and close it. Never blocks."""
     try:
         sock.setblocking(False)
         sock.send(farewell_message(error))
     except OSError:
-        pass  # it has gone, or takes nothing
+        pass  # the other end has gone, or takes nothing
     sock.close()
 
 
 def turn_away(listener: socket.socket, error: BaseException) -> None:
-    """Tell the first who connects, within `TURN_AWAY_SECONDS`, why there is nobody to be called."""
+    """Tell the first process that connects within `TURN_AWAY_SECONDS` why nobody serves it. Blocks until then."""
     try:
         listener.settimeout(TURN_AWAY_SECONDS)
         farewell(accept(listener), error)
@@ -164,11 +164,11 @@ def serve(sock: socket.socket, service: Service) -> None:
             stream.close()
             connection.close()
     except Exception:
-        pass  # the connection has ended; whoever sends what is no RPyC loses it
+        pass  # the connection has ended, or the peer has sent something that is not RPyC
 
 
 def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[], None]]:
-    """Serve from a loop of the caller's: (the descriptor to wait on, what to call when it is readable).
+    """Serve from a loop of the caller's own: (the descriptor to wait on, the function to call when it is readable).
 
     The function raises EOFError once the connection has ended.
     """
@@ -199,10 +199,10 @@ class Pending:
         self._traced = traced
 
     def wait(self, timeout: float | None = None) -> Any:
-        """The answer. Blocks at most *timeout* seconds, the remote's own limit where that is None.
+        """The answer. Blocks at most *timeout* seconds, or up to the remote's own limit if that is None.
 
-        Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again; where the
-        peer fell silent in the middle of a message, that then fails.
+        Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again; that fails if
+        the peer fell silent in the middle of a message.
         """
         answer = self._remote._wait(self._result, timeout)
         if self._traced:
@@ -216,7 +216,7 @@ class Pending:
 
 
 class Remote:
-    """The calling end of a connection; for one thread only, but for `abort`.
+    """The calling end of a connection, for one thread only; but `abort` may be called from any thread.
 
     A remote that has raised a Failure other than Silent is closed for good.
     """
@@ -229,7 +229,7 @@ class Remote:
         self.timeout = timeout
         sock = connect(address, timeout) if isinstance(address, str) else address
         self.descriptor = sock.fileno()
-        """The connection's descriptor, to poll it for its end; its own only as long as it isn't closed."""
+        """The descriptor on which the end of the connection can be polled; valid until the connection is closed."""
         self._connection, self._stream = make_connection(sock, Nobody(), timeout)
         self._ended: Failure | None = None
         self._service = ServiceProxy(self._connection, SERVICE_ID)
@@ -239,7 +239,7 @@ class Remote:
         return self.send(name, *args).wait(timeout)
 
     def send(self, name: str, *args: Any) -> Pending:
-        """Start a call and don't wait for its answer. Blocks up to `timeout` where it has no room. Raises Failure."""
+        """Start a call without waiting for its answer. Blocks up to `timeout` if there is no room. Raises Failure."""
         called = name, args
         if tracing.on:
             called = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
@@ -253,7 +253,7 @@ class Remote:
     def tell(self, name: str, *args: Any) -> None:
         """Start a call whose answer nobody waits for. Raises Failure.
 
-        Takes in the answers that have come meanwhile: unread, they would stop the other side some day.
+        Reads the answers that have come meanwhile: if they were left unread, the other side would block in the end.
         """
         try:
             while self._stream.is_readable():
@@ -263,11 +263,11 @@ class Remote:
         self.send(name, *args)
 
     def ended(self) -> Failure:
-        """Close a connection whose end `descriptor` has reported; the reason, as far as the other side told it."""
+        """Close a connection whose end `descriptor` has reported. Returns the reason, if the other side gave one."""
         return self._failure(self._last_words() or EOFError("the connection has ended"))
 
     def _last_words(self) -> EOFError | None:
-        """Take in what the other side has said before it hung up: the farewell, if it comes to that."""
+        """Read what the other side sent before it ended the connection. Returns the farewell, if there is one."""
         try:
             while not self._stream.closed and self._stream.is_readable():
                 self._connection.serve(0)
@@ -288,7 +288,7 @@ class Remote:
         deadline = time.monotonic() + limit
         try:
             while not result._is_ready:
-                # Data that is there already counts, even if this process itself was stopped until too late.
+                # Data that has already arrived counts, even if this process was itself stopped past the deadline.
                 if not self._stream.wait_readable(deadline - time.monotonic()):
                     raise Silent("no answer in time")
                 self._connection.serve(0)
@@ -303,7 +303,7 @@ class Remote:
 
     @property
     def alive(self) -> bool:
-        """Whether the connection stands, as far as the system knows; doesn't block."""
+        """Whether the connection is open, as far as the system knows; doesn't block."""
         if self._stream.closed:
             return False
         poller = select.poll()
@@ -311,7 +311,7 @@ class Remote:
         return not poller.poll(0)
 
     def abort(self) -> None:
-        """End the connection under a call that another thread may have under way."""
+        """End the connection, even while another thread has a call under way."""
         self._stream.shutdown()
 
     def close(self) -> None:
