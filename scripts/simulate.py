@@ -110,9 +110,7 @@ def main() -> int:
     schedules.add_argument(
         "--schedules", type=at_least(1), default=10_000, metavar="N", help="how many (default: %(default)s)"
     )
-    schedules.add_argument(
-        "--seed", type=at_least(0), metavar="N", help=f"only the {SCHEDULES_PER_SEED} of this seed"
-    )
+    schedules.add_argument("--seed", type=at_least(0), metavar="N", help=f"only the {SCHEDULES_PER_SEED} of this seed")
     schedules.add_argument(
         "--jobs", type=at_least(1), default=os.cpu_count(), metavar="N", help="processes (default: %(default)s)"
     )
