@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from checking.browser import opened
 from checking.driver import ROOT
 from checking.report import page
-from checking.story import Story, tell
+from checking.story import Story
+from checking.telling import tell
 from checking.traces import read
 
 __all__ = ["PAGES", "Lesson", "learn", "picture", "scripts", "text"]

@@ -1,6 +1,6 @@
 """Random schedules for the simulator, by the thousand: making them from seeds, and shrinking one that fails.
 
-May live here: hypothesis. May not: what a schedule means, and what must hold (checking/simulation/).
+May live here: hypothesis. May not: what a schedule means, and what must hold (checking/simulation.py).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 
 from checking.report import page, shiviz
-from checking.story import tell
+from checking.telling import tell
 from checking.traces import NoTrace, read
 from scripts.shared import run_main
 

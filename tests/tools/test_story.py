@@ -17,7 +17,8 @@ from support.terminal import Terminal
 
 from checking.driver import ROOT, Conversation, run
 from checking.report import SHIVIZ_PARSER, shiviz
-from checking.story import Done, Story, shown, tell
+from checking.story import Done, Story
+from checking.telling import shown, tell
 from checking.traces import read
 from rpc import tracing
 

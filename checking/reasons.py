@@ -1,0 +1,164 @@
+"""Why an operation of a story was answered as it was, in sentences.
+
+May live here: reading reasons off a story that is complete. May not: the events of a trace (checking/telling.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from checking.story import Asked, Done, Moment, Story, Told
+from model import Write
+
+__all__ = ["Reasons"]
+
+
+class Reasons:
+    """The reasons in one story."""
+
+    def __init__(
+        self, story: Story, versions: list[Write], changes: dict[str, list[tuple[int, int, int | None]]]
+    ) -> None:
+        """*versions*: the writes, by the story's numbers. *changes*: by key, the events, servers and new writes."""
+        self.story = story
+        self._versions = versions
+        self._changes = changes
+
+    def of(self, done: Done) -> Iterator[str]:
+        """Why an operation was answered as it was, in sentences."""
+        processes, writes = self.story.processes, self.story.writes
+        if done.put:
+            yield from self._explain_put(done)
+            return
+        client = processes[done.client].capitalize()
+        seen = writes[done.seen] if done.seen is not None else None
+        if seen is not None and done.seen_by is not None:
+            by = self.story.operations[done.seen_by]
+            how = "put" if by.put else "read"
+            guarantee = "Read Your Writes" if by.put else "Monotonic Reads"
+            yield (
+                f"{client} had itself {how} {done.key} = {seen.value}{_place(by.where)}. "
+                f"It must not read anything older from now on ({guarantee})."
+            )
+        else:
+            yield f"{client} had neither read nor written {done.key} before, so that any value, or none, is right."
+        if not done.asked:
+            yield f"No server answered ({done.outcome})."
+        for asked in done.asked:
+            yield self._explain_answer(done, asked, seen)
+        if done.outcome == "ERR_DEP" and done.seen is not None and done.asked:
+            yield from self._explain_where(done, done.seen)
+
+    def _explain_put(self, done: Done) -> Iterator[str]:
+        write = self.story.writes[done.write] if done.write is not None else None
+        if write is None:
+            yield f"No server is known to have stored it ({done.outcome})."
+            return
+        took = [self.story.processes[asked.server] for asked in done.asked]
+        yield f"{' and then '.join(took).capitalize()} stored it."
+        reached = {arrival.server for arrival in write.arrivals}
+        servers = sum(name.startswith("server") for name in self.story.processes)
+        yield f"In this run it reached {len(reached)} of {servers} servers."
+        for rival in write.concurrent:
+            other = self.story.writes[rival]
+            stands = "the other one is later, and stands" if other.timestamp > write.timestamp else "this one stands"
+            yield f"It is concurrent with {other.value}: neither author had seen the other's write. By time, {stands}."
+
+    def _explain_answer(self, done: Done, asked: Asked, seen: Told | None) -> str:
+        server = self.story.processes[asked.server].capitalize()
+        if asked.standing is None:
+            answer = f"{server} had no value for it"
+            return f"{answer}, which counts as older than any." if seen else f"{answer}: ERR_KEY."
+        write = self.story.writes[asked.standing]
+        author = self.story.operations[write.operation] if write.operation is not None else None
+        by = f", put by {self.story.processes[author.client]}{_place(author.where)}" if author else ""
+        answer = f"{server} had {write.value}{by}"
+        if seen is None or done.seen is None:
+            return f"{answer}."
+        if asked.standing == done.seen:
+            return f"{answer}: the same one."
+        if write.timestamp < seen.timestamp:
+            return f"{answer}: older, so it must not answer."
+        return f"{answer}: later, so it may answer."
+
+    def _explain_where(self, done: Done, seen: int) -> Iterator[str]:
+        """Where, at that moment, was what the session asks for, and why was it not where it was asked for?"""
+        event = done.asked[-1].event
+        least = self._versions[seen].version.timestamp
+        held: dict[int, int | None] = {}
+        lost: dict[int, int] = {}  # server -> the event with which what it had was gone
+        for changed, server, write in self._changes.get(done.key, ()):
+            if changed > event:
+                break
+            if self._is_since(held.get(server), least) and not self._is_since(write, least):
+                lost[server] = changed
+            elif self._is_since(write, least):
+                lost.pop(server, None)
+            held[server] = write
+        running = {
+            life.process
+            for life in self.story.lives
+            if life.began <= event and (life.ended is None or life.ended > event)
+        }
+        having = [server for server, write in sorted(held.items()) if self._is_since(write, least)]
+        able = [server for server in having if server in running]
+        if able:
+            yield f"At that moment, {self._names(able)} could have answered."
+            yield self._explain_way(done, able)
+            return
+        yield "At that moment, no running server could have answered."
+        for server in having:
+            yield f"{self._names([server]).capitalize()} had it, but {self._end_of(server, event)}."
+        for server, started in sorted(lost.items()):
+            damaged = "damaged" if "damaged" in self.story.events[started].text else "lost"
+            back = f"came back without it{self._line_of(self._command_of(started))}: its disk was {damaged}"
+            yield f"{self._names([server]).capitalize()} had it, but {back}."
+        if lost and not having:
+            yield f"No server has it any more: this session gets ERR_DEP until {done.key} is written again."
+
+    def _is_since(self, write: int | None, timestamp: int) -> bool:
+        return write is not None and self._versions[write].version.timestamp >= timestamp
+
+    def _explain_way(self, done: Done, able: list[int]) -> str:
+        """Why what some servers have is not where it was asked for."""
+        event = done.asked[-1].event
+        asked = {one.server for one in done.asked}
+        components = next((parts for at, parts in reversed(self.story.partitions) if at <= event), [])
+        near = [server for server in able if any(server in part and asked & {*part} for part in components)]
+        if not near:
+            return "There was no way from there to the servers that were asked: they were in different partitions."
+        return (
+            f"Links led from {self._names(near)} to where it was asked for, "
+            "but nothing had moved the write over them yet: neither stabilize nor gossip."
+        )
+
+    def _end_of(self, server: int, event: int) -> str:
+        """How the last life of a server that is down at an event has ended."""
+        ends = [life.ended for life in self.story.lives if life.process == server and life.ended is not None]
+        end = max((end for end in ends if end <= event), default=None)
+        command = self._command_of(end) if end is not None else None
+        if command is None or command.text != f"killServer {self.story.processes[server].removeprefix('server ')}":
+            return "had died"
+        return f"had been killed{self._line_of(command)}"
+
+    def _command_of(self, event: int) -> Moment | None:
+        """The last command before an event."""
+        before = (self.story.events[number] for number in range(event - 1, -1, -1))
+        return next((moment for moment in before if moment.kind == "command"), None)
+
+    @staticmethod
+    def _line_of(command: Moment | None) -> str:
+        return f" ({command.where.rpartition(': ')[2]})" if command is not None and command.where else ""
+
+    def _names(self, processes: list[int]) -> str:
+        return _listed([self.story.processes[process] for process in processes])
+
+
+def _place(where: str) -> str:
+    """A line of a script, in a sentence."""
+    return f" in {where.rpartition(': ')[2]}" if where else ""
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

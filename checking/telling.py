@@ -1,0 +1,490 @@
+"""Telling the story of a run from the events of its traces.
+
+May live here: understanding the events of rpc/tracing.py. May not: files, what a story consists of (checking/story.py),
+why operations were answered as they were (checking/reasons.py), and how anything looks (checking/report.py).
+
+Theory of operation
+-------------------
+All processes run on one machine, and their traces have times of one clock, which is sound with the vector clocks: what
+caused an event is older. So the events of all processes in the order of their times are a history that can be told
+from its beginning to its end. On the way the story carries along what each server's store holds (what it was started
+with, what it was told by clients, what it has learnt), what links there are, and what each session has seen, so that it
+can say of each ERR_DEP what was missing, and of each write where it went.
+
+One thing that happened is an *event* here as well, but a batch of operations becomes one event for each operation, in
+the order of the script; they share their time and their clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgpack
+
+import router
+from checking.reasons import Reasons
+from checking.story import MASTER, Arrival, Asked, Done, Life, Message, Moment, Story, Told
+from model import Operation, Write, unpack_delta, unpack_operations
+from rpc.tracing import Event
+from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
+
+__all__ = ["shown", "tell"]
+
+SHOWN_BYTES = 200
+"""How much of a key or a value is told."""
+
+PRINTED_BYTES = 20_000
+"""The same, of what a command has printed."""
+
+
+def tell(traces: Mapping[str, Iterable[Event]]) -> Story:
+    """The story of a run, from the events of each process."""
+    return _Teller(traces).story
+
+
+def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
+    """A key, a value or a line as text; what isn't UTF-8 is escaped, and what is long is cut."""
+    text = data[:most].decode("utf-8", "backslashreplace")
+    return text if len(data) <= most else f"{text}… ({len(data)} bytes)"
+
+
+def _name_order(process: str) -> tuple[int, int]:
+    kind, _, ident = process.partition(" ")
+    return ("master", "client", "server").index(kind), int(ident or 0)
+
+
+class _Teller:
+    """Goes through all events once."""
+
+    def __init__(self, traces: Mapping[str, Iterable[Event]]) -> None:
+        names = sorted(traces, key=_name_order)
+        self.story = Story(processes=names)
+        self._process = {name: index for index, name in enumerate(names)}
+        self._clocks: list[dict[str, int]] = [{} for _ in names]
+        self._numbered: dict[tuple[int, int], int] = {}  # (process, its event) -> the story's event
+        self._begun: dict[int, int] = {}  # timestamp -> operation
+        self._key_names: dict[bytes, str] = {}
+        self._taken: set[str] = set()  # of these
+        self._commands: list[tuple[int, bytes]] = []  # events and lines, of the last command or group
+        self._answers_due: dict[int, list[Done]] = {}  # by client: whose answer isn't back at the master
+        self._dots: dict[tuple[int, int, int], int] = {}
+        self._written: dict[int, int] = {}  # by timestamp; at a fail-over the last copy
+        self._versions: list[Write] = []
+        self._stores: dict[int, dict[bytes, int]] = {}
+        self._changes: dict[str, list[tuple[int, int, int | None]]] = {}  # key -> (event, server, write)
+        self._lives: dict[int, list[int]] = {}  # server -> its incarnations
+        self._running: dict[int, int] = {}  # server -> the event with which it began
+        self._joining: set[int] = set()  # servers whose first links are under way: no partitions of their own yet
+        self._linked: set[tuple[int, int]] = set()
+        self._sessions: dict[tuple[int, str], tuple[int, int]] = {}  # (client, key) -> (write, operation)
+        self._before: dict[int, dict[int, tuple[int, int] | None]] = {}  # client -> its last operations -> sessions
+        self._carrying: dict[int, list[int]] = {}  # client -> messages about the operations that it carries out
+        self._differing: dict[bytes, tuple[bool, bool]] = {}
+        self._counts = [0, 0]
+        self._components: list[list[int]] = []
+        self._last_answer: dict[tuple[int, int], int] = {}  # (server, neighbour) -> message
+        self._tell([(event.time, index, event) for index, name in enumerate(names) for event in traces[name]])
+
+    def _tell(self, events: list[tuple[int, int, Event]]) -> None:
+        events.sort(key=lambda entry: entry[0])  # stable: those of one process stay in their order
+        if not events:
+            return
+        start = events[0][0]
+        for time, process, event in events:
+            handler = getattr(self, f"_on_{event.name}", None)
+            moment = Moment(process, round((time - start) / 1000, 1), event.name, self._news(process, event.clock))
+            number = event.clock.get(self.story.processes[process], 0)
+            self._numbered[process, number] = len(self.story.events)
+            if handler is not None:
+                handler(moment, event.details)
+            else:
+                self._add(moment)
+        self.story.length = round((events[-1][0] - start) / 1000, 1)
+        for server, began in self._running.items():
+            self.story.lives.append(Life(server, began, None))
+        self.story.lives.sort(key=lambda life: life.began)
+        reasons = Reasons(self.story, self._versions, self._changes)
+        for done in self.story.operations:
+            if not done.outcome:
+                done.outcome = "lost"
+            done.why = list(reasons.of(done))
+
+    def _news(self, process: int, clock: Mapping[str, int]) -> dict[int, int]:
+        known = self._clocks[process]
+        self._clocks[process] = dict(clock)
+        return {
+            self._process[name]: number
+            for name, number in clock.items()
+            if known.get(name) != number and name in self._process
+        }
+
+    def _add(self, moment: Moment) -> int:
+        self.story.events.append(moment)
+        return len(self.story.events) - 1
+
+    def _add_again(self, moment: Moment, **changes: Any) -> int:
+        """One more event of the same time, whose clock has no news any more."""
+        return self._add(Moment(moment.process, moment.time, moment.kind, {}, **changes))
+
+    def _key(self, key: bytes) -> str:
+        """A key as text, which no other key has: several may look alike once they are cut, or escaped."""
+        name = self._key_names.get(key)
+        if name is None:
+            alike, name = 1, shown(key)
+            while name in self._taken:
+                alike += 1
+                name = f"{shown(key)} [{alike}]"
+            self._key_names[key] = name
+            self._taken.add(name)
+        return name
+
+    # -- the master ----------------------------------------------------------------------------------------
+
+    def _on_run(self, moment: Moment, details: dict[str, Any]) -> None:
+        self.story.version = details["version"]
+        self.story.options = details["options"]
+        self.story.scripts = details.get("scripts", [])
+        self._add(moment)
+
+    def _on_command(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text, moment.where = shown(details["text"]), details["where"]
+        event = self._add(moment)
+        self._commands = [(event, details["text"])]
+        if self._joining:
+            self._joining.clear()
+            self._look_around(event)
+
+    def _on_group(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.kind = "command"
+        self._commands = []
+        for where, text in details["commands"]:
+            self._commands.append((self._add_again(moment, text=shown(text), where=where), text))
+        self.story.events[self._commands[0][0]].clock = moment.clock
+
+    def _on_issued(self, moment: Moment, details: dict[str, Any]) -> None:
+        self._add(moment)
+        for (command, line), timestamp in zip(self._commands, details["timestamps"], strict=False):
+            asked = self.story.events[command]
+            name, ident, key = line.split(b" ", 3)[:3]
+            client = self._process.get(f"client {int(ident)}")
+            if client is None:
+                continue  # it has no trace
+            done = Done(
+                client, name == b"put", self._key(key), "", asked.where, timestamp, asked.time, command, asked.time
+            )
+            asked.operation = len(self.story.operations)
+            self._begun[timestamp] = asked.operation
+            self.story.operations.append(done)
+            self._answers_due.setdefault(client, []).append(done)
+
+    def _on_printed(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text = shown(details["text"].rstrip(b"\n"), PRINTED_BYTES)
+        self._add(moment)
+        if len(self._commands) == 1:
+            self.story.events[self._commands[0][0]].printed = moment.text
+
+    def _on_error(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text = details["text"]
+        self._add(moment)
+
+    _on_warning = _on_error
+
+    def _on_stable(self, moment: Moment, _: dict[str, Any]) -> None:
+        moment.text = "stable"
+        self._add(moment)
+
+    def _on_killed(self, moment: Moment, details: dict[str, Any]) -> None:
+        server = self._process.get(f"server {details['server']}")
+        moment.text = f"server {details['server']} is dead"
+        event = self._add(moment)
+        if server is not None and server in self._running:
+            self.story.lives.append(Life(server, self._running.pop(server), event))
+            self._unlink_all(server)
+            self._look_around(event)
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def _on_called(self, moment: Moment, details: dict[str, Any], answer: bool = False) -> None:
+        moment.text = details["name"]
+        received = self._add(moment)
+        sender = self._process.get(details["by"])
+        sent = self._numbered.get((sender, details["number"])) if sender is not None else None
+        if sender is None or sent is None:
+            return
+        self.story.messages.append(Message(sent, received, details["name"], answer))
+        if answer and details["name"] == "pull":
+            self._last_answer[moment.process, sender] = len(self.story.messages) - 1
+        if details["name"] in ("execute", "execute_group"):
+            self._on_operation_message(len(self.story.messages) - 1, sender, moment)
+
+    def _on_operation_message(self, message: int, sender: int, moment: Moment) -> None:
+        """A call of operations has arrived, or its answer; which ones it carries is known when they are done."""
+        told = self.story.messages[message]
+        if told.answer and moment.process == self._process.get(MASTER):
+            told.operations = list(self._before.get(sender, ()))
+            for done in self._answers_due.pop(sender, ()):
+                done.ended = moment.time
+            return
+        clients = [
+            process for process in (sender, moment.process) if self.story.processes[process].startswith("client")
+        ]
+        for client in clients:
+            self._carrying.setdefault(client, []).append(message)
+
+    def _on_answered(self, moment: Moment, details: dict[str, Any]) -> None:
+        self._on_called(moment, details, answer=True)
+
+    def _on_call(self, moment: Moment, details: dict[str, Any]) -> None:
+        moment.text = details["name"]
+        self._add(moment)
+
+    _on_answer = _on_call
+
+    # -- clients -------------------------------------------------------------------------------------------
+
+    def _on_operated(self, moment: Moment, details: dict[str, Any]) -> None:
+        operations = msgpack.unpackb(details["operations"])
+        outcomes = msgpack.unpackb(details["outcomes"])
+        before = self._before[moment.process] = {}
+        first = len(self.story.events)
+        for (key, value, timestamp), outcome in zip(operations, outcomes, strict=True):
+            number = self._begun.get(timestamp)
+            if number is None:
+                continue
+            done = self.story.operations[number]
+            done.key, done.outcome = self._key(key), outcome[0]
+            done.event = self._add_again(moment, operation=number)
+            done.ended = moment.time
+            remembered = self._sessions.get((done.client, done.key))
+            before[number] = remembered
+            done.seen, done.seen_by = remembered or (None, None)
+            if outcome[0] == "value":
+                done.value, done.write = shown(outcome[1]), self._written.get(outcome[3])
+            elif value is not None:
+                done.value = shown(value)
+            self.story.events[done.event].text = self._said(done)
+            if done.write is not None and outcome[0] in ("stored", "value"):
+                if not done.put:
+                    self.story.writes[done.write].reads.append(number)
+                if done.write != done.seen:
+                    self._sessions[done.client, done.key] = (done.write, number)
+        for message in self._carrying.pop(moment.process, ()):
+            self.story.messages[message].operations = list(before)
+        if len(self.story.events) > first:
+            self.story.events[first].clock = moment.clock
+        else:
+            self._add(moment)
+
+    def _on_undone(self, moment: Moment, _: dict[str, Any]) -> None:
+        for number, remembered in reversed(self._before.pop(moment.process, {}).items()):
+            done = self.story.operations[number]
+            done.outcome = "undone"
+            if remembered is None:
+                self._sessions.pop((done.client, done.key), None)
+            else:
+                self._sessions[done.client, done.key] = remembered
+        moment.text = "forgets the last answers: the server was lost before all had theirs"
+        self._add(moment)
+
+    @staticmethod
+    def _said(done: Done) -> str:
+        """An operation with what came of it, unless that goes without saying."""
+        asked = f"put {done.key} {done.value}" if done.put else f"get {done.key}"
+        return (
+            asked
+            if done.outcome == "stored"
+            else f"{asked} → {done.value if done.outcome == 'value' else done.outcome}"
+        )
+
+    # -- servers -------------------------------------------------------------------------------------------
+
+    def _on_started(self, moment: Moment, details: dict[str, Any]) -> None:
+        writes, _ = unpack_delta(details["delta"], from_disk=True)
+        server = moment.process
+        again = "revived" if server in self._lives else "starts"
+        moment.text = f"{again} with {len(writes)} write{'s' * (len(writes) > 1)}" if writes else f"{again} empty"
+        if details["damages"]:
+            moment.text += f", {len(details['damages'])} damaged"
+        event = self._add(moment)
+        self._lives.setdefault(server, []).append(details["incarnation"])
+        self._unlink_all(server)
+        self._running[server] = event
+        self._joining.add(server)
+        found = {write.key: self._known(write) for write in writes}
+        store = self._stores.setdefault(server, {})
+        for key in [key for key in store if key not in found]:
+            del store[key]
+            self._change(event, server, key, None)
+        for key, write in found.items():
+            if store.get(key) != write:
+                store[key] = write
+                self._change(event, server, key, write)
+
+    def _on_linked(self, moment: Moment, details: dict[str, Any]) -> None:
+        other = self._process.get(f"server {details['neighbour']}")
+        moment.text = f"link to {details['neighbour']}"
+        event = self._add(moment)
+        if other is not None:
+            self._linked.add((moment.process, other))
+            self._look_around(event)
+
+    def _on_unlinked(self, moment: Moment, details: dict[str, Any]) -> None:
+        other = self._process.get(f"server {details['neighbour']}")
+        moment.text = f"cut from {details['neighbour']}"
+        event = self._add(moment)
+        if other is not None:
+            self._linked.discard((moment.process, other))
+            self._look_around(event)
+
+    def _on_executed(self, moment: Moment, details: dict[str, Any]) -> None:
+        operations: list[tuple[Operation, Any]] = []
+        for session, packed, answers in details["parts"]:
+            operations += zip(unpack_operations(packed, session or 0), msgpack.unpackb(answers), strict=True)
+        operations.sort(key=lambda entry: entry[0].timestamp)
+        first = len(self.story.events)
+        learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before (Model.decide)
+        for operation, answer in operations:
+            number = self._begun.get(operation.timestamp)
+            done = self.story.operations[number] if number is not None else None
+            key = self._key(operation.key)
+            event = self._add_again(moment, operation=number)
+            standing = self._stores.setdefault(moment.process, {}).get(operation.key)
+            seen = learnt.get((operation.session, operation.key), operation.seen)
+            if operation.value is not None:
+                write = self._put(moment.process, event, operation, seen, answer)
+                learnt[operation.session, operation.key] = Seen.first(self._versions[write].version)
+                kind = "stored"
+                self.story.events[event].text = f"{key} = {shown(operation.value)}"
+                self.story.events[event].writes = [write]
+                if done is not None:
+                    done.write, done.value = write, shown(operation.value)
+                    self.story.writes[write].operation = number
+            elif isinstance(answer, str):
+                kind = answer
+                self.story.events[event].text = f"{key}: {answer}"
+            else:
+                value, timestamp, dot, clock = answer
+                version = Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock))
+                learnt[operation.session, operation.key] = seen.then(version) if seen else Seen.first(version)
+                kind = "value"
+                self.story.events[event].text = f"{key}: {shown(value)}"
+            if done is not None:
+                done.asked.append(Asked(moment.process, event, kind, standing))
+        if len(self.story.events) > first:
+            self.story.events[first].clock = moment.clock
+
+    def _put(self, server: int, event: int, operation: Operation, seen: Seen | None, dot: list[int]) -> int:
+        assert operation.value is not None
+        named = Dot.from_flat(dot)
+        clock = (seen.clock if seen else EMPTY_CLOCK).with_dot(named)
+        version = Version(operation.timestamp, named, clock)
+        number = self._known(Write(operation.key, operation.value, version))
+        self._arrive(server, event, number, None, None)
+        return number
+
+    def _on_learnt(self, moment: Moment, details: dict[str, Any]) -> None:
+        source = self._process.get(f"server {details['neighbour']}")
+        writes, _ = unpack_delta(details["delta"], from_disk=True)
+        numbers = [self._known(write) for write in writes]
+        moment.writes = numbers
+        if len(numbers) == 1:
+            told = self.story.writes[numbers[0]]
+            moment.text = f"learns {told.key} = {told.value}"
+        else:
+            moment.text = f"learns {len(numbers)} writes"
+        event = self._add(moment)
+        message = self._last_answer.get((moment.process, -1 if source is None else source))
+        if message is not None:
+            self.story.messages[message].writes += numbers
+        for number in numbers:
+            self._arrive(moment.process, event, number, source, message)
+
+    def _known(self, write: Write) -> int:
+        """The number of a write, which is told now if it wasn't."""
+        (server, life), counter = write.version.dot
+        number = self._dots.get((server, life, counter))
+        if number is None:
+            number = self._dots[server, life, counter] = len(self.story.writes)
+            self._written[write.version.timestamp] = number
+            self._versions.append(write)
+            version = write.version
+            clock = [self._dot(dot) for dot in version.clock.entries]
+            told = Told(self._key(write.key), shown(write.value), version.timestamp, self._dot(version.dot), clock)
+            self.story.writes.append(told)
+        return number
+
+    def _dot(self, dot: Dot) -> str:
+        """A dot as people read it: the server, its life if it isn't the first of this run, and the counter."""
+        (server, incarnation), counter = dot
+        lives = self._lives.get(self._process.get(f"server {server}", -1), [])
+        if incarnation not in lives:
+            return f"{server}, earlier run: {counter}"
+        life = lives.index(incarnation) + 1
+        return f"{server}: {counter}" if life == 1 else f"{server}, life {life}: {counter}"
+
+    def _arrive(self, server: int, event: int, number: int, source: int | None, message: int | None) -> None:
+        write = self._versions[number]
+        store = self._stores.setdefault(server, {})
+        standing = store.get(write.key)
+        stands = standing is None or self._versions[standing].version.order < write.version.order
+        self.story.writes[number].arrivals.append(Arrival(server, event, source, message, stands))
+        if standing is not None and standing != number:
+            self._compare(number, standing)
+        if stands:
+            store[write.key] = number
+            self._change(event, server, write.key, number)
+            self._look_at(write.key)
+            self._say_staleness(event)
+
+    def _change(self, event: int, server: int, key: bytes, write: int | None) -> None:
+        self.story.changes.append((event, server, self._key(key), write))
+        self._changes.setdefault(self._key(key), []).append((event, server, write))
+
+    def _compare(self, one: int, other: int) -> None:
+        first, second = self._versions[one].version, self._versions[other].version
+        if first.timestamp != second.timestamp and first.clock.compare(second.clock).value == "concurrent":
+            for number, rival in ((one, other), (other, one)):
+                if rival not in self.story.writes[number].concurrent:
+                    self.story.writes[number].concurrent.append(rival)
+
+    # -- links and staleness -------------------------------------------------------------------------------
+
+    def _unlink_all(self, server: int) -> None:
+        self._linked = {link for link in self._linked if server not in link}
+
+    def _look_around(self, event: int) -> None:
+        """Links or servers have changed: who is in one partition, and what differs now?"""
+        links: dict[int, set[int]] = {server: set() for server in self._running}
+        for server, other in self._linked:
+            if (other, server) in self._linked and server in links and other in links:
+                links[server].add(other)
+        self._joining = {server for server in self._joining if not links.get(server)}
+        for server in self._joining:
+            links.pop(server, None)
+        components = sorted(sorted(component) for component in router.components(links))
+        if components != self._components:
+            self._components = components
+            self.story.partitions.append((event, components))
+            for key in {key for server in self._running for key in self._stores.get(server, ())} | {*self._differing}:
+                self._look_at(key)
+            self._say_staleness(event)
+
+    def _look_at(self, key: bytes) -> None:
+        """Does this key differ between servers, or even within a partition?"""
+        within = any(len({self._stores[server].get(key) for server in component}) > 1 for component in self._components)
+        across = within or len({self._stores[server].get(key) for server in self._running}) > 1
+        was = self._differing.pop(key, (False, False))
+        if across:
+            self._differing[key] = (across, within)
+        for position, (now, before) in enumerate(zip((across, within), was, strict=True)):
+            self._counts[position] += now - before
+
+    def _say_staleness(self, event: int) -> None:
+        time = self.story.events[event].time
+        across, within = self._counts
+        points = self.story.staleness
+        if points and points[-1][0] == time:
+            points.pop()
+        if not points or points[-1][1:] != (across, within):
+            points.append((time, across, within))
