@@ -22,7 +22,7 @@ from typing import Any
 
 from model import Model, Operation, Pull, Write, pack_delta, unpack_delta
 from storage import Storage
-from support.driver import ROOT
+from checking.driver import ROOT
 from vector_clock import Replica
 
 TIME = itertools.count(1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from support.driver import ROOT
+from checking.driver import ROOT
 
 LAYERS = (
     "scripts",

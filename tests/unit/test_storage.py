@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.driver import ROOT
+from checking.driver import ROOT
 from support.lives import OPEN, TIME, Folders, Later, Life, files, flip, run_python, some_puts
 
 import compaction
