@@ -34,108 +34,25 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
 from context import Context
-from control.commands import MAX_KEY, MAX_VALUE
-from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version, VersionOrder
-from wire import are_numbers, checker
+from messages import Missing, Operation, Write, check_entry, checker
+from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, Version, VersionOrder
 
 __all__ = [
     "CHUNK_BYTES",
-    "Missing",
     "Model",
-    "Operation",
     "Pull",
-    "Write",
     "largest_number_in",
     "pack_delta",
-    "pack_operations",
     "unpack_delta",
-    "unpack_operations",
 ]
 
 CHUNK_BYTES = 1 << 20
 """About how many bytes of writes one answer carries: it ends with the write that passes this mark."""
-
-WRITE_OVERHEAD_BYTES = 64
-"""About what a write takes in the log beside its key and value."""
-
-
-class Missing(Enum):
-    """Why a get has no value."""
-
-    KEY = "ERR_KEY"
-    """The replica has no value for the key, and the session has not seen one."""
-    DEPENDENCY = "ERR_DEP"
-    """The replica's value (or lack of one) is older than what the session has seen."""
-
-
-class Write(NamedTuple):
-    """A value under a key, and the version that it is."""
-
-    key: bytes
-    value: bytes
-    version: Version
-
-    def flat(self) -> list[Any]:
-        """Plain values for the wire and the log: key, value, timestamp, server, incarnation, counter, clock.
-
-        The clock is left empty where it holds just the dot, as it does when the session had seen nothing.
-        """
-        timestamp, dot, clock = self.version
-        (server, life), counter = dot
-        seen = [] if clock.entries == (dot,) else clock.flat()
-        return [self.key, self.value, timestamp, server, life, counter, seen]
-
-    @classmethod
-    def from_flat(cls, flat: list[Any]) -> Write:
-        """The inverse of `flat`."""
-        key, value, timestamp, server, life, counter, seen = flat
-        dot = Dot(Replica(server, life), counter)
-        clock = VectorClock.from_flat(seen) if seen else EMPTY_CLOCK.with_dot(dot)
-        return cls(key, value, Version(timestamp, dot, clock))
-
-    @property
-    def size(self) -> int:
-        """About how many bytes the write takes in the log."""
-        return len(self.key) + len(self.value) + WRITE_OVERHEAD_BYTES
-
-
-class Operation(NamedTuple):
-    """One put (value is bytes) or get (value is None) of a session, and what that has seen of the key.
-
-    *seen* is from before the operations that are carried out together. *session* tells several sessions apart.
-    """
-
-    key: bytes
-    value: bytes | None
-    timestamp: int
-    seen: Seen | None
-    session: int = 0
-
-
-def pack_operations(operations: Iterable[Operation]) -> bytes:
-    """Operations as bytes: what a client sends to its server."""
-    packed: bytes = msgpack.packb(
-        [(key, value, timestamp, seen.flat() if seen else None) for key, value, timestamp, seen, _ in operations]
-    )
-    return packed
-
-
-def unpack_operations(packed: bytes, session: int = 0) -> list[Operation]:
-    """The inverse of `pack_operations`, as the operations of *session*.
-
-    Raises ValueError or TypeError for anything else.
-    """
-    operations = []
-    for key, value, timestamp, seen in msgpack.unpackb(packed):
-        _check(key, b"" if value is None else value, (timestamp, *seen[:-1], *seen[-1]) if seen else (timestamp,))
-        operations.append(Operation(key, value, timestamp, Seen.from_flat(seen) if seen else None, session))
-    return operations
 
 
 def pack_delta(writes: Iterable[Write], context: Context | None = None) -> bytes:
@@ -152,7 +69,7 @@ def unpack_delta(delta: bytes, from_disk: bool = False) -> tuple[list[Write], Co
     writes, context = msgpack.unpackb(delta)
     if not from_disk:
         for key, value, timestamp, server, life, counter, seen in writes:
-            _check(key, value, (timestamp, server, life, counter, *seen))
+            check_entry(key, value, (timestamp, server, life, counter, *seen))
         if not _is_context(context):
             raise ValueError("not a context")
     return [Write.from_flat(flat) for flat in writes], Context.from_flat(context) if context else None
@@ -169,15 +86,6 @@ def largest_number_in(delta: bytes) -> int:
 
 
 _is_context = checker(tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]] | None)
-
-
-def _check(key: object, value: object, numbers: Iterable[object]) -> None:
-    if type(key) is not bytes or len(key) > MAX_KEY:
-        raise ValueError("not a key")
-    if type(value) is not bytes or len(value) > MAX_VALUE:
-        raise ValueError("not a value")
-    if not are_numbers(numbers):
-        raise ValueError("not a number")
 
 
 class _DotIndex:

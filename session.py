@@ -20,10 +20,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from model import Missing, Operation, Write
+from messages import (
+    Missing,
+    Operation,
+    OperationOutcome,
+    Refusal,
+    UncertainPut,
+    Unsatisfied,
+    Unusable,
+    outcome_of,
+)
 from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
 
-__all__ = ["Ask", "Refused", "ServerLost", "Session", "plain_answer"]
+__all__ = ["Ask", "Refused", "ServerLost", "Session"]
 
 
 class Refused(Exception):
@@ -43,18 +52,6 @@ Ask = Callable[[int, Operation], Any]
 
 Raises Refused, ServerLost.
 """
-
-
-def plain_answer(operation: Operation, answer: Write | Missing) -> Any:
-    """A server's answer as plain values for the wire.
-
-    The dot of a put, `[value, timestamp, dot, clock]` of a get, or a name of `Missing`.
-    """
-    if isinstance(answer, Missing):
-        return answer.value
-    timestamp, ((server, life), counter), clock = answer.version
-    dot = [server, life, counter]
-    return dot if operation.value is not None else [answer.value, timestamp, dot, clock.flat()]
 
 
 class Session:
@@ -114,7 +111,7 @@ class Session:
         """A put, or a get where *value* is None, with what the session has seen of the key."""
         return Operation(key, value, timestamp, self.seen(key))
 
-    def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> list[Any]:
+    def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> OperationOutcome:
         """Carry out a put or a get at the first server that can, and return what came of it.
 
         `["stored", server, timestamp]`, `["value", value, server, timestamp]`, `["ERR_KEY", server]`, `["ERR_DEP"]`,
@@ -128,8 +125,8 @@ class Session:
                 answer = ask(server, operation)
             except Refused as refusal:
                 if cut_short and value is not None:  # it may stand on the server that was lost
-                    return ["uncertain", timestamp]
-                return ["refused", f"server {server}: {refusal}"]
+                    return UncertainPut(timestamp)
+                return Refusal(f"server {server}: {refusal}")
             except ServerLost as loss:
                 self.mark(server, False)
                 cut_short = cut_short or loss.cut_short
@@ -138,19 +135,19 @@ class Session:
                     return self.conclude(operation, server, answer)
                 unsatisfied = True
         if unsatisfied:
-            return [Missing.DEPENDENCY.value]
-        return ["uncertain", timestamp] if cut_short and value is not None else ["unusable"]
+            return Unsatisfied()
+        return UncertainPut(timestamp) if cut_short and value is not None else Unusable()
 
-    def conclude(self, operation: Operation, server: int, answer: Any) -> list[Any]:
-        """What comes of a server's final answer; the session has seen it from now on."""
+    def conclude(self, operation: Operation, server: int, answer: Any) -> OperationOutcome:
+        """The outcome that a server's final answer makes; from now on the session has seen that answer."""
         if isinstance(answer, str):
-            return [answer, server]
-        if operation.value is not None:
+            pass  # there is no value to have been seen
+        elif operation.value is not None:
             dot = Dot.from_flat(answer)
             seen = self.seen(operation.key)
             clock = seen.clock if seen else EMPTY_CLOCK
             self.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
-            return ["stored", server, operation.timestamp]
-        value, timestamp, dot, clock = answer
-        self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
-        return ["value", value, server, timestamp]
+        else:
+            _, timestamp, dot, clock = answer
+            self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
+        return outcome_of(answer, server, operation.timestamp)

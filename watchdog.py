@@ -16,8 +16,8 @@ import socket
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import messages
 import server
-import wire
 from rpc import spawner, transport
 
 __all__ = ["main"]
@@ -41,8 +41,8 @@ class _Watchdog(transport.Service):
         It recovers meanwhile. *options*: the keyword arguments of `server.Options`, packed.
         """
         if self._pid is not None:
-            raise RuntimeError("the server runs already")
-        parsed = server.Options(**wire.unpack(options, _are_options, "surrogateescape"))
+            raise RuntimeError("the server is already running")
+        parsed = server.Options(**messages.unpack(options, _are_options, "surrogateescape"))
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
@@ -85,7 +85,7 @@ class _Watchdog(transport.Service):
         return self._tether.fileno() if self._tether else None
 
 
-_option_checks = {name: wire.checker(hint) for name, hint in get_type_hints(server.Options).items()}
+_option_checks = {name: messages.checker(hint) for name, hint in get_type_hints(server.Options).items()}
 
 
 def _are_options(options: Any) -> bool:

@@ -32,6 +32,22 @@ from control.commands import Command, CommandError, Uncertain
 from control.run_directory import RunDirectory, check_length
 from control.stabilize import stabilize
 from groups import Group, MemberAnswer, Undone
+from messages import (
+    Done,
+    Lines,
+    Missing,
+    NoValue,
+    OperationOutcome,
+    Outcome,
+    Refusal,
+    Store,
+    Stored,
+    UncertainPut,
+    Unsatisfied,
+    Unusable,
+    Value,
+    outcome_from_flat,
+)
 from model import largest_number_in
 from rpc import answers, tracing, transport
 from rpc.spawner import Spawner
@@ -172,15 +188,13 @@ class Cluster:
 
     # -- commands ------------------------------------------------------------------------------------------
 
-    def execute(self, command: Command, timestamp: int | None = None) -> list[Any]:
+    def execute(self, command: Command, timestamp: int | None = None) -> Outcome:
         """Carry out a command; returns its outcome, which `printed` understands. Raises CommandError.
 
-        For puts and gets as in `Session.execute`; for printStore `["lines", piece, …]`, or with a history
-        `["store", server, [[key, value, timestamp], …]]`; else `["done"]`. *timestamp*: the one that a put or get was
-        issued with before, in a group that has left it undone.
+        *timestamp*: the one that a put or get was issued with before, in a group that has left it undone.
         """
         self.notice_deaths()
-        handlers: dict[str, Callable[[Command], list[Any] | None]] = {
+        handlers: dict[str, Callable[[Command], Outcome | None]] = {
             "joinServer": self._join_server,
             "killServer": self._kill_server,
             "joinClient": self._join_client,
@@ -191,7 +205,8 @@ class Cluster:
             "put": lambda command: self._put_or_get(command, timestamp),
             "get": lambda command: self._put_or_get(command, timestamp),
         }
-        return handlers[command.name](command) or ["done"]
+        outcome = handlers[command.name](command)
+        return Done() if outcome is None else outcome
 
     def _join_server(self, command: Command) -> None:
         (ident,) = command.ids
@@ -199,7 +214,7 @@ class Cluster:
             raise CommandError(f"id {ident} is taken by a client")
         server = self._servers.get(ident) or _Server(ident)
         if server.running:
-            raise CommandError(f"server {ident} runs already")
+            raise CommandError(f"server {ident} is already running")
         folder = self._folder(server)
         try:
             lost = ident in self._servers and not (folder.is_dir() and any(folder.iterdir()))
@@ -340,12 +355,12 @@ class Cluster:
             raise CommandError(f"{_name(first)} and {_name(second)} are both clients; one end must be a server")
         return first, second
 
-    def _print_store(self, command: Command) -> list[Any]:
+    def _print_store(self, command: Command) -> Lines | Store:
         (ident,) = command.ids
         server = self._running_server(ident)
         assert server.remote is not None
-        pieces = []
-        versions = []
+        pieces: list[bytes] = []
+        versions: list[tuple[bytes, bytes, int]] = []
         try:
             piece = server.remote.call("print_versions" if self._settings.history else "print_store")
             while piece:
@@ -357,9 +372,9 @@ class Cluster:
         except transport.Failure as failure:
             self._lose({ident: failure})
             self._running_server(ident)
-        return ["store", ident, versions] if self._settings.history else ["lines", *pieces]
+        return Store(ident, versions) if self._settings.history else Lines(pieces)
 
-    def _put_or_get(self, command: Command, timestamp: int | None) -> list[Any]:
+    def _put_or_get(self, command: Command, timestamp: int | None) -> OperationOutcome:
         (ident,) = command.ids
         client = self._running_client(ident)
         assert client.remote is not None
@@ -380,7 +395,7 @@ class Cluster:
                 raise Uncertain(f"{text}; uncertain: the value may stand later", timestamp) from failure
             raise CommandError(text) from failure
         self._lose({server: _failure(how) for server, how in noticed})
-        return list(outcome)
+        return outcome_from_flat(outcome)
 
     def _timestamp(self) -> int:
         try:
@@ -388,24 +403,28 @@ class Cluster:
         except StorageError as error:
             raise CommandError(str(error)) from error
 
-    def printed(self, command: Command, outcome: list[Any]) -> list[bytes]:
+    def printed(self, command: Command, outcome: Outcome) -> list[bytes]:
         """What a command with this outcome prints. Raises CommandError where the outcome is an error."""
-        what, *details = outcome
-        if what in ("stored", "done"):
-            return []
-        if what == "value":
-            return [command.key, b":", details[0], b"\n"]
-        if what == "lines":
-            return details
-        if what == "store":
-            return [part for key, value, _ in details[1] for part in (key, b":", value, b"\n")]
-        if what == "refused":
-            raise CommandError(details[0])
-        if what == "uncertain":
-            raise Uncertain("uncertain: the server was lost before it answered; the value may stand later", *details)
-        if what == "unusable":
-            raise CommandError(self._why_unusable(self._clients[command.ids[0]]))
-        return [command.key, b":", what.encode(), b"\n"]
+        match outcome:
+            case Stored() | Done():
+                return []
+            case Value(value):
+                return [command.key, b":", value, b"\n"]
+            case NoValue():
+                return [command.key, b":", Missing.KEY.value.encode(), b"\n"]
+            case Unsatisfied():
+                return [command.key, b":", Missing.DEPENDENCY.value.encode(), b"\n"]
+            case Lines(pieces):
+                return pieces
+            case Store(_, entries):
+                return [part for key, value, _ in entries for part in (key, b":", value, b"\n")]
+            case Refusal(reason):
+                raise CommandError(reason)
+            case UncertainPut(timestamp):
+                why = "uncertain: the server was lost before it answered; the value may stand later"
+                raise Uncertain(why, timestamp)
+            case Unusable():
+                raise CommandError(self._why_unusable(self._clients[command.ids[0]]))
 
     def _why_unusable(self, client: _Client) -> str:
         if not client.connections:
@@ -442,7 +461,7 @@ class Cluster:
         group.start(self._group_calls)
         return group
 
-    def finish_group(self, group: Group) -> list[list[Any] | Undone]:
+    def finish_group(self, group: Group) -> list[OperationOutcome | Undone]:
         """Wait for a group: what has come of each command (`Group.finish`).
 
         Those that are undone are to be executed one by one, which also reports what has died; then comes
@@ -818,6 +837,7 @@ class _GroupCalls:
         except (KeyError, transport.Failure) as failure:
             end.silent = isinstance(failure, transport.Silent)
             return None
+        outcomes = None if outcomes is None else [outcome_from_flat(flat) for flat in outcomes]
         return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
 
     def kill_client(self, client: int) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from messages import MAX_KEY, MAX_VALUE, Command
+
 __all__ = [
     "ALL_WORDS",
     "COMMANDS",
@@ -27,8 +29,6 @@ __all__ = [
     "usage",
 ]
 
-MAX_KEY = 64 << 10
-MAX_VALUE = 64 << 20
 MAX_LINE = MAX_VALUE + MAX_KEY + (64 << 10)
 """The longest line that is looked at, in bytes: the largest put and 64 KiB of blanks."""
 
@@ -49,21 +49,6 @@ class Uncertain(CommandError):
         self.timestamp = timestamp
 
 
-class Command(NamedTuple):
-    """One parsed line. *ids* are in the order of the line; *key* and *value* are empty where there is none."""
-
-    name: str
-    ids: tuple[int, ...] = ()
-    key: bytes = b""
-    value: bytes = b""
-
-    @property
-    def line(self) -> bytes:
-        """The command as a line that means the same."""
-        words = [self.name.encode(), *(b"%d" % ident for ident in self.ids), self.key, self.value]
-        return b" ".join(word for word in words if word)
-
-
 class Form(NamedTuple):
     """What the words behind a command's name are, the first *ids* of them ids, and what it does."""
 
@@ -81,11 +66,15 @@ COMMANDS: dict[str, Form] = {
     "stabilize": Form(0, (), "return when all servers that can reach each other hold the same store"),
     "printStore": Form(1, ("id",), "print server ID's store, key:value a line, sorted by key"),
     "put": Form(1, ("clientId", "key", "value"), "have the client store the value, which is the rest of the line"),
-    "get": Form(1, ("clientId", "key"), "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (server too old)"),
+    "get": Form(
+        1,
+        ("clientId", "key"),
+        "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (the server is behind what this client has seen)",
+    ),
 }
 
 PROMPT_WORDS = {
-    "help": "list the commands; help COMMAND tells of one",
+    "help": "list the commands; help COMMAND explains one",
     "status": "show servers, links, partitions and clients, and what has not reached whom yet",
     "exit": "end everything, like quit or Ctrl-D",
     "quit": "end everything, like exit or Ctrl-D",

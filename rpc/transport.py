@@ -56,7 +56,7 @@ import rpyc
 from rpyc.core import brine, consts, netref
 from rpyc.core.stream import Stream
 
-import wire
+import messages
 from rpc import answers, tracing
 
 __all__ = [
@@ -401,15 +401,15 @@ def why(error: BaseException) -> str:
     return text.partition("\n")[0]
 
 
-def read(packed: Any, is_expected: wire.Check) -> Any:
+def read(packed: Any, is_expected: messages.Check) -> Any:
     """What is packed in an answer. Raises RemoteError where that isn't what is expected."""
     try:
-        return wire.unpack(packed, is_expected)
+        return messages.unpack(packed, is_expected)
     except ValueError as error:
         raise RemoteError("a malformed answer") from error
 
 
-_is_stamp = wire.checker(tuple[str, dict[str, int]])
+_is_stamp = messages.checker(tuple[str, dict[str, int]])
 
 
 def _is_traced_answer(answer: Any) -> bool:
@@ -423,11 +423,11 @@ def _is_traced_call(args: tuple[Any, ...]) -> bool:
 class Service(rpyc.Service):  # type: ignore[misc]
     """What one side of a connection offers: its methods named exposed_…; nothing, as it stands here.
 
-    Their parameters are annotated with what `wire.checker` understands, and are checked before each call.
+    Their parameters are annotated with what `messages.checker` understands, and are checked before each call.
     """
 
     _protocol = _Connection
-    _parameters: dict[str, wire.Check] = {}  # noqa: RUF012 - each class makes its own
+    _parameters: dict[str, messages.Check] = {}  # noqa: RUF012 - each class makes its own
     """Of the methods that can be called."""
 
     def __init_subclass__(cls) -> None:
@@ -437,7 +437,7 @@ class Service(rpyc.Service):  # type: ignore[misc]
                 hints = get_type_hints(method)
                 hints.pop("return", None)
                 expected = GenericAlias(tuple, tuple(hints.values()))
-                cls._parameters[name.removeprefix("exposed_")] = wire.checker(expected)
+                cls._parameters[name.removeprefix("exposed_")] = messages.checker(expected)
 
     def called(self, name: str, args: tuple[Any, ...]) -> Any:
         """What the method answers. Raises what it raises, and TypeError where it can't be called so.
@@ -449,7 +449,7 @@ class Service(rpyc.Service):  # type: ignore[misc]
         if name != "traced" or not _is_traced_call(args):
             raise TypeError("a call without a clock")
         stamp, name, args = args
-        tracing.called("called", name, wire.unpack(stamp, _is_stamp))
+        tracing.called("called", name, messages.unpack(stamp, _is_stamp))
         answer = self._carry_out(name, args)
         return msgpack.packb(tracing.stamp("answer", name)), answer
 

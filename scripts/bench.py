@@ -48,7 +48,8 @@ ROOT = Path(__file__).resolve().parent.parent
 import msgpack
 from shared import need, run_main
 
-from model import Model, Operation, pack_delta
+from messages import Operation
+from model import Model, pack_delta
 from storage import Storage
 from vector_clock import Replica
 

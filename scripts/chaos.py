@@ -96,7 +96,7 @@ FAILURES = re.compile(
 """Why a put or get may fail."""
 
 TOPOLOGY_FAILURES = re.compile(
-    r"joinServer: server \d+ (runs already|is not running|could not be started: .*)|"
+    r"joinServer: server \d+ (is already running|is not running|could not be started: .*)|"
     r"joinClient: (client \d+ could not be started: .*|client \d+ is not running|server \d+ is not running)|"
     r"(kill|print)\w+: server \d+ is not running|"
     r"(break|create)Connection: (server|client) \d+ is not running|"

@@ -30,7 +30,7 @@ from itertools import accumulate
 
 from shared import at_least, output_gone, run_main
 
-from control.commands import MAX_VALUE
+from messages import MAX_VALUE
 
 FIRST_CLIENT = 1000
 """The id of the first client, where there are fewer servers."""

@@ -46,7 +46,8 @@ from shared import at_least, need, run_main, show_progress
 import router
 from checking.simulation import Step, decode, run
 from context import Context
-from model import Model, Operation
+from messages import Operation
+from model import Model
 from peer import Answer, Exchange, GossipLoop, Peer, unpack_request
 from vector_clock import Replica
 

@@ -21,7 +21,7 @@ from support.driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_
 import storage
 from checking.oracle import Oracle, random_script
 from client import _Client
-from model import Operation
+from messages import Operation
 from rpc import transport
 from server import Options, Server, _Service
 from session import ServerLost

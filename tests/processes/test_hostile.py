@@ -28,12 +28,12 @@ from rpyc.utils.factory import unix_connect
 from support.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 
 import client
+import messages
 import server
 import watchdog
-import wire
 from control import commands
 from control.run_directory import open_private
-from model import Operation, pack_operations, unpack_operations
+from messages import Operation, pack_operations, unpack_operations
 from rpc import answers, spawner, transport
 from scripts import fuzz
 
@@ -885,14 +885,14 @@ def test_operations_with_some_bits_changed_never_spoil_a_store(host: Host) -> No
     ids=str,
 )
 def test_hints_are_checked(hint: Any, good: list[Any], bad: list[Any]) -> None:
-    check = wire.checker(hint)
+    check = messages.checker(hint)
     assert [value for value in good if not check(value)] == []
     assert [value for value in bad if check(value)] == []
 
 
 def test_a_hint_that_nothing_is_known_of_is_refused() -> None:
     with pytest.raises(TypeError):
-        wire.checker(set[int])
+        messages.checker(set[int])
 
 
 # -- answers -----------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import pytest
 from support.power import Disk
 from test_storage import Folders, Later, Life, assert_safe, eager, folders, some_puts
 
-from model import Model, Write
+from messages import Write
+from model import Model
 from storage import DataDirectory, StorageError, cut_group
 from vector_clock import Replica
 

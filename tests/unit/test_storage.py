@@ -27,7 +27,8 @@ import msgpack
 import pytest
 
 import storage
-from model import Model, Operation, Pull, Write, largest_number_in, pack_delta, pack_operations, unpack_delta
+from messages import Operation, Write, pack_operations
+from model import Model, Pull, largest_number_in, pack_delta, unpack_delta
 from server import Options, Server
 from storage import DamagedClock, DataDirectory, Storage, StorageError, cut_group
 from vector_clock import Replica
