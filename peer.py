@@ -239,7 +239,7 @@ class Peer:
         return float("-inf") if self._know_more else self._rumour.due()
 
     def partners(self, now: float) -> list[int]:
-        """Whom to gossip with: all neighbours once our news are due, or just those who have some for us.
+        """Whom to gossip with: all neighbours once our news is due, or just those who have some for us.
 
         Those with whom it has failed last time come last, so that nobody has to wait for them.
         """

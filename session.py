@@ -8,8 +8,8 @@ Theory of operation
 -------------------
 A server may be behind. A session must never read, of any key, a value older than one that it has written
 (Read Your Writes) or read (Monotonic Reads). So the session remembers, per key, the *largest* version that
-it has seen, in the total order of versions, and takes it along to whatever server it asks. That server either
-holds this version or one that stands over it, or it must not answer. Keys are independent of each other.
+it has seen, in the total order of versions, and takes it along to whatever server it asks. That server must hold
+this version or a larger one; otherwise it must not answer. Keys are independent of each other.
 
 The session also remembers the merged vector clocks of all that it has seen of the key: the causal past of its
 next write to that key.
@@ -36,11 +36,11 @@ __all__ = ["Ask", "Refused", "ServerLost", "Session"]
 
 
 class Refused(Exception):
-    """The server could not do it (its disk is full, say), and has not done it; the text says why."""
+    """The server could not carry out the operation, for instance because its disk is full; the text says why."""
 
 
 class ServerLost(Exception):
-    """The server gave no answer, and counts as down. *cut_short*: it may have carried the operation out."""
+    """The server gave no answer, and counts as down. *cut_short*: it may have carried out the operation."""
 
     def __init__(self, cut_short: bool) -> None:
         super().__init__(cut_short)
@@ -48,7 +48,7 @@ class ServerLost(Exception):
 
 
 Ask = Callable[[int, Operation], Any]
-"""Has a server carry an operation out; returns its answer, as plain values (`plain_answer`).
+"""Has a server carry out an operation, and returns its answer as plain values (`messages.plain_answer`).
 
 Raises Refused, ServerLost.
 """
@@ -112,11 +112,9 @@ class Session:
         return Operation(key, value, timestamp, self.seen(key))
 
     def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> OperationOutcome:
-        """Carry out a put or a get at the first server that can, and return what came of it.
+        """Carry out a put or a get at the first server that can do it, and return the outcome.
 
-        `["stored", server, timestamp]`, `["value", value, server, timestamp]`, `["ERR_KEY", server]`, `["ERR_DEP"]`,
-        `["refused", why]`, `["uncertain", timestamp]` or `["unusable"]`: the server that answered, and the timestamp
-        of the version that was written or read. A put that is tried again elsewhere keeps its: it is the same write.
+        A put that is tried again at another server keeps its timestamp, since it is the same write.
         """
         operation = self.operation(key, value, timestamp)
         cut_short = unsatisfied = False
