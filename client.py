@@ -14,9 +14,9 @@ from typing import Any
 
 import msgpack
 
-import wire
+import messages
 from groups import Part
-from model import Operation, pack_operations
+from messages import Operation, OperationOutcome, flat_outcome, pack_operations
 from rpc import answers, tracing, transport
 from session import Refused, ServerLost, Session
 
@@ -78,7 +78,7 @@ class _Client(transport.Service):
 
         Answers `[[outcome, …], [[server, how], …]]`; outcomes as in `Session.execute`, how as in `_notice`.
         """
-        commands = wire.unpack(batch, _are_commands)
+        commands = messages.unpack(batch, _are_commands)
         outcomes = [self._session.execute(key, value, timestamp, self._ask) for key, value, timestamp in commands]
         return self._answer(batch, outcomes)
 
@@ -89,7 +89,7 @@ class _Client(transport.Service):
         where nothing was carried out, or the server was lost.
         """
         (server,) = self._session.connections
-        self._part = Part(self._session, wire.unpack(batch, _are_commands))
+        self._part = Part(self._session, messages.unpack(batch, _are_commands))
         outcomes = None
         try:
             remote = self._remote(server)
@@ -103,11 +103,12 @@ class _Client(transport.Service):
             self._notice(server, _how(failure))
         return self._answer(batch, outcomes)
 
-    def _answer(self, batch: bytes, outcomes: list[Any] | None) -> bytes:
+    def _answer(self, batch: bytes, outcomes: list[OperationOutcome] | None) -> bytes:
         """What the master is answered."""
+        flat = None if outcomes is None else [flat_outcome(outcome) for outcome in outcomes]
         if tracing.on and outcomes is not None:
-            tracing.event("operated", operations=batch, outcomes=msgpack.packb(outcomes))
-        packed: bytes = msgpack.packb([outcomes, list(self._noticed.items())])
+            tracing.event("operated", operations=batch, outcomes=msgpack.packb(flat))
+        packed: bytes = msgpack.packb([flat, list(self._noticed.items())])
         return packed
 
     def exposed_undo_group(self) -> None:
@@ -151,7 +152,7 @@ def _how(failure: transport.Failure) -> str:
 
 
 def _are_commands(batch: Any) -> bool:
-    """Whether it is `[[key, value or nil for a get, timestamp], …]`; in a third of the time of a `wire.checker`."""
+    """Whether it is `[[key, value or nil for a get, timestamp], …]`; in a third of the time of a `messages.checker`."""
     return type(batch) is list and all(map(_is_command, batch))
 
 
@@ -159,7 +160,7 @@ def _is_command(command: Any) -> bool:
     if type(command) is not list or len(command) != 3:
         return False
     key, value, timestamp = command
-    return type(key) is bytes and (value is None or type(value) is bytes) and wire.are_numbers((timestamp,))
+    return type(key) is bytes and (value is None or type(value) is bytes) and messages.are_numbers((timestamp,))
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:

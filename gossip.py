@@ -19,7 +19,7 @@ PATIENCE_INTERVALS = 5
 
 
 class RumourClock:
-    """Says when the news that a replica has are due to be passed on."""
+    """Says when the news that a replica has is due to be passed on."""
 
     def __init__(self, interval: float) -> None:
         """*interval* is in seconds, and above 0."""
@@ -45,5 +45,5 @@ class RumourClock:
         return min(self._last + self._interval, self._first + PATIENCE_INTERVALS * self._interval)
 
     def told(self) -> None:
-        """The news are being passed on; what is heard from now on is new again."""
+        """The news is being passed on; what arrives from now on is news again."""
         self._first = None

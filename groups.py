@@ -44,9 +44,9 @@ from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
-from control.commands import Command
-from model import Missing, Model, Operation, Write
-from session import Session, plain_answer
+from messages import Command, Missing, Operation, OperationOutcome, Write, outcome_of, plain_answer
+from model import Model
+from session import Session
 from vector_clock import Seen
 
 __all__ = [
@@ -63,9 +63,6 @@ __all__ = [
 
 ANSWER_BYTES = 16 << 20
 """About how many bytes of values one group may answer with at a server; more is asked for one by one."""
-
-Outcome = list[Any]
-"""What came of a command, as `Session.execute` returns it."""
 
 
 def may_take_part(command: Command, connections: Sequence[int], is_running: Callable[[int], bool]) -> bool:
@@ -126,7 +123,7 @@ class ServerGroup:
         return bool(self._answers)
 
     def answers(self, session: int) -> bytes | None:
-        """What a session is answered, packed (`session.plain_answer`); None where nothing was carried out."""
+        """What a session is answered, packed (`messages.plain_answer`); None where nothing was carried out."""
         return self._answers.get(session)
 
 
@@ -175,7 +172,7 @@ class Part:
         self._session = session
         self._before: dict[bytes, Seen | None] = {operation.key: operation.seen for operation in self.operations}
 
-    def conclude(self, server: int, answers: list[Any]) -> list[Outcome]:
+    def conclude(self, server: int, answers: list[Any]) -> list[OperationOutcome]:
         """The outcomes that a server's answers make; the session has seen all of them from now on."""
         answered = zip(self.operations, answers, strict=True)
         return [self._session.conclude(operation, server, answer) for operation, answer in answered]
@@ -191,7 +188,7 @@ class Part:
 class MemberAnswer(NamedTuple):
     """What a client answers about its part."""
 
-    outcomes: list[Outcome] | None
+    outcomes: list[OperationOutcome] | None
     """None where nothing was carried out, or the server was lost."""
     server_loss: str | None
     """How the client lost its server: "died", "silent", or what failed in it; None where it did not."""
@@ -267,7 +264,7 @@ class Group:
         command = self._commands[place]
         return command.key, command.value if command.name == "put" else None, self._timestamps[place]
 
-    def finish(self, calls: Calls) -> list[Outcome | Undone]:
+    def finish(self, calls: Calls) -> list[OperationOutcome | Undone]:
         """Wait for the group: what has come of each command.
 
         Those that are undone must be carried out one after another, in the order of the script, before the group is
@@ -282,15 +279,15 @@ class Group:
             for client in self.members[server]:
                 if answered.pop(client, None) is not None and client not in dead:
                     calls.undo(client)
-        outcomes: list[Outcome | Undone] = [Undone(timestamp) for timestamp in self._timestamps]
+        outcomes: list[OperationOutcome | Undone] = [Undone(timestamp) for timestamp in self._timestamps]
         for client, came in answered.items():
             for place, outcome in zip(self._places[client], came, strict=True):
                 outcomes[place] = outcome
         return outcomes
 
-    def _collect(self, calls: Calls) -> tuple[dict[int, list[Outcome]], list[int], dict[int, str]]:
+    def _collect(self, calls: Calls) -> tuple[dict[int, list[OperationOutcome]], list[int], dict[int, str]]:
         """What the clients answer: client -> outcomes; clients that are dead or silent; server -> how it was lost."""
-        answered: dict[int, list[Outcome]] = {}
+        answered: dict[int, list[OperationOutcome]] = {}
         dead: list[int] = []
         lost: dict[int, str] = {}
         for server, clients in self.members.items():
@@ -306,7 +303,7 @@ class Group:
         return answered, dead, lost
 
     def _ask_server_of(
-        self, client: int, calls: Calls, answered: dict[int, list[Outcome]], lost: dict[int, str]
+        self, client: int, calls: Calls, answered: dict[int, list[OperationOutcome]], lost: dict[int, str]
     ) -> None:
         """Find out what a client that is lost was answered, unless its server is lost as well."""
         server = self._server_of[client]
@@ -315,13 +312,6 @@ class Group:
         answers = calls.answers_of(server, self.number, client)
         if answers is not None:
             issued = [self._timestamps[place] for place in self._places[client]]
-            answered[client] = [_outcome(server, *pair) for pair in zip(issued, answers, strict=True)]
+            answered[client] = [outcome_of(answer, server, at) for answer, at in zip(answers, issued, strict=True)]
         elif not calls.is_running(server):
             lost[server] = "died"
-
-
-def _outcome(server: int, timestamp: int, answer: Any) -> Outcome:
-    """The outcome that a server's answer makes, as the client would have told it (`Session.conclude`)."""
-    if isinstance(answer, str):
-        return [answer, server]
-    return ["stored", server, timestamp] if isinstance(answer[0], int) else ["value", answer[0], server, answer[1]]

@@ -231,10 +231,12 @@ class Master:
 
     def _finish_group(self, group: Group, steps: list[Step]) -> None:
         """Print what the commands of a group answer, in their order; carry out those that it left undone."""
+        from groups import Undone  # not at the top: it is there once there is a cluster
+
         printed: list[bytes] = []
         try:
             for step, outcome in zip(steps, self.cluster.finish_group(group), strict=True):
-                if isinstance(outcome, list):
+                if not isinstance(outcome, Undone):
                     assert step.command is not None
                     printed += self.cluster.printed(step.command, outcome)
                     self.history.complete(step.command, outcome)

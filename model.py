@@ -1,165 +1,86 @@
 """The replica: what a put, a get, a printStore and an exchange of updates do to it.
 
-May live here: the store of one replica, and the anti-entropy protocol as values in, values out.
+May live here: the store of one replica, and the anti-entropy protocol as functions from values to values.
 May not: sockets, threads, locks, files or the time of day. server.py has those, and calls this under a lock.
 
 Theory of operation
 -------------------
-The store holds, per key, the one write that stands over all others that the replica has met, by
-`Version.order`. Because that order is total and the same everywhere, replicas that have met the same writes
-hold the same store, in whatever order the writes came.
+For each key, the store holds one write: the largest, by `Version.order`, of all writes to this key that the replica
+has received. This write is called the *standing* write. The order is total and the same at every replica. Therefore
+replicas that have received the same writes hold the same store, in whatever order the writes arrived.
 
-Writes move by *anti-entropy* (Demers et al., 1987), as pulls: A sends its context; B answers with writes that
-stand in B's store and that A's context doesn't cover, and, when these are all of them, with its own context.
+Writes spread by *anti-entropy* (Demers et al., 1987). In each exchange one replica, A, pulls from another, B. A sends
+its context, which describes the writes that A knows of. B answers with the standing writes of its own store that this
+context does not cover. If these are all of them, B adds its own context.
 
     A                                            B
-    | -- request [A's context, cursor] --------> |   all that follows is computed at one instant:
-    | <- answer [delta [writes, context], next]  |   B's standing writes that A lacks, at most ~1 MiB
+    | -- request [A's context, cursor] --------> |   B computes the whole answer at one instant:
+    | <- answer [delta [writes, context], next]  |   its standing writes that A lacks, about 1 MiB at most
 
-A *delta* is `[writes, context or nil]`. A applies the writes, adding each one's dot to its own context, and only
-then joins B's context, if there is one. A context comes only with an answer that leaves nothing out. For say B took
-k=1 with its dot 1, then k=2 with its dot 2: dot 2 alone still stands, and B's context is {1, 2}. An answer with just
-a part of B's writes may be without dot 2; had A joined the context all the same, it would claim to know of k without
-having it, and nobody would ever send it.
+A *delta* is `[writes, context or nil]`. A applies the writes and adds the dot of each to its own context. Only then
+does it join its context with B's, if the delta contains one.
 
-If B has more than fits, the answer ends with a cursor, and A asks on from there; having reached the end it asks once
-more from the start, with all it has by then. B keeps nothing between answers, so any of them may be lost, doubled or
-cut off without harm. What is never sent again is what is not missing: B finds the missing writes through an index by
-dot, so the cost follows what A lacks, not the size of the store (compare van Renesse et al., 2008, "Scuttlebutt").
+Why does the context come only with an answer that omits nothing? Suppose that B has taken k=1 with dot 1, and then k=2
+with dot 2. Only dot 2 is standing, but B's context is {1, 2}. An answer that contains only a part of B's writes may
+lack dot 2. If A joined the context nevertheless, A would claim to know of k without having it, and no replica would
+ever send it k again.
 
-The log on disk is a sequence of the same deltas. Recovery applies them as if a peer had sent them.
+If the missing writes do not fit into one answer, the answer ends with a cursor, and A continues from there. When A has
+reached the end, it asks once more from the start, with everything that it has by then. B remembers nothing between
+two answers, so any answer may be lost, duplicated or cut off without harm. B finds the missing writes through an index
+by dot. The cost of an exchange is therefore proportional to what A lacks, and independent of the size of the store
+(compare van Renesse et al., 2008, "Scuttlebutt").
+
+The log on disk is a sequence of deltas of the same form. Recovery applies them as if a peer had sent them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
 from context import Context
-from control.commands import MAX_KEY, MAX_VALUE
-from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version, VersionOrder
-from wire import are_numbers, checker
+from messages import Missing, Operation, Write, check_entry, checker
+from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, Version, VersionOrder
 
 __all__ = [
     "CHUNK_BYTES",
-    "Missing",
     "Model",
-    "Operation",
     "Pull",
-    "Write",
     "largest_number_in",
     "pack_delta",
-    "pack_operations",
     "unpack_delta",
-    "unpack_operations",
 ]
 
 CHUNK_BYTES = 1 << 20
-"""About how many bytes of writes one answer carries: it ends with the write that passes this mark."""
-
-WRITE_OVERHEAD_BYTES = 64
-"""About what a write takes in the log beside its key and value."""
-
-
-class Missing(Enum):
-    """Why a get has no value."""
-
-    KEY = "ERR_KEY"
-    """The replica has no value for the key, and the session has not seen one."""
-    DEPENDENCY = "ERR_DEP"
-    """The replica's value (or lack of one) is older than what the session has seen."""
-
-
-class Write(NamedTuple):
-    """A value under a key, and the version that it is."""
-
-    key: bytes
-    value: bytes
-    version: Version
-
-    def flat(self) -> list[Any]:
-        """Plain values for the wire and the log: key, value, timestamp, server, incarnation, counter, clock.
-
-        The clock is left empty where it holds just the dot, as it does when the session had seen nothing.
-        """
-        timestamp, dot, clock = self.version
-        (server, life), counter = dot
-        seen = [] if clock.entries == (dot,) else clock.flat()
-        return [self.key, self.value, timestamp, server, life, counter, seen]
-
-    @classmethod
-    def from_flat(cls, flat: list[Any]) -> Write:
-        """The inverse of `flat`."""
-        key, value, timestamp, server, life, counter, seen = flat
-        dot = Dot(Replica(server, life), counter)
-        clock = VectorClock.from_flat(seen) if seen else EMPTY_CLOCK.with_dot(dot)
-        return cls(key, value, Version(timestamp, dot, clock))
-
-    @property
-    def size(self) -> int:
-        """About how many bytes the write takes in the log."""
-        return len(self.key) + len(self.value) + WRITE_OVERHEAD_BYTES
-
-
-class Operation(NamedTuple):
-    """One put (value is bytes) or get (value is None) of a session, and what that has seen of the key.
-
-    *seen* is from before the operations that are carried out together. *session* tells several sessions apart.
-    """
-
-    key: bytes
-    value: bytes | None
-    timestamp: int
-    seen: Seen | None
-    session: int = 0
-
-
-def pack_operations(operations: Iterable[Operation]) -> bytes:
-    """Operations as bytes: what a client sends to its server."""
-    packed: bytes = msgpack.packb(
-        [(key, value, timestamp, seen.flat() if seen else None) for key, value, timestamp, seen, _ in operations]
-    )
-    return packed
-
-
-def unpack_operations(packed: bytes, session: int = 0) -> list[Operation]:
-    """The inverse of `pack_operations`, as the operations of *session*.
-
-    Raises ValueError or TypeError for anything else.
-    """
-    operations = []
-    for key, value, timestamp, seen in msgpack.unpackb(packed):
-        _check(key, b"" if value is None else value, (timestamp, *seen[:-1], *seen[-1]) if seen else (timestamp,))
-        operations.append(Operation(key, value, timestamp, Seen.from_flat(seen) if seen else None, session))
-    return operations
+"""The approximate size of one answer, in bytes of writes: it ends with the write that exceeds this size."""
 
 
 def pack_delta(writes: Iterable[Write], context: Context | None = None) -> bytes:
-    """A delta as bytes: what a log record holds, and what an answer carries."""
+    """A delta as bytes: the content of a log record, and of an answer."""
     packed: bytes = msgpack.packb([[write.flat() for write in writes], context.flat() if context else None])
     return packed
 
 
 def unpack_delta(delta: bytes, from_disk: bool = False) -> tuple[list[Write], Context | None]:
-    """The inverse of `pack_delta`. Raises ValueError or TypeError for anything else.
+    """The inverse of `pack_delta`. Raises ValueError or TypeError if the bytes are no delta.
 
-    What comes *from_disk* is not looked at closely: it was when it came, and has a checksum.
+    A delta *from_disk* is not checked in detail: it was checked when it was received, and a checksum protects it.
     """
     writes, context = msgpack.unpackb(delta)
     if not from_disk:
         for key, value, timestamp, server, life, counter, seen in writes:
-            _check(key, value, (timestamp, server, life, counter, *seen))
+            check_entry(key, value, (timestamp, server, life, counter, *seen))
         if not _is_context(context):
             raise ValueError("not a context")
     return [Write.from_flat(flat) for flat in writes], Context.from_flat(context) if context else None
 
 
 def largest_number_in(delta: bytes) -> int:
-    """The largest timestamp or incarnation in a delta from the disk. Raises ValueError or TypeError if it is none."""
+    """The largest timestamp or incarnation in a delta from disk. Raises ValueError or TypeError if it is none."""
     writes, context = unpack_delta(delta, from_disk=True)
     numbers = [write.version.timestamp for write in writes]
     replicas = [write.version.dot.replica for write in writes]
@@ -171,23 +92,14 @@ def largest_number_in(delta: bytes) -> int:
 _is_context = checker(tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]] | None)
 
 
-def _check(key: object, value: object, numbers: Iterable[object]) -> None:
-    if type(key) is not bytes or len(key) > MAX_KEY:
-        raise ValueError("not a key")
-    if type(value) is not bytes or len(value) > MAX_VALUE:
-        raise ValueError("not a value")
-    if not are_numbers(numbers):
-        raise ValueError("not a number")
-
-
 class _DotIndex:
-    """The standing writes of one replica, by counter. Counters nearly always arrive in rising order."""
+    """The standing writes that one replica took, by counter. Counters nearly always arrive in ascending order."""
 
     __slots__ = ("_counters", "keys")
 
     def __init__(self) -> None:
         self.keys: dict[int, bytes] = {}
-        self._counters: list[int] = []  # sorted; those that are not in `keys` stand no more
+        self._counters: list[int] = []  # sorted; those that are not in `keys` are no longer standing
 
     def add(self, counter: int, key: bytes) -> None:
         self.keys[counter] = key
@@ -202,7 +114,7 @@ class _DotIndex:
             self._counters = sorted(self.keys)
 
     def above(self, counter: int) -> Iterator[tuple[int, bytes]]:
-        """The standing writes with larger counters, rising. The index must not change meanwhile."""
+        """The standing writes with larger counters, in ascending order. The index must not change meanwhile."""
         for position in range(bisect_right(self._counters, counter), len(self._counters)):
             candidate = self._counters[position]
             if candidate in self.keys:
@@ -216,25 +128,25 @@ class Model:
         self.replica = replica
         self.context = Context()
         self.largest_timestamp = 0
-        """Of all versions that the replica has met."""
+        """The largest timestamp of all versions that the replica has received."""
         self.live_bytes = 0
-        """About what a log of just the standing writes would take."""
+        """The approximate size, in bytes, of a log that holds only the standing writes."""
         self._store: dict[bytes, Write] = {}
         self._dots: dict[Replica, _DotIndex] = {}
 
     # -- puts and gets -------------------------------------------------------------------------------------
 
     def decide(self, operations: Iterable[Operation]) -> tuple[list[Write | Missing], list[Write]]:
-        """What comes of operations, carried out in order: (an answer for each, the writes that they make).
+        """The results of operations, carried out in order: (an answer for each, the writes that they make).
 
-        The answer to a put is its write. Nothing changes yet: first the writes go into the log, then into `apply`.
-        Writes that the log refuses have never been: their dots are free again.
+        The answer to a put is its write. Nothing changes yet: the writes must be logged first, and then applied.
+        If the log refuses them, they have never existed, and their dots are used again.
         """
         answers: list[Write | Missing] = []
         writes: list[Write] = []
         counter = self.context.vector.get(self.replica, 0)
         fresh: dict[bytes, Write] = {}
-        learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before
+        learnt: dict[tuple[int, bytes], Seen] = {}  # by (session, key), from the preceding operations
         for key, value, timestamp, before, session in operations:
             seen = learnt.get((session, key), before)
             standing = fresh.get(key) or self._store.get(key)
@@ -255,7 +167,7 @@ class Model:
         return answers, writes
 
     def answer_bytes(self, operations: Iterable[Operation]) -> int:
-        """About how many bytes of values the answers to these operations have together, at most."""
+        """An upper bound, approximately, on the bytes of values in the answers to these operations."""
         put: dict[bytes, int] = {}
         total = 0
         for key, value, *_ in operations:
@@ -270,17 +182,17 @@ class Model:
     def _read(standing: Write | None, dependency: VersionOrder | None) -> Write | Missing:
         if standing is None:
             return Missing.KEY if dependency is None else Missing.DEPENDENCY
-        # Not by the whole order: two dots with one timestamp are the same write, so neither is older.
+        # Only timestamps are compared: two dots with the same timestamp are the same write, so neither is older.
         if dependency is not None and standing.version.timestamp < dependency[0]:
             return Missing.DEPENDENCY
         return standing
 
     def get(self, key: bytes, dependency: VersionOrder | None = None) -> Write | Missing:
-        """The write that stands for *key*, unless it is older than *dependency*."""
+        """The standing write of *key*, unless it is older than *dependency*."""
         return self._read(self._store.get(key), dependency)
 
     def put(self, key: bytes, value: bytes, timestamp: int, seen: Seen | None = None) -> Write:
-        """Take one write and apply it at once (for replicas without a log)."""
+        """Make one write and apply it at once (for replicas without a log)."""
         _, writes = self.decide([Operation(key, value, timestamp, seen)])
         self.apply(writes)
         return writes[0]
@@ -292,11 +204,11 @@ class Model:
     # -- what a snapshot is made of (compaction.Source) -------------------------------------------------------
 
     def keys(self) -> list[bytes]:
-        """All keys that have a value, in no order."""
+        """All keys that have a value, in no particular order."""
         return list(self._store)
 
     def size_of(self, key: bytes) -> int:
-        """About what the standing write of *key* takes in the log, in bytes."""
+        """The approximate size of the standing write of *key* in the log, in bytes."""
         return self._store[key].size
 
     def delta_of(self, keys: Iterable[bytes]) -> bytes:
@@ -304,15 +216,15 @@ class Model:
         return pack_delta(self._store[key] for key in keys)
 
     def context_delta(self) -> bytes:
-        """A delta with the context alone."""
+        """A delta that holds only the context."""
         return pack_delta((), self.context)
 
-    # -- learning ------------------------------------------------------------------------------------------
+    # -- updates -------------------------------------------------------------------------------------------
 
     def apply(self, writes: Iterable[Write], context: Context | None = None) -> None:
-        """Take in writes, each unless one stands over it, and then a context that they complete.
+        """Apply writes, except those that are older than the standing ones, and then join a context that they complete.
 
-        Doing it twice, or in another order, makes no difference to the store.
+        The resulting store is the same if writes are applied twice, or in another order.
         """
         for write in writes:
             self.context.add(write.version.dot)
@@ -344,7 +256,7 @@ class Model:
     # -- anti-entropy --------------------------------------------------------------------------------------
 
     def answer(self, request: list[Any]) -> list[Any]:
-        """Answer a peer's pull `[context, cursor]`: `[delta, cursor to go on from or nil]`."""
+        """The answer to a peer's request `[context, cursor]`: `[delta, cursor to continue from, or nil]`."""
         theirs, cursor = request
         wanted = self._missing_in(Context.from_flat(theirs), Dot.from_flat(cursor) if cursor else None)
         chunk: list[Write] = []
@@ -359,7 +271,7 @@ class Model:
         return [pack_delta(chunk, self.context if whole else None), None]
 
     def _missing_in(self, context: Context, after: Dot | None) -> Iterator[Write]:
-        """The standing writes behind the dot *after* that *context* doesn't cover, sorted by dot."""
+        """The standing writes after the dot *after* that *context* does not cover, sorted by dot."""
         for replica in sorted(self._dots):
             known = context.vector.get(replica, 0)
             if after is not None:
@@ -374,7 +286,7 @@ class Model:
 
 
 class Pull:
-    """A's side of one pull: send `request`, hand the answer to `receive`, apply its delta, until `done`."""
+    """The asking side of a pull. Until `done`, send `request`, pass the answer to `receive` and apply the delta."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -382,7 +294,7 @@ class Pull:
         self._cursor: list[int] | None = None
         self._whole = True
         self.done = False
-        """Whether everything that the peer held, when it answered last, is here."""
+        """Whether this replica has everything that the peer held when it gave its last answer."""
 
     def request(self) -> list[Any]:
         """The next request."""

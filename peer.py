@@ -35,11 +35,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-import wire
+import messages
 from context import Context
 from gossip import RumourClock
 from groups import ANSWER_BYTES, ServerGroups
-from model import Missing, Model, Operation, Pull, Write, pack_delta, unpack_delta
+from messages import Missing, Operation, Write
+from model import Model, Pull, pack_delta, unpack_delta
 from router import Router
 from vector_clock import Replica
 
@@ -83,17 +84,17 @@ class Answer(NamedTuple):
     @classmethod
     def from_bytes(cls, packed: bytes) -> Answer:
         """The inverse of msgpack's packing of what `Peer.answer_pull` returns. Raises ValueError, TypeError."""
-        pull, records = wire.unpack(packed, _is_answer)
+        pull, records = messages.unpack(packed, _is_answer)
         return cls(pull, *unpack_delta(pull[0]), records)
 
 
 def unpack_request(packed: bytes) -> list[Any]:
     """The inverse of msgpack's packing of an `Exchange.request`. Raises ValueError for anything else."""
-    request: list[Any] = wire.unpack(packed, _is_request)
+    request: list[Any] = messages.unpack(packed, _is_request)
     return request
 
 
-_is_request = wire.checker(
+_is_request = messages.checker(
     tuple[
         int,
         bool,
@@ -101,7 +102,7 @@ _is_request = wire.checker(
         tuple[tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]], tuple[int, int, int] | None],
     ]
 )
-_is_answer = wire.checker(
+_is_answer = messages.checker(
     tuple[tuple[bytes, tuple[int, int, int] | None], list[tuple[int, tuple[int, int], list[int]]]]
 )
 
@@ -238,7 +239,7 @@ class Peer:
         return float("-inf") if self._know_more else self._rumour.due()
 
     def partners(self, now: float) -> list[int]:
-        """Whom to gossip with: all neighbours once our news are due, or just those who have some for us.
+        """Whom to gossip with: all neighbours once our news is due, or just those who have some for us.
 
         Those with whom it has failed last time come last, so that nobody has to wait for them.
         """

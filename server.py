@@ -33,12 +33,12 @@ from typing import Any
 import msgpack
 
 from groups import ServerGroup
-from model import Missing, Model, Operation, Write, pack_delta, pack_operations, unpack_operations
+from messages import Missing, Operation, Write, pack_operations, plain_answer, unpack_operations
+from model import Model, pack_delta
 from peer import Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
 from rpc import answers, pieces, tracing, transport
 from rpc.neighbours import Neighbours
 from rpc.options import Options
-from session import plain_answer
 from storage import Progress, Storage, StorageError
 from vector_clock import Replica
 
@@ -151,9 +151,9 @@ class Server:
     # -- puts, gets and printStore -------------------------------------------------------------------------
 
     def execute(self, batch: bytes) -> bytes:
-        """Carry out a session's operations (`model.pack_operations`), with one write to the log.
+        """Carry out a session's operations (`messages.pack_operations`), with one write to the log.
 
-        Answers `[[answer, …], nil]` (`session.plain_answer`) or, where the disk refused, `[[], why]` with nothing done.
+        Answers `[[answer, …], nil]` (`messages.plain_answer`), or `[[], why]`, with nothing done, if the disk refused.
         """
         operations = unpack_operations(batch)
         with self._lock:

@@ -8,8 +8,8 @@ Theory of operation
 -------------------
 A server may be behind. A session must never read, of any key, a value older than one that it has written
 (Read Your Writes) or read (Monotonic Reads). So the session remembers, per key, the *largest* version that
-it has seen, in the total order of versions, and takes it along to whatever server it asks. That server either
-holds this version or one that stands over it, or it must not answer. Keys are independent of each other.
+it has seen, in the total order of versions, and takes it along to whatever server it asks. That server must hold
+this version or a larger one; otherwise it must not answer. Keys are independent of each other.
 
 The session also remembers the merged vector clocks of all that it has seen of the key: the causal past of its
 next write to that key.
@@ -20,18 +20,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from model import Missing, Operation, Write
+from messages import (
+    Missing,
+    Operation,
+    OperationOutcome,
+    Refusal,
+    UncertainPut,
+    Unsatisfied,
+    Unusable,
+    outcome_of,
+)
 from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
 
-__all__ = ["Ask", "Refused", "ServerLost", "Session", "plain_answer"]
+__all__ = ["Ask", "Refused", "ServerLost", "Session"]
 
 
 class Refused(Exception):
-    """The server could not do it (its disk is full, say), and has not done it; the text says why."""
+    """The server could not carry out the operation, for instance because its disk is full; the text says why."""
 
 
 class ServerLost(Exception):
-    """The server gave no answer, and counts as down. *cut_short*: it may have carried the operation out."""
+    """The server gave no answer, and counts as down. *cut_short*: it may have carried out the operation."""
 
     def __init__(self, cut_short: bool) -> None:
         super().__init__(cut_short)
@@ -39,22 +48,10 @@ class ServerLost(Exception):
 
 
 Ask = Callable[[int, Operation], Any]
-"""Has a server carry an operation out; returns its answer, as plain values (`plain_answer`).
+"""Has a server carry out an operation, and returns its answer as plain values (`messages.plain_answer`).
 
 Raises Refused, ServerLost.
 """
-
-
-def plain_answer(operation: Operation, answer: Write | Missing) -> Any:
-    """A server's answer as plain values for the wire.
-
-    The dot of a put, `[value, timestamp, dot, clock]` of a get, or a name of `Missing`.
-    """
-    if isinstance(answer, Missing):
-        return answer.value
-    timestamp, ((server, life), counter), clock = answer.version
-    dot = [server, life, counter]
-    return dot if operation.value is not None else [answer.value, timestamp, dot, clock.flat()]
 
 
 class Session:
@@ -114,12 +111,10 @@ class Session:
         """A put, or a get where *value* is None, with what the session has seen of the key."""
         return Operation(key, value, timestamp, self.seen(key))
 
-    def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> list[Any]:
-        """Carry out a put or a get at the first server that can, and return what came of it.
+    def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> OperationOutcome:
+        """Carry out a put or a get at the first server that can do it, and return the outcome.
 
-        `["stored", server, timestamp]`, `["value", value, server, timestamp]`, `["ERR_KEY", server]`, `["ERR_DEP"]`,
-        `["refused", why]`, `["uncertain", timestamp]` or `["unusable"]`: the server that answered, and the timestamp
-        of the version that was written or read. A put that is tried again elsewhere keeps its: it is the same write.
+        A put that is tried again at another server keeps its timestamp, since it is the same write.
         """
         operation = self.operation(key, value, timestamp)
         cut_short = unsatisfied = False
@@ -128,8 +123,8 @@ class Session:
                 answer = ask(server, operation)
             except Refused as refusal:
                 if cut_short and value is not None:  # it may stand on the server that was lost
-                    return ["uncertain", timestamp]
-                return ["refused", f"server {server}: {refusal}"]
+                    return UncertainPut(timestamp)
+                return Refusal(f"server {server}: {refusal}")
             except ServerLost as loss:
                 self.mark(server, False)
                 cut_short = cut_short or loss.cut_short
@@ -138,19 +133,19 @@ class Session:
                     return self.conclude(operation, server, answer)
                 unsatisfied = True
         if unsatisfied:
-            return [Missing.DEPENDENCY.value]
-        return ["uncertain", timestamp] if cut_short and value is not None else ["unusable"]
+            return Unsatisfied()
+        return UncertainPut(timestamp) if cut_short and value is not None else Unusable()
 
-    def conclude(self, operation: Operation, server: int, answer: Any) -> list[Any]:
-        """What comes of a server's final answer; the session has seen it from now on."""
+    def conclude(self, operation: Operation, server: int, answer: Any) -> OperationOutcome:
+        """The outcome that a server's final answer makes; from now on the session has seen that answer."""
         if isinstance(answer, str):
-            return [answer, server]
-        if operation.value is not None:
+            pass  # there is no value to have been seen
+        elif operation.value is not None:
             dot = Dot.from_flat(answer)
             seen = self.seen(operation.key)
             clock = seen.clock if seen else EMPTY_CLOCK
             self.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
-            return ["stored", server, operation.timestamp]
-        value, timestamp, dot, clock = answer
-        self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
-        return ["value", value, server, timestamp]
+        else:
+            _, timestamp, dot, clock = answer
+            self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
+        return outcome_of(answer, server, operation.timestamp)

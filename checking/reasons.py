@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from checking.story import Asked, Done, Moment, Story, Told
-from model import Write
+from messages import Write
 
 __all__ = ["Reasons"]
 

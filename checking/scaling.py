@@ -17,7 +17,8 @@ import msgpack
 
 import router
 from context import Context
-from model import Model, Operation
+from messages import Operation
+from model import Model
 from peer import Answer, Exchange, GossipLoop, Peer, unpack_request
 from vector_clock import Replica
 

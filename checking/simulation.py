@@ -65,13 +65,29 @@ import compaction
 import model
 import router
 from control.clock import HybridClock
-from control.commands import Command
 from control.stabilize import stabilize
 from groups import Group, MemberAnswer, Part, ServerGroup, Undone, may_take_part
-from model import Missing, Model, Operation, Write, pack_operations, unpack_delta, unpack_operations
+from messages import (
+    Command,
+    Missing,
+    NoValue,
+    Operation,
+    OperationOutcome,
+    Refusal,
+    Stored,
+    UncertainPut,
+    Unsatisfied,
+    Unusable,
+    Value,
+    Write,
+    pack_operations,
+    plain_answer,
+    unpack_operations,
+)
+from model import Model, unpack_delta
 from peer import Answer, Exchange, GossipLoop, Held, NotLinked, Peer, unpack_request
 from records import HEADER
-from session import Refused, ServerLost, Session, plain_answer
+from session import Refused, ServerLost, Session
 from storage import Storage, StorageError, cut_group
 from vector_clock import Dot, Replica, VersionOrder
 
@@ -729,7 +745,7 @@ class World:
         outcome = client.session.execute(key, value, timestamp, ask)
         if value is None:
             self._check_answer(client, key, outcome, due)
-        elif outcome[0] == "stored":
+        elif isinstance(outcome, Stored):
             self._acknowledged(client, took[-1], key, timestamp)
         else:
             self._check_failed_put(client, asked, outcome)
@@ -777,7 +793,7 @@ class World:
     def _may_take_part(self, client: Client) -> bool:
         return may_take_part(Command("get"), client.connections, lambda server: self._servers[server].running)
 
-    def _check_member(self, command: Command, outcome: list[Any], standing: dict[bytes, Write]) -> None:
+    def _check_member(self, command: Command, outcome: OperationOutcome, standing: dict[bytes, Write]) -> None:
         """Check what came of a command of a group, whose server held *standing* before it."""
         (ident,), key = command.ids, command.key
         client = self._clients[ident]
@@ -786,9 +802,9 @@ class World:
             due = self._due_answer(client, key, {server: standing.get(key)})
             self._check_answer(client, key, outcome, due)
             return
-        if outcome[:2] != ["stored", server]:
+        if not isinstance(outcome, Stored) or outcome.server != server:
             raise Violation(f"a put of {ident} in a group: {outcome}")
-        self._acknowledged(client, server, key, outcome[2])
+        self._acknowledged(client, server, key, outcome.timestamp)
         write = next(w for w in self._truth.writes.values() if w.value == command.value)
         standing[key] = max(write, standing.get(key, write), key=lambda write: write.version.order)
 
@@ -927,33 +943,33 @@ class World:
                         raise Violation(f"{first[key]} stands, and not the put that came last, which {ident} had")
                 self._check_acknowledged(self._servers[ident])
 
-    def _due_answer(self, client: Client, key: bytes, standing: dict[int, Write | None]) -> list[Any]:
+    def _due_answer(self, client: Client, key: bytes, standing: dict[int, Write | None]) -> OperationOutcome:
         """What must come of a get, where the servers that it may ask, in this order, hold these."""
         seen = self._truth.seen.get((client.ident, key), 0)
         for server, write in standing.items():
             if write is None and not seen:
-                return ["ERR_KEY", server]
+                return NoValue(server)
             if write is not None and write.version.timestamp >= seen:
-                return ["value", write.value, server, write.version.timestamp]
-        return ["ERR_DEP"] if standing else ["unusable"]
+                return Value(write.value, server, write.version.timestamp)
+        return Unsatisfied() if standing else Unusable()
 
-    def _check_answer(self, client: Client, key: bytes, outcome: list[Any], due: list[Any]) -> None:
-        if outcome[: len(due)] != due:
+    def _check_answer(self, client: Client, key: bytes, outcome: OperationOutcome, due: OperationOutcome) -> None:
+        if type(outcome) is not type(due) or (outcome != due and not isinstance(due, Unsatisfied)):
             raise Violation(f"get {client.ident} {key!r}: {outcome}, not {due}")
-        if outcome[0] == "value":
-            self._check_read(client, key, outcome[1])
+        if isinstance(outcome, Value):
+            self._check_read(client, key, outcome.value)
 
-    def _check_failed_put(self, client: Client, asked: list[Server], outcome: list[Any]) -> None:
+    def _check_failed_put(self, client: Client, asked: list[Server], outcome: OperationOutcome) -> None:
         """A put may fail only where no server can take it."""
         left = [server for server in asked if server.running]
         if not asked:
-            due = "unusable"
+            due: type[OperationOutcome] = Unusable
         elif left and not left[0].full:
-            due = "stored"
+            due = Stored
         else:  # whoever died had it under way, and may have logged it
-            due = "uncertain" if len(left) < len(asked) else "refused"
-        if outcome[0] != due:
-            raise Violation(f"a put of {client.ident}: {outcome}, not {due}")
+            due = UncertainPut if len(left) < len(asked) else Refusal
+        if type(outcome) is not due:
+            raise Violation(f"a put of {client.ident}: {outcome}, not {due.__name__}")
 
     def _check_read(self, client: Client, key: bytes, value: bytes) -> None:
         """Read Your Writes and Monotonic Reads."""

@@ -25,7 +25,8 @@ import msgpack
 import router
 from checking.reasons import Reasons
 from checking.story import MASTER, Arrival, Asked, Done, Life, Message, Moment, Story, Told
-from model import Operation, Write, unpack_delta, unpack_operations
+from messages import Operation, Stored, Value, Write, outcome_from_flat, unpack_operations
+from model import unpack_delta
 from rpc.tracing import Event
 from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
 
@@ -248,23 +249,24 @@ class _Teller:
         outcomes = msgpack.unpackb(details["outcomes"])
         before = self._before[moment.process] = {}
         first = len(self.story.events)
-        for (key, value, timestamp), outcome in zip(operations, outcomes, strict=True):
+        for (key, value, timestamp), flat in zip(operations, outcomes, strict=True):
+            outcome = outcome_from_flat(flat)
             number = self._begun.get(timestamp)
             if number is None:
                 continue
             done = self.story.operations[number]
-            done.key, done.outcome = self._key(key), outcome[0]
+            done.key, done.outcome = self._key(key), flat[0]
             done.event = self._add_again(moment, operation=number)
             done.ended = moment.time
             remembered = self._sessions.get((done.client, done.key))
             before[number] = remembered
             done.seen, done.seen_by = remembered or (None, None)
-            if outcome[0] == "value":
-                done.value, done.write = shown(outcome[1]), self._written.get(outcome[3])
+            if isinstance(outcome, Value):
+                done.value, done.write = shown(outcome.value), self._written.get(outcome.timestamp)
             elif value is not None:
                 done.value = shown(value)
             self.story.events[done.event].text = self._said(done)
-            if done.write is not None and outcome[0] in ("stored", "value"):
+            if done.write is not None and isinstance(outcome, Stored | Value):
                 if not done.put:
                     self.story.writes[done.write].reads.append(number)
                 if done.write != done.seen:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-from control.commands import MAX_VALUE
+from messages import MAX_VALUE
 
 __all__ = ["TOPOLOGIES", "Plan", "Sizes", "Workload"]
 

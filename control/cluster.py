@@ -26,7 +26,7 @@ from context import Context
 from control import roles
 from control.calls import failure_of
 from control.clock import HybridClock
-from control.commands import Command, CommandError, Uncertain
+from control.commands import CommandError, Uncertain
 from control.data_directory import DamagedClock, DataDirectory
 from control.group_calls import GroupCalls
 from control.members import Client, Members, Server
@@ -38,6 +38,23 @@ from control.stabilizing import Stabilizing
 from control.starting import Starter
 from control.supervisor import EXIT_PATIENCE_SECONDS, Supervisor
 from groups import Group, Undone
+from messages import (
+    Command,
+    Done,
+    Lines,
+    Missing,
+    NoValue,
+    OperationOutcome,
+    Outcome,
+    Refusal,
+    Store,
+    Stored,
+    UncertainPut,
+    Unsatisfied,
+    Unusable,
+    Value,
+    outcome_from_flat,
+)
 from model import largest_number_in
 from rpc import answers, tracing, transport
 from rpc.spawner import Spawner
@@ -117,15 +134,13 @@ class Cluster:
 
     # -- commands ------------------------------------------------------------------------------------------
 
-    def execute(self, command: Command, timestamp: int | None = None) -> list[Any]:
+    def execute(self, command: Command, timestamp: int | None = None) -> Outcome:
         """Carry out a command; returns its outcome, which `printed` understands. Raises CommandError.
 
-        For puts and gets as in `Session.execute`; for printStore `["lines", piece, …]`, or with a history
-        `["store", server, [[key, value, timestamp], …]]`; else `["done"]`. *timestamp*: the one that a put or get was
-        issued with before, in a group that has left it undone.
+        *timestamp*: the one that a put or get was issued with before, in a group that has left it undone.
         """
         self.notice_deaths()
-        handlers: dict[str, Callable[[Command], list[Any] | None]] = {
+        handlers: dict[str, Callable[[Command], Outcome | None]] = {
             "joinServer": self._join_server,
             "killServer": self._kill_server,
             "joinClient": self._join_client,
@@ -136,7 +151,8 @@ class Cluster:
             "put": lambda command: self._put_or_get(command, timestamp),
             "get": lambda command: self._put_or_get(command, timestamp),
         }
-        return handlers[command.name](command) or ["done"]
+        outcome = handlers[command.name](command)
+        return Done() if outcome is None else outcome
 
     def _join_server(self, command: Command) -> None:
         (ident,) = command.ids
@@ -215,12 +231,12 @@ class Cluster:
             self._members.running_server(first.ident)
             self._members.running_server(second.ident)
 
-    def _print_store(self, command: Command) -> list[Any]:
+    def _print_store(self, command: Command) -> Lines | Store:
         (ident,) = command.ids
         server = self._members.running_server(ident)
         assert server.remote is not None
-        pieces = []
-        versions = []
+        pieces: list[bytes] = []
+        versions: list[tuple[bytes, bytes, int]] = []
         try:
             piece = server.remote.call("print_versions" if self._settings.history else "print_store")
             while piece:
@@ -232,9 +248,9 @@ class Cluster:
         except transport.Failure as failure:
             self._supervisor.lose({ident: failure})
             self._members.running_server(ident)
-        return ["store", ident, versions] if self._settings.history else ["lines", *pieces]
+        return Store(ident, versions) if self._settings.history else Lines(pieces)
 
-    def _put_or_get(self, command: Command, timestamp: int | None) -> list[Any]:
+    def _put_or_get(self, command: Command, timestamp: int | None) -> OperationOutcome:
         (ident,) = command.ids
         client = self._members.running_client(ident)
         assert client.remote is not None
@@ -254,7 +270,7 @@ class Cluster:
                 raise Uncertain(f"{text}; uncertain: the value may stand later", timestamp) from failure
             raise CommandError(text) from failure
         self._supervisor.lose({server: failure_of(how) for server, how in noticed})
-        return list(outcome)
+        return outcome_from_flat(outcome)
 
     def _timestamp(self) -> int:
         try:
@@ -262,24 +278,28 @@ class Cluster:
         except StorageError as error:
             raise CommandError(str(error)) from error
 
-    def printed(self, command: Command, outcome: list[Any]) -> list[bytes]:
+    def printed(self, command: Command, outcome: Outcome) -> list[bytes]:
         """What a command with this outcome prints. Raises CommandError where the outcome is an error."""
-        what, *details = outcome
-        if what in ("stored", "done"):
-            return []
-        if what == "value":
-            return [command.key, b":", details[0], b"\n"]
-        if what == "lines":
-            return details
-        if what == "store":
-            return [part for key, value, _ in details[1] for part in (key, b":", value, b"\n")]
-        if what == "refused":
-            raise CommandError(details[0])
-        if what == "uncertain":
-            raise Uncertain("uncertain: the server was lost before it answered; the value may stand later", *details)
-        if what == "unusable":
-            raise CommandError(self._why_unusable(self._members.clients[command.ids[0]]))
-        return [command.key, b":", what.encode(), b"\n"]
+        match outcome:
+            case Stored() | Done():
+                return []
+            case Value(value):
+                return [command.key, b":", value, b"\n"]
+            case NoValue():
+                return [command.key, b":", Missing.KEY.value.encode(), b"\n"]
+            case Unsatisfied():
+                return [command.key, b":", Missing.DEPENDENCY.value.encode(), b"\n"]
+            case Lines(pieces):
+                return pieces
+            case Store(_, entries):
+                return [part for key, value, _ in entries for part in (key, b":", value, b"\n")]
+            case Refusal(reason):
+                raise CommandError(reason)
+            case UncertainPut(timestamp):
+                why = "uncertain: the server was lost before it answered; the value may stand later"
+                raise Uncertain(why, timestamp)
+            case Unusable():
+                raise CommandError(self._why_unusable(self._members.clients[command.ids[0]]))
 
     def _why_unusable(self, client: Client) -> str:
         if not client.connections:
@@ -318,7 +338,7 @@ class Cluster:
         group.start(self._group_calls)
         return group
 
-    def finish_group(self, group: Group) -> list[list[Any] | Undone]:
+    def finish_group(self, group: Group) -> list[OperationOutcome | Undone]:
         """Wait for a group: what has come of each command (`Group.finish`).
 
         Those that are undone are to be executed one by one, which also reports what has died; then comes

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from messages import MAX_KEY, MAX_VALUE, Command
+
 __all__ = [
     "ALL_WORDS",
     "COMMANDS",
@@ -27,8 +29,6 @@ __all__ = [
     "usage",
 ]
 
-MAX_KEY = 64 << 10
-MAX_VALUE = 64 << 20
 MAX_LINE = MAX_VALUE + MAX_KEY + (64 << 10)
 """The longest line that is looked at, in bytes: the largest put and 64 KiB of blanks."""
 
@@ -47,21 +47,6 @@ class Uncertain(CommandError):
     def __init__(self, text: str, timestamp: int) -> None:
         super().__init__(text)
         self.timestamp = timestamp
-
-
-class Command(NamedTuple):
-    """One parsed line. *ids* are in the order of the line; *key* and *value* are empty where there is none."""
-
-    name: str
-    ids: tuple[int, ...] = ()
-    key: bytes = b""
-    value: bytes = b""
-
-    @property
-    def line(self) -> bytes:
-        """The command as a line that means the same."""
-        words = [self.name.encode(), *(b"%d" % ident for ident in self.ids), self.key, self.value]
-        return b" ".join(word for word in words if word)
 
 
 class Form(NamedTuple):

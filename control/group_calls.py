@@ -15,6 +15,7 @@ from control.members import Members
 from control.settings import Settings
 from control.supervisor import Supervisor
 from groups import Group, MemberAnswer
+from messages import outcome_from_flat
 from rpc import answers, transport
 from storage import StorageError, cut_group
 
@@ -60,6 +61,7 @@ class GroupCalls:
         except (KeyError, transport.Failure) as failure:
             end.loss = failure if isinstance(failure, transport.Failure) else None
             return None
+        outcomes = None if outcomes is None else [outcome_from_flat(flat) for flat in outcomes]
         return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
 
     def kill_client(self, client: int) -> None:

@@ -22,8 +22,9 @@ from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any
 
-from control.commands import Command, Uncertain
+from control.commands import Uncertain
 from control.no_history import NoHistory
+from messages import Command, Missing, NoValue, Outcome, Store, Stored, Unsatisfied, Value
 
 __all__ = ["FORMAT", "History"]
 
@@ -62,24 +63,21 @@ class History(NoHistory):
             self.under_way += 1
         self.flush()
 
-    def complete(self, command: Command, outcome: list[Any]) -> None:
-        """A command has done what it should; outcomes as in `Cluster.execute`."""
-        what, *details = outcome
+    def complete(self, command: Command, outcome: Outcome) -> None:
+        """A command has done what it should, with this outcome."""
         value, more = _asked(command), ""
-        if what == "value":
-            read, server, timestamp = details
-            value, more = _pair(command.key, read), f', "server": {server}, "timestamp": {timestamp}'
-        elif what == "stored":
-            server, timestamp = details
-            more = f', "server": {server}, "timestamp": {timestamp}'
-        elif what == "ERR_KEY":
-            more = f', "server": {details[0]}, "answer": "ERR_KEY"'
-        elif what == "ERR_DEP":
-            more = ', "answer": "ERR_DEP"'
-        elif what == "store":
-            server, versions = details
-            value = f"[{', '.join(_pair(key, value) for key, value, _ in versions)}]"
-            more = f', "server": {server}, "timestamp": {[timestamp for _, _, timestamp in versions]}'
+        match outcome:
+            case Stored(server, timestamp):
+                more = f', "server": {server}, "timestamp": {timestamp}'
+            case Value(read, server, timestamp):
+                value, more = _pair(command.key, read), f', "server": {server}, "timestamp": {timestamp}'
+            case NoValue(server):
+                more = f', "server": {server}, "answer": "{Missing.KEY.value}"'
+            case Unsatisfied():
+                more = f', "answer": "{Missing.DEPENDENCY.value}"'
+            case Store(server, entries):
+                value = f"[{', '.join(_pair(key, read) for key, read, _ in entries)}]"
+                more = f', "server": {server}, "timestamp": {[timestamp for _, _, timestamp in entries]}'
         self.under_way -= 1
         self._add("ok", command, value, time.monotonic_ns() - self._start, more)
 

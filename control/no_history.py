@@ -7,9 +7,8 @@ time.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from control.commands import Command
+from messages import Command
 
 __all__ = ["NoHistory"]
 
@@ -23,7 +22,7 @@ class NoHistory:
     def invoke(self, commands: Iterable[Command]) -> None:
         """These commands, in this order, will be under way once this returns."""
 
-    def complete(self, command: Command, outcome: Any) -> None:
+    def complete(self, command: Command, outcome: Outcome) -> None:
         """A command has done what it should."""
 
     def fail(self, command: Command, error: Exception) -> None:

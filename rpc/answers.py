@@ -3,8 +3,8 @@
 May live here: the shapes of answers. May not: who asks, and what an answer leads to; sockets, threads, files.
 
 Whoever calls checks the answer before anything of it is used, as whoever is called checks what comes with the call
-(wire.py). `fits` does that for every call (rpc/transport.py asks it); where an answer is packed, its reader names one
-of the checks below. The hints of ANSWERS are those that the methods themselves, named exposed_…, return; a test
+(messages.py). `fits` does that for every call (rpc/transport.py asks it); where an answer is packed, its reader names
+one of the checks below. The hints of ANSWERS are those that the methods themselves, named exposed_…, return; a test
 holds that.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any, Literal
 
-from wire import Check, are_numbers, checker, unpack
+from messages import Check, are_numbers, checker, is_flat_outcome, unpack
 
 __all__ = [
     "ANSWERS",
@@ -115,7 +115,7 @@ def _is_answer(value: bytes | None, answer: Any) -> bool:
 
 
 def to_operations(values: Sequence[bytes | None]) -> Check:
-    """A check of a server's answers (`session.plain_answer`) to puts of these values, and gets where they are None."""
+    """A check of a server's answers (`messages.plain_answer`) to puts of these values, and gets where they are None."""
     return lambda answers: (
         type(answers) is list and len(answers) == len(values) and all(map(_is_answer, values, answers))
     )
@@ -131,33 +131,8 @@ def of_a_server(values: Sequence[bytes | None]) -> Check:
     )
 
 
-_is_any_outcome = {
-    True: checker(
-        tuple[Literal["stored"], int, int]
-        | tuple[Literal["ERR_DEP"], int]
-        | tuple[Literal["ERR_DEP", "unusable"]]
-        | tuple[Literal["refused"], str]
-        | tuple[Literal["uncertain"], int]
-    ),
-    False: checker(
-        tuple[Literal["value"], bytes, int, int]
-        | tuple[Literal["ERR_KEY", "ERR_DEP"], int]
-        | tuple[Literal["ERR_DEP", "unusable"]]
-        | tuple[Literal["refused"], str]
-    ),
-}
-"""Of a put, of a get: as in `Session.execute`."""
-
-
 _FINAL = ("stored", "value", "ERR_KEY", "ERR_DEP")
 """Outcomes in a group: whatever could not be carried out there has none."""
-
-
-def _is_outcome(value: bytes | None, outcome: Any) -> bool:
-    """Whether that may come of a put of *value*, or of a get where it is None. Quick where a put is stored."""
-    if value is not None and type(outcome) is list and len(outcome) == 3 and outcome[0] == "stored":
-        return are_numbers(outcome[1:])
-    return _is_any_outcome[value is not None](outcome)
 
 
 def of_a_client(values: Sequence[bytes | None], servers: Container[int], in_group: bool = False) -> Check:
@@ -176,7 +151,7 @@ def of_a_client(values: Sequence[bytes | None], servers: Container[int], in_grou
         return (in_group and outcomes is None) or (
             type(outcomes) is list
             and len(outcomes) == len(values)
-            and all(map(_is_outcome, values, outcomes))
+            and all(map(is_flat_outcome, values, outcomes))
             and not (in_group and any(outcome[0] not in _FINAL for outcome in outcomes))
         )
 

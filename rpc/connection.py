@@ -24,7 +24,7 @@ import msgpack
 import rpyc
 from rpyc.core import brine, consts, netref
 
-import wire
+import messages
 from rpc import tracing
 from rpc.failures import Failure, NoRoom, RemoteError, why
 from rpc.stream import Channel, Garbage, SocketStream
@@ -138,7 +138,7 @@ class Farewell(EOFError):
         self.reason = reason
 
 
-is_stamp = wire.checker(tuple[str, dict[str, int]])
+is_stamp = messages.checker(tuple[str, dict[str, int]])
 
 
 def is_traced_answer(answer: Any) -> bool:
@@ -152,11 +152,11 @@ def _is_traced_call(args: tuple[Any, ...]) -> bool:
 class Service(rpyc.Service):  # type: ignore[misc]
     """What one side of a connection offers: its methods named exposed_…. This base class has none.
 
-    Their parameters are annotated with hints that `wire.checker` understands, and are checked before each call.
+    Their parameters are annotated with hints that `messages.checker` understands, and are checked before each call.
     """
 
     _protocol = _Connection
-    _parameters: dict[str, wire.Check] = {}  # noqa: RUF012 - each class makes its own
+    _parameters: dict[str, messages.Check] = {}  # noqa: RUF012 - each class makes its own
     """The checks of the arguments, by the name of the method."""
 
     def __init_subclass__(cls) -> None:
@@ -166,7 +166,7 @@ class Service(rpyc.Service):  # type: ignore[misc]
                 hints = get_type_hints(method)
                 hints.pop("return", None)
                 expected = GenericAlias(tuple, tuple(hints.values()))
-                cls._parameters[name.removeprefix("exposed_")] = wire.checker(expected)
+                cls._parameters[name.removeprefix("exposed_")] = messages.checker(expected)
 
     def called(self, name: str, args: tuple[Any, ...]) -> Any:
         """What the method *name* returns. Raises what it raises, and TypeError if it can't be called like this.
@@ -178,7 +178,7 @@ class Service(rpyc.Service):  # type: ignore[misc]
         if name != "traced" or not _is_traced_call(args):
             raise TypeError("a call without a clock")
         stamp, name, args = args
-        tracing.called("called", name, wire.unpack(stamp, is_stamp))
+        tracing.called("called", name, messages.unpack(stamp, is_stamp))
         answer = self._carry_out(name, args)
         return msgpack.packb(tracing.stamp("answer", name)), answer
 

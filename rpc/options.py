@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
-import wire
+import messages
 from groups import ANSWER_BYTES
 
 __all__ = ["Options", "unpack"]
@@ -28,7 +28,7 @@ class Options(NamedTuple):
     """A group whose answers have more bytes than this is given up; only tests set it lower."""
 
 
-_checks = {name: wire.checker(hint) for name, hint in get_type_hints(Options).items()}
+_checks = {name: messages.checker(hint) for name, hint in get_type_hints(Options).items()}
 
 
 def _are_options(value: Any) -> bool:
@@ -39,4 +39,4 @@ def _are_options(value: Any) -> bool:
 
 def unpack(packed: bytes) -> Options:
     """The options that these bytes hold, packed as a map from their names. Raises ValueError."""
-    return Options(**wire.unpack(packed, _are_options, "surrogateescape"))
+    return Options(**messages.unpack(packed, _are_options, "surrogateescape"))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import msgpack
 
-from model import Write
+from messages import Write
 
 __all__ = ["lines", "versions"]
 

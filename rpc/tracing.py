@@ -34,7 +34,7 @@ processes to numbers of events; the process's own entry numbers this event. Deta
 | linked   | server | neighbour                                                                                  |
 | unlinked | server | neighbour                                                                                  |
 | executed | server | parts: [[client or nil, operations, answers], …], as they are packed for the wire:         |
-|          |        | model.pack_operations, and a list of session.plain_answer                                  |
+|          |        | messages.pack_operations, and a list of messages.plain_answer                              |
 | learnt   | server | neighbour; delta: what it has sent                                                         |
 | operated | client | operations: packed [[key, value or nil for a get, timestamp], …]; outcomes: packed         |
 |          |        | [[Session.execute's, …], …]                                                                |

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 import msgpack
 from rpyc.core import consts
 
-import wire
+import messages
 from rpc import answers, tracing
 from rpc.addresses import Listener, accept, accept_only, check_place, connect, discard, let_in, listen, new_address
 from rpc.connection import (
@@ -85,10 +85,10 @@ STALL_SECONDS = 3600.0
 may have been stopped, or be busy; but whoever begins a message and never goes on loses the connection in the end."""
 
 
-def read(packed: Any, is_expected: wire.Check) -> Any:
+def read(packed: Any, is_expected: messages.Check) -> Any:
     """The value packed in an answer. Raises RemoteError if that isn't what is expected."""
     try:
-        return wire.unpack(packed, is_expected)
+        return messages.unpack(packed, is_expected)
     except ValueError as error:
         raise RemoteError("a malformed answer") from error
 

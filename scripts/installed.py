@@ -25,9 +25,9 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C
     cleans_up = sys.argv[1:2] == ["cleanup"]
-    sys.path.insert(0, os.path.join(_APP, "scripts") if cleans_up else _APP)
+    sys.path.insert(0, _APP)
     if cleans_up:
-        import cleanup
+        from scripts import cleanup
 
         return cleanup.main(sys.argv[2:], sys.argv[0])
     import environment

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from checking.bench.runs import Row
-from model import Model, Operation, pack_delta
+from messages import Operation
+from model import Model, pack_delta
 from storage import Storage
 from vector_clock import Replica
 

@@ -20,7 +20,7 @@ import pytest
 from checking.driver import LIMIT_SECONDS, ROOT, Conversation, Output, run, wait_until
 from checking.oracle import Oracle, random_script
 from client import _Client
-from model import Operation
+from messages import Operation
 from records import pack_record
 from rpc import transport
 from server import Options, Server, _Service

@@ -31,7 +31,7 @@ from test_pipeline import slept
 from checking.driver import Conversation, Result, run, state, wait_until
 from checking.traces import given_up
 from checking.verdict import check
-from model import Operation, pack_operations
+from messages import Operation, pack_operations
 from server import Options, Server
 
 EPISODES = 3

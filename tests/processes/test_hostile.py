@@ -27,13 +27,13 @@ from rpyc.core import brine, consts, netref
 from rpyc.utils.factory import unix_connect
 
 import client
+import messages
 import server
 import watchdog
-import wire
 from checking.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 from control import commands, roles
 from control.run_directory import open_private
-from model import Operation, pack_operations, unpack_operations
+from messages import Operation, pack_operations, unpack_operations
 from rpc import answers, spawner, transport
 from rpc.connection import SERVICE_ID
 from scripts import fuzz
@@ -886,14 +886,14 @@ def test_operations_with_some_bits_changed_never_spoil_a_store(host: Host) -> No
     ids=str,
 )
 def test_hints_are_checked(hint: Any, good: list[Any], bad: list[Any]) -> None:
-    check = wire.checker(hint)
+    check = messages.checker(hint)
     assert [value for value in good if not check(value)] == []
     assert [value for value in bad if check(value)] == []
 
 
 def test_a_hint_that_nothing_is_known_of_is_refused() -> None:
     with pytest.raises(TypeError):
-        wire.checker(set[int])
+        messages.checker(set[int])
 
 
 # -- answers -----------------------------------------------------------------------------------------------

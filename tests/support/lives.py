@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from model import Model, Operation, Pull, Write, pack_delta, unpack_delta
-from storage import Storage
 from checking.driver import ROOT
+from messages import Operation, Write
+from model import Model, Pull, pack_delta, unpack_delta
+from storage import Storage
 from vector_clock import Replica
 
 TIME = itertools.count(1)

@@ -141,7 +141,7 @@ MUTANTS = [
         "a put that goes on to the next server counts as refused by the first",
         "session.py",
         "                self.mark(server, False)\n                cut_short = cut_short or loss.cut_short",
-        "                return ['uncertain']",
+        "                return UncertainPut(timestamp)",
     ),
     Mutant(
         "a session forgets what it has written",
@@ -495,9 +495,9 @@ MUTANTS = [
     ),
     Mutant(
         "a get's timestamp in the history is that of the get",
-        "session.py",
-        'return ["value", value, server, timestamp]',
-        'return ["value", value, server, operation.timestamp]',
+        "messages.py",
+        "return Value(value, server, timestamp)",
+        "return Value(value, server, issued)",
         pytest_run("tests/tools/test_check.py", "-k", "random_scripts", "--seeds", "1"),
     ),
 ]

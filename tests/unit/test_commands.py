@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from control import commands, script
-from control.commands import COMMANDS, MAX_KEY, MAX_LINE, MAX_VALUE, Command, CommandError, parse
+from control.commands import COMMANDS, MAX_LINE, CommandError, parse
+from messages import MAX_KEY, MAX_VALUE, Command
 
 ID_WORDS = ("id", "id1", "id2", "clientId", "serverId")
 

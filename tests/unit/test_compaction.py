@@ -18,7 +18,8 @@ from support.lives import TIME, Folders, Later, Life, assert_heals, files, run_p
 
 import compaction
 import records
-from model import Model, Operation, pack_operations
+from messages import Operation, pack_operations
+from model import Model
 from server import Options, Server
 from vector_clock import Replica
 

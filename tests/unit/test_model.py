@@ -17,17 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import model
 from context import Context
-from model import (
-    Missing,
-    Model,
-    Operation,
-    Pull,
-    Write,
-    pack_delta,
-    pack_operations,
-    unpack_delta,
-    unpack_operations,
-)
+from messages import Missing, Operation, Write, pack_operations, unpack_operations
+from model import Model, Pull, pack_delta, unpack_delta
 from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version
 
 KEYS = [b"a", b"b", b"c", b"d"]

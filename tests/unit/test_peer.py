@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from model import Model, Operation
+from messages import Operation
+from model import Model
 from peer import Answer, Peer
 from storage import StorageError
 from vector_clock import Replica

@@ -15,7 +15,8 @@ from support.lives import Folders, Later, Life, assert_safe, some_puts
 from support.power import Disk
 
 from control.data_directory import DataDirectory
-from model import Model, Write
+from messages import Write
+from model import Model
 from storage import StorageError, cut_group
 from vector_clock import Replica
 

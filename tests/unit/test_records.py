@@ -21,7 +21,7 @@ from support.lives import (
 )
 
 import compaction
-from model import Write
+from messages import Write
 
 # -- torn tails --------------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from model import Missing, Model, Operation, Pull, Write, unpack_delta
+from messages import Missing, Operation, Refusal, UncertainPut, Unusable, Write
+from model import Model, Pull, unpack_delta
 from session import Refused, ServerLost, Session
 from vector_clock import EMPTY_CLOCK, Dot, Replica, Seen, VectorClock, Version
 
@@ -318,13 +319,13 @@ def test_a_put_that_was_cut_short_and_then_refused_is_uncertain() -> None:
         made.connect(1)
         return made
 
-    assert session().execute(b"k", b"v", 7, ask) == ["uncertain", 7]
+    assert session().execute(b"k", b"v", 7, ask) == UncertainPut(7)
 
     def ask_and_lose(server: int, operation: Operation) -> object:
         raise ServerLost(cut_short=server == 0)  # the other one was dead before
 
-    assert session().execute(b"k", b"v", 7, ask_and_lose) == ["uncertain", 7]
-    assert session().execute(b"k", None, 7, ask_and_lose) == ["unusable"]
+    assert session().execute(b"k", b"v", 7, ask_and_lose) == UncertainPut(7)
+    assert session().execute(b"k", None, 7, ask_and_lose) == Unusable()
     alone = session()
     alone.disconnect(0)
-    assert alone.execute(b"k", b"v", 7, ask) == ["refused", "server 1: the disk is full"]
+    assert alone.execute(b"k", b"v", 7, ask) == Refusal("server 1: the disk is full")

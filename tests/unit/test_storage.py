@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from checking.driver import ROOT
 from support.lives import OPEN, TIME, Folders, Later, Life, files, flip, run_python, some_puts
 
 import compaction
 import records
 import storage
+from checking.driver import ROOT
 from model import Model, unpack_delta
 from server import Options, Server
 from storage import Storage, StorageError, cut_group

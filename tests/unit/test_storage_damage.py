@@ -24,7 +24,8 @@ from support.lives import (
 
 import compaction
 import records
-from model import Model, Write, unpack_delta
+from messages import Write
+from model import Model, unpack_delta
 from storage import Storage, StorageError
 from vector_clock import Replica
 
