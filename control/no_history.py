@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from messages import Command
+from messages import Command, Outcome
 
 __all__ = ["NoHistory"]
 

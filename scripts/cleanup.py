@@ -92,7 +92,7 @@ class _Run(NamedTuple):
 class _Cleanup:
     """One call of this script."""
 
-    def __init__(self, orphans_only: bool, command: str | None) -> None:
+    def __init__(self, orphans_only: bool, command: str | None = None) -> None:
         self._orphans_only = orphans_only
         self._command = command
         self.failed = False
