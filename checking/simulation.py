@@ -50,14 +50,10 @@ import errno
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-
-if __name__ == "__main__":
-    sys.exit("error: this only has the parts of scripts/simulate.py, which runs them")
 
 import msgpack
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import cleanup as script
 import pytest
-import run_directory as rooms
 
 from checking.driver import LIMIT_SECONDS, ROOT, Conversation, processes, run_directory, start_time, state, wait_until
+from control import run_directory as rooms
+from scripts import cleanup as script
 
 NOBODY = 65534
 needs_other_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -84,7 +84,8 @@ def checkout(tmp_path: Path) -> Path:
     copy.mkdir()
     for source in ROOT.glob("*.py"):
         shutil.copy(source, copy)
-    shutil.copytree(ROOT / "scripts", copy / "scripts")
+    for folder in ("checking", "console", "control", "rpc", "scripts"):
+        shutil.copytree(ROOT / folder, copy / folder)
     return copy
 
 

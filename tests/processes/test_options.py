@@ -69,11 +69,6 @@ def test_a_package_that_is_missing(package: str, name: str, options: str, requir
     assert (ROOT / "scripts" / requirements).exists()
 
 
-def test_a_part_of_a_script_says_whose_it_is() -> None:
-    done = run_script("checking/simulation.py")
-    assert done.stderr == "error: this only has the parts of scripts/simulate.py, which runs them\n"
-
-
 def test_ctrl_c_ends_a_long_search_in_silence() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "simulate.py"), "--schedules", "1000000", "--jobs", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
