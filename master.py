@@ -17,21 +17,25 @@ import environment
 environment.enter(__name__)
 
 import argparse
-import errno
-import re
-import select
 import signal
-import stat
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from console.options import CannotBegin, absolute, check_scripts, parse, settings_of
+from console.output import (
+    OutputGone,
+    dressed_for,
+    fill_closed_streams,
+    hidden_when_writing,
+    output_gone,
+    say,
+    write_all,
+)
 from control import commands
 from control.no_history import NoHistory
-from control.script import Script, Step, wait_for
+from control.script import Script, Step
 from rpc import tracing
 
 if TYPE_CHECKING:
@@ -42,9 +46,6 @@ if TYPE_CHECKING:
     from groups import Group
 
 __version__ = "0.1.0"
-
-SHORTEST_TIMEOUT_SECONDS = 0.1
-"""Less would be taken up by an ordinary call on a busy machine."""
 
 GROUP_STEPS = 1000
 GROUP_BYTES = 1 << 20
@@ -64,14 +65,6 @@ class _Stop(BaseException):
         self.signum = signum
 
 
-class _OutputGone(Exception):
-    """Nobody reads stdout any more, or it takes no more; the text says why, unless that is an ordinary end."""
-
-
-class _CannotBegin(Exception):
-    """The run can't begin; the text says why."""
-
-
 class Master:
     """One run: commands in, answers out, errors counted."""
 
@@ -82,7 +75,7 @@ class Master:
         """
         self.pipeline = pipeline and not show
         self.quiet = quiet or show
-        self._shown = _dressed_for(1) if show else None
+        self._shown = dressed_for(1) if show else None
         self.dress: Callable[[str], str] = str
         """How an error or a warning is shown: the prompt has colours for them."""
         self.cluster: Cluster
@@ -96,7 +89,7 @@ class Master:
 
     def say(self, text: str) -> None:
         """Show an error or a warning."""
-        _say(text, self.dress)
+        say(text, self.dress)
 
     def error(self, text: str) -> None:
         """One line on stderr, which says where in the script."""
@@ -153,7 +146,7 @@ class Master:
             from console.progress import progress_of
 
             progress = progress_of(fd)
-        with _hidden_when_writing(progress):
+        with hidden_when_writing(progress):
             self._run_to_end(script, progress)
         self._where = ""
         if script.failure:
@@ -162,7 +155,7 @@ class Master:
     def _show(self, line: bytes) -> None:
         """Write a line of a script to stdout, where its answer is to follow."""
         assert self._shown is not None
-        _write_all(1, self._shown(line))
+        write_all(1, self._shown(line))
 
     def _run_to_end(self, script: Script, progress: Progress | None) -> None:
         steps: list[Step] = []
@@ -298,21 +291,7 @@ class Master:
         if pieces:
             printed = b"".join(pieces)
             tracing.event("printed", text=printed)
-            _write_all(1, printed)
-
-
-def _dressed_for(fd: int) -> Callable[[bytes], bytes]:
-    """How `--show` shows a line of a script: a command behind `> `, the rest as it is; at a terminal, with colours."""
-    is_plain = not os.isatty(fd) or os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb", "unknown")
-    dim, bold, plain = (b"", b"", b"") if is_plain else (b"\x1b[2m", b"\x1b[1m", b"\x1b[0m")
-
-    def dressed(line: bytes) -> bytes:
-        text = line.strip(b" \t")
-        if text and not text.startswith(b"#"):
-            return dim + b"> " + plain + bold + text + plain + b"\n"
-        return dim + line + plain + b"\n" if text else b"\n"
-
-    return dressed
+            write_all(1, printed)
 
 
 def _internal(error: Exception) -> str:
@@ -337,54 +316,6 @@ def _is_interruption(error: Exception) -> bool:
         transport.interrupt_taken()
         return True
     return False
-
-
-_progress: Progress | None = None
-"""The line that is to be taken away before anything else is written to the terminal."""
-
-
-@contextmanager
-def _hidden_when_writing(progress: Progress | None) -> Iterator[None]:
-    """Within this block, what is written takes the progress line's place; at its end the line is gone."""
-    global _progress
-    _progress = progress
-    try:
-        yield
-    finally:
-        _progress = None
-        if progress is not None:
-            progress.end()
-
-
-def _say(text: str, dress: Callable[[str], str] = str) -> None:
-    """One line on stderr, whatever a file's name may hold; where nobody reads that any more, it is lost."""
-    line = "".join(f"\\x{ord(c):02x}" if c < " " else c for c in text)
-    try:
-        _write_all(2, (dress(line) + "\n").encode("utf-8", "surrogateescape"))
-    except _OutputGone:
-        pass
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    if _progress is not None and data:
-        _progress.hide()
-    with memoryview(data) as view:
-        done = 0
-        while done < len(view):
-            try:
-                done += os.write(fd, view[done:])
-            except BlockingIOError:
-                wait_for(fd, select.POLLOUT)
-            except OSError as error:
-                raise _OutputGone("" if error.errno == errno.EPIPE else error.strerror) from error
-
-
-def _output_gone(gone: _OutputGone) -> int:
-    """Say why nothing can be printed any more; the exit status for that."""
-    if not str(gone):
-        return 128 + signal.SIGPIPE
-    _say(f"error: standard output: {gone}")
-    return 1
 
 
 # -- signals -----------------------------------------------------------------------------------------------
@@ -417,195 +348,25 @@ def _install_signals(interrupt: signal._HANDLER) -> None:
             signal.signal(signum, _stop)
 
 
-# -- the command line --------------------------------------------------------------------------------------
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"not a number of seconds from 0 to 86400: {text!r}")
-    return seconds
-
-
-def _bytes(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"not a number of bytes: {text!r}")
-    return int(text)
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("no folder is named")
-    return Path(text)
-
-
-def _file(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("no file is named")
-    return Path(text)
-
-
-class _Show(argparse.Action):
-    """An option that prints a text and ends the program: with status 1 where that can't be printed."""
-
-    def __init__(self, option_strings: list[str], dest: str, text: Callable[[], str], help: str) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
-        self._text = text
-
-    def __call__(self, *_: Any) -> NoReturn:
-        try:
-            _write_all(1, self._text().encode())
-        except _OutputGone as gone:
-            sys.exit(_output_gone(gone))
-        sys.exit(0)
-
-
-def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
-    words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
-    parser = argparse.ArgumentParser(
-        prog="master.py",
-        description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"
-        "Reads commands, one a line, from the given files or from standard input;\n"
-        "at a terminal it shows a prompt. Answers go to stdout, errors to stderr.",
-        epilog=f"commands:\n{listed}\n\nat the prompt, which completes words with Tab, also:\n{words}\n\n"
-        "The exit status is 0, 1 if there was any error, 2 for wrong options,\n"
-        "128 + n after signal n.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this, and exit")
-    version = f"Daadkvs {__version__}\n"
-    parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
-    _add_options_of_servers(parser)
-    _add_options_of_master(parser)
-    parser.add_argument("--version", action=_Show, text=lambda: version, help="show which version this is, and exit")
-    return parser
-
-
-def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        type=_folder,
-        help="keep the stores in DIR, for a later run (default: they go with the run)",
-    )
-    parser.add_argument(
-        "--gossip-interval",
-        metavar="SECONDS",
-        type=_seconds,
-        default=1.0,
-        help="how long things must be quiet before servers gossip; 0 turns gossip off (default: 1)",
-    )
-    parser.add_argument(
-        "--fsync",
-        choices=("always", "interval", "never"),
-        default="never",
-        help="when logs are forced to the disk: before each acknowledgement, once a second, or when the system "
-        "sees fit (default); what a server's death spares is the same with all three",
-    )
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=_seconds,
-        default=10.0,
-        help="after how long without progress a server is taken for dead, and killed (default: 10; within stabilize "
-        "2 s are enough)",
-    )
-
-
-def _add_options_of_master(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--show",
-        action="store_true",
-        help="show each line of a script as it runs, with its answer under it, all on stdout (the prompt shows the "
-        "lines anyway)",
-    )
-    parser.add_argument(
-        "--no-pipeline",
-        action="store_true",
-        help="never have several puts and gets under way at once; what is printed is the same, only later",
-    )
-    parser.add_argument(
-        "--trace",
-        metavar="DIR",
-        type=_folder,
-        help="write what every process does into DIR, with its vector clock; scripts/report.py makes a page of it",
-    )
-    parser.add_argument(
-        "--quiet",
-        action="store_true",
-        help="never show how far a script has come; without it, a script from a file that takes more than a second "
-        "shows one line on stderr where that is a terminal, which is gone at the end",
-    )
-    parser.add_argument(
-        "--history",
-        metavar="FILE",
-        type=_file,
-        help="write what is asked and answered into FILE, as JSON Lines, for scripts/check.py (a FILE that exists is "
-        "overwritten)",
-    )
-    # For tests alone: a server gives a group up whose answers have more bytes than that. Nobody can tell.
-    parser.add_argument("--group-limit", metavar="BYTES", type=_bytes, help=argparse.SUPPRESS)
-
-
-def _check_scripts(names: list[str]) -> None:
-    """Raises _CannotBegin where one of the scripts can't be read."""
-    for name in names:
-        try:
-            if name == "-" or stat.S_ISFIFO(os.stat(name).st_mode):
-                continue
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.read(fd, 0)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise _CannotBegin(f"{name}: {error.strerror}") from error
-
-
-def _absolute(path: Path) -> Path:
-    """The path from the root. Raises _CannotBegin where there is no current folder any more."""
-    try:
-        return path.absolute()
-    except OSError as error:
-        raise _CannotBegin(f"{path}: {error.strerror}") from error
-
-
-def _fill_closed_streams() -> None:
-    """A closed standard stream would become somebody's socket. What takes its place can't be used either."""
-    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDWR)):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, mode)
-
-
 def main() -> int:
     """Run; returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends a run also where the shell has it ignored
     sys.unraisablehook = _unraisable
-    _fill_closed_streams()
+    fill_closed_streams()
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
-    parser = _parser()
-    arguments = parser.parse_args()
-    if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
-        parser.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
+    arguments = parse(__version__)
     try:
-        _check_scripts(arguments.scripts)
+        check_scripts(arguments.scripts)
         return _run(arguments)
-    except _CannotBegin as error:
-        _say(f"error: {error}")
+    except CannotBegin as error:
+        say(f"error: {error}")
         return 2
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """One run, from its start to its end; returns the exit status. Raises _CannotBegin."""
+    """One run, from its start to its end; returns the exit status. Raises CannotBegin."""
     _import_cluster()
-    settings = _settings(arguments)
+    settings = settings_of(arguments)
     _enable_trace(arguments)
     master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
     prompt = _prompt(arguments, master)
@@ -624,26 +385,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _import_cluster() -> None:
-    """Import what only a run needs: by now it is certain that there is to be one. Raises _CannotBegin."""
+    """Import what only a run needs: by now it is certain that there is to be one. Raises CannotBegin."""
     try:
         import control.cluster  # noqa: F401
     except ImportError as error:
-        raise _CannotBegin(environment.culprit(error)) from error
+        raise CannotBegin(environment.culprit(error)) from error
     except MemoryError as error:
-        raise _CannotBegin(NO_MEMORY) from error
-
-
-def _settings(arguments: argparse.Namespace) -> Settings:
-    from control.settings import Settings
-
-    settings = Settings(
-        arguments.data_dir and _absolute(arguments.data_dir),
-        arguments.gossip_interval,
-        arguments.fsync,
-        arguments.timeout,
-        arguments.history is not None,
-    )
-    return settings if arguments.group_limit is None else settings._replace(group_limit=arguments.group_limit)
+        raise CannotBegin(NO_MEMORY) from error
 
 
 def _prompt(arguments: argparse.Namespace, master: Master) -> Prompt | None:
@@ -656,22 +404,22 @@ def _prompt(arguments: argparse.Namespace, master: Master) -> Prompt | None:
 
 
 def _start_cluster(settings: Settings, master: Master) -> Cluster:
-    """Raises _CannotBegin."""
+    """Raises CannotBegin."""
     from control.cluster import Cluster
     from storage import StorageError
 
     try:
         return Cluster(settings, master.death, master.warning)
     except StorageError as error:
-        raise _CannotBegin(str(error)) from error
+        raise CannotBegin(str(error)) from error
     except OSError as error:
-        raise _CannotBegin(f"{error.filename or 'could not be started'}: {error.strerror}") from error
+        raise CannotBegin(f"{error.filename or 'could not be started'}: {error.strerror}") from error
     except MemoryError as error:
-        raise _CannotBegin(NO_MEMORY) from error
+        raise CannotBegin(NO_MEMORY) from error
 
 
 def _run_to_end(arguments: argparse.Namespace, master: Master, prompt: Prompt | None) -> int:
-    """Carry out all commands; returns the exit status. Raises _CannotBegin."""
+    """Carry out all commands; returns the exit status. Raises CannotBegin."""
     try:
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
         # begin leaves an older history as it is.
@@ -683,9 +431,9 @@ def _run_to_end(arguments: argparse.Namespace, master: Master, prompt: Prompt | 
         return 1 if master.failed else 0
     except _Stop as stop:
         return 128 + stop.signum
-    except _OutputGone as gone:
-        return _output_gone(gone)
-    except _CannotBegin:
+    except OutputGone as gone:
+        return output_gone(gone)
+    except CannotBegin:
         raise
     except Exception as error:  # a mistake of ours between two commands: the run ends, but in good order
         master.error(_internal(error))
@@ -707,32 +455,32 @@ def _carry_out(scripts: list[str], master: Master, prompt: Prompt | None) -> Non
 
 
 def _enable_trace(arguments: argparse.Namespace) -> None:
-    """Raises _CannotBegin."""
+    """Raises CannotBegin."""
     if arguments.trace:
         try:
-            tracing.enable(_absolute(arguments.trace))
+            tracing.enable(absolute(arguments.trace))
         except OSError as error:
-            raise _CannotBegin(f"{arguments.trace}: {error.strerror}") from error
+            raise CannotBegin(f"{arguments.trace}: {error.strerror}") from error
 
 
 def _begin_trace(arguments: argparse.Namespace) -> None:
-    """Raises _CannotBegin where the file can't be written."""
+    """Raises CannotBegin where the file can't be written."""
     try:
         tracing.clear()
         tracing.begin("master")
     except OSError as error:
-        raise _CannotBegin(f"{arguments.trace}: {error.strerror}") from error
+        raise CannotBegin(f"{arguments.trace}: {error.strerror}") from error
 
 
 def _begin_history(arguments: argparse.Namespace, master: Master) -> NoHistory:
-    """Raises _CannotBegin where the file can't be written, or is one of the scripts."""
+    """Raises CannotBegin where the file can't be written, or is one of the scripts."""
     from control.history import History
 
     path = arguments.history
     try:
         scripts = [name for name in arguments.scripts if name != "-"]
         if any(os.path.exists(path) and os.path.samefile(path, name) for name in scripts):
-            raise _CannotBegin(f"{path}: this is a script to run; its history would overwrite it")
+            raise CannotBegin(f"{path}: this is a script to run; its history would overwrite it")
         options = {
             "version": __version__,
             "gossip_interval": arguments.gossip_interval,
@@ -743,7 +491,7 @@ def _begin_history(arguments: argparse.Namespace, master: Master) -> NoHistory:
         }
         return History(path, options, lambda text: master.say(f"warning: {text}"))
     except OSError as error:
-        raise _CannotBegin(f"{path}: {error.strerror}") from error
+        raise CannotBegin(f"{path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":
