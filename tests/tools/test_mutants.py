@@ -30,6 +30,11 @@ def pytest_run(*arguments: str) -> tuple[str, ...]:
     return ("-m", "pytest", "-x", *arguments)
 
 
+def given_up(which: str, seeds: int) -> tuple[str, ...]:
+    """A run of random scripts whose groups are given up."""
+    return pytest_run("tests/processes/test_given_up.py", "-k", f"random_scripts and {which}", "--seeds", str(seeds))
+
+
 JUDGED = pytest_run("tests/tools/test_check.py", "-k", "puzzles or relay or longer")
 
 
@@ -41,6 +46,8 @@ class Mutant(NamedTuple):
     right: str
     wrong: str
     catcher: tuple[str, ...] = SIMULATOR
+    differential: tuple[str, ...] = ()
+    """What catches it as well: the random scripts that are run in several ways, by real processes."""
 
 
 MUTANTS = [
@@ -318,24 +325,28 @@ MUTANTS = [
         "groups.py",
         "[Undone(timestamp) for timestamp in self._timestamps]",
         "[Undone(None) for timestamp in self._timestamps]",
+        differential=given_up("both_ways", 3),
     ),
     Mutant(
         "exchanges are not held while a group is under way",
         "groups.py",
         "            self.held = self._holds\n",
         "",
+        differential=given_up("gossip", 5),
     ),
     Mutant(
         "a part of a group is carried out again when it comes late",
         "groups.py",
         "return group if group.number == number and not group.closed else None",
         "return group if group.number == number else None",
+        differential=given_up("both_ways", 10),
     ),
     Mutant(
         "a group's release is forgotten",
         "peer.py",
         "        self.groups.release()\n",
         "",
+        differential=given_up("gossip", 1),
     ),
     Mutant(
         "a group that a lost client is asked for may still be completed",
@@ -519,18 +530,35 @@ def run(folder: Path, catcher: tuple[str, ...]) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_deliberate_mistake_is_caught(mutant: Mutant, tmp_path: Path) -> None:
-    copy(tmp_path)
-    file = tmp_path / mutant.file
-    text = file.read_text()
-    assert text.count(mutant.right) == 1, f"{mutant.file} has {text.count(mutant.right)} times {mutant.right!r}"
-    file.write_text(text.replace(mutant.right, mutant.wrong))
-    done = run(tmp_path, mutant.catcher)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search("^(seed .*: Violation: |FAILED tests/)", done.stdout, re.MULTILINE), done.stdout
+    make(mutant, tmp_path)
+    assert_catches(tmp_path, mutant.catcher)
     if mutant.catcher is SIMULATOR:
         done = run(tmp_path, ("scripts/simulate.py", "--replay", str(schedule_of(mutant))))
         assert done.returncode == 1, done.stdout + done.stderr
         assert re.search("^Violation: ", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.parametrize(
+    "mutant", [mutant for mutant in MUTANTS if mutant.differential], ids=lambda mutant: mutant.name.replace(" ", "-")
+)
+def test_a_mistake_about_groups_is_caught_by_random_scripts_as_well(mutant: Mutant, tmp_path: Path) -> None:
+    make(mutant, tmp_path)
+    assert_catches(tmp_path, mutant.differential)
+
+
+def make(mutant: Mutant, folder: Path) -> None:
+    """A copy of the project, with the mistake."""
+    copy(folder)
+    file = folder / mutant.file
+    text = file.read_text()
+    assert text.count(mutant.right) == 1, f"{mutant.file} has {text.count(mutant.right)} times {mutant.right!r}"
+    file.write_text(text.replace(mutant.right, mutant.wrong))
+
+
+def assert_catches(folder: Path, catcher: tuple[str, ...]) -> None:
+    done = run(folder, catcher)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search("^(seed .*: Violation: |FAILED tests/)", done.stdout, re.MULTILINE), done.stdout
 
 
 def schedule_of(mutant: Mutant) -> Path:
