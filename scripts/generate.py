@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 import environment
 
-environment.enter(__name__, ())
+environment.enter(__name__, ("msgpack",))
 
 import argparse
 

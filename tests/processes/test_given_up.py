@@ -209,7 +209,7 @@ def test_a_part_that_comes_too_late_completes_nothing(tmp_path: Path) -> None:
     get, put = Operation(b"k", None, 1, None), Operation(b"k", b"new", 2, None)
     assert server.execute_group(1, 5, 2, pack_operations([get])) is None
     assert server.execute_group(1, 6, 2, pack_operations([put])) is None
-    assert list(server.lines()) == []
+    assert server.writes() == []
 
 
 def test_a_log_whose_sync_has_failed_waits_for_its_group_and_no_longer(

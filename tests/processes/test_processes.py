@@ -242,7 +242,8 @@ def test_cleanup_finds_runs_wherever_they_stand(elsewhere: Path, options: list[s
     checkout.mkdir()
     for source in ROOT.glob("*.py"):
         shutil.copy(source, checkout)
-    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+    for each in ("checking", "console", "control", "rpc", "scripts"):
+        shutil.copytree(ROOT / each, checkout / each)
     with subprocess.Popen(
         [*WITHOUT_TMP, "sh", sys.executable, str(checkout / "master.py")],
         stdin=subprocess.PIPE,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from support.driver import LIMIT_SECONDS, ROOT, processes, run_directory, wait_until
 
 import master
+from checking.driver import LIMIT_SECONDS, ROOT, processes, run_directory, wait_until
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {

@@ -343,7 +343,9 @@ def test_help_mentions_every_option_and_command() -> None:
     result = run("", "--help")
     assert_silent(result)
     shown = result.stdout.decode()
-    options = set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"(?!.*SUPPRESS)', (ROOT / "master.py").read_text()))
+    options = set(
+        re.findall(r'add_argument\(\s*"(--[a-z-]+)"(?!.*SUPPRESS)', (ROOT / "console/options.py").read_text())
+    )
     assert options >= {"--data-dir", "--gossip-interval", "--fsync", "--timeout", "--version"}
     commands = ("joinServer", "killServer", "joinClient", "breakConnection", "createConnection", "stabilize")
     for word in (*options, *commands, "printStore", "put clientId key value", "get clientId key", "FILE", "--help"):
