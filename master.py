@@ -16,14 +16,18 @@ import environment
 
 environment.enter(__name__)
 
-import argparse
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # what is imported is no garbage; `_run` enables it again
+
 import signal
-import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from console.options import CannotBegin, absolute, check_scripts, parse, settings_of
+from console.failures import given_up, internal, is_interruption
+from console.options import Arguments, CannotBegin, absolute, check_scripts, settings_of
 from console.output import (
     OutputGone,
     dressed_for,
@@ -39,6 +43,8 @@ from control.script import Script, Step
 from rpc import tracing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from console.progress import Progress
     from console.prompt import Prompt
     from control.cluster import Cluster
@@ -103,7 +109,7 @@ class Master:
 
     def internal_error(self, name: str, error: Exception) -> None:
         """Report a mistake of ours in what *name* says; the run goes on."""
-        self.error(f"{name}: {_internal(error)}")
+        self.error(f"{name}: {internal(error)}")
 
     def death(self, ident: int, text: str) -> None:
         """A process has died: an error of the command that has noticed it."""
@@ -278,7 +284,7 @@ class Master:
             self.history.fail(command, error)
             self.error_of_command(str(error))
         except Exception as error:
-            why = _given_up(command.name) if _is_interruption(error) else _internal(error)
+            why = given_up(command.name) if is_interruption(error) else internal(error)
             self.history.lose_sight(command, why)
             self.error_of_command(why)
         else:
@@ -292,30 +298,6 @@ class Master:
             printed = b"".join(pieces)
             tracing.event("printed", text=printed)
             write_all(1, printed)
-
-
-def _internal(error: Exception) -> str:
-    """What to say of a mistake of ours."""
-    if "DAADKVS_DEBUG" in os.environ:
-        traceback.print_exc()
-    if isinstance(error, MemoryError):
-        return "no memory is left"
-    text = str(error).strip().partition("\n")[0]
-    return f"internal error: {type(error).__name__}: {text}"
-
-
-def _given_up(name: str) -> str:
-    """What to say of a command that nobody waits for any more."""
-    return "gave up waiting" + ("" if name in ("get", "printStore") else "; it may still be carried out")
-
-
-def _is_interruption(error: Exception) -> bool:
-    from rpc import transport
-
-    if isinstance(error, transport.Interrupted):
-        transport.interrupt_taken()
-        return True
-    return False
 
 
 # -- signals -----------------------------------------------------------------------------------------------
@@ -354,7 +336,7 @@ def main() -> int:
     sys.unraisablehook = _unraisable
     fill_closed_streams()
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
-    arguments = parse(__version__)
+    arguments = _arguments()
     try:
         check_scripts(arguments.scripts)
         return _run(arguments)
@@ -363,7 +345,16 @@ def main() -> int:
         return 2
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _arguments() -> Arguments:
+    """What the command line says. Ends the program where it is wrong."""
+    if len(sys.argv) == 1:
+        return Arguments()
+    from console.command_line import parse  # not at the top: it takes long to import, and most runs have no options
+
+    return parse(__version__)
+
+
+def _run(arguments: Arguments) -> int:
     """One run, from its start to its end; returns the exit status. Raises CannotBegin."""
     _import_cluster()
     settings = settings_of(arguments)
@@ -374,6 +365,8 @@ def _run(arguments: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _install_signals(prompt.interrupt if prompt else _stop)
     master.cluster = _start_cluster(settings, master)
+    gc.freeze()
+    gc.enable()
     try:
         status = _run_to_end(arguments, master, prompt)
     finally:
@@ -394,7 +387,7 @@ def _import_cluster() -> None:
         raise CannotBegin(NO_MEMORY) from error
 
 
-def _prompt(arguments: argparse.Namespace, master: Master) -> Prompt | None:
+def _prompt(arguments: Arguments, master: Master) -> Prompt | None:
     """The prompt, where a person is to be asked for commands."""
     if arguments.scripts or not os.isatty(0):
         return None
@@ -418,14 +411,14 @@ def _start_cluster(settings: Settings, master: Master) -> Cluster:
         raise CannotBegin(NO_MEMORY) from error
 
 
-def _run_to_end(arguments: argparse.Namespace, master: Master, prompt: Prompt | None) -> int:
+def _run_to_end(arguments: Arguments, master: Master, prompt: Prompt | None) -> int:
     """Carry out all commands; returns the exit status. Raises CannotBegin."""
     try:
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
         # begin leaves an older history as it is.
         _begin_trace(arguments)
         if arguments.history:
-            master.history = _begin_history(arguments, master)
+            master.history = _begin_history(arguments.history, arguments, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         _carry_out(arguments.scripts or ["-"], master, prompt)
         return 1 if master.failed else 0
@@ -436,7 +429,7 @@ def _run_to_end(arguments: argparse.Namespace, master: Master, prompt: Prompt | 
     except CannotBegin:
         raise
     except Exception as error:  # a mistake of ours between two commands: the run ends, but in good order
-        master.error(_internal(error))
+        master.error(internal(error))
         return 1
 
 
@@ -454,7 +447,7 @@ def _carry_out(scripts: list[str], master: Master, prompt: Prompt | None) -> Non
         master.run_file(name)
 
 
-def _enable_trace(arguments: argparse.Namespace) -> None:
+def _enable_trace(arguments: Arguments) -> None:
     """Raises CannotBegin."""
     if arguments.trace:
         try:
@@ -463,7 +456,7 @@ def _enable_trace(arguments: argparse.Namespace) -> None:
             raise CannotBegin(f"{arguments.trace}: {error.strerror}") from error
 
 
-def _begin_trace(arguments: argparse.Namespace) -> None:
+def _begin_trace(arguments: Arguments) -> None:
     """Raises CannotBegin where the file can't be written."""
     try:
         tracing.clear()
@@ -472,11 +465,10 @@ def _begin_trace(arguments: argparse.Namespace) -> None:
         raise CannotBegin(f"{arguments.trace}: {error.strerror}") from error
 
 
-def _begin_history(arguments: argparse.Namespace, master: Master) -> NoHistory:
+def _begin_history(path: Path, arguments: Arguments, master: Master) -> NoHistory:
     """Raises CannotBegin where the file can't be written, or is one of the scripts."""
     from control.history import History
 
-    path = arguments.history
     try:
         scripts = [name for name in arguments.scripts if name != "-"]
         if any(os.path.exists(path) and os.path.samefile(path, name) for name in scripts):

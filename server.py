@@ -39,6 +39,7 @@ from peer import Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
 from rpc import answers, pieces, tracing, transport
 from rpc.neighbours import Neighbours
 from rpc.options import Options
+from rpc.worker import start_worker
 from storage import Progress, Storage, StorageError
 from vector_clock import Replica
 
@@ -110,7 +111,7 @@ class Server:
                 options.fsync,
                 lock_wait=options.timeout,
                 kept=options.kept,
-                executor=transport.start_worker(),
+                executor=start_worker(),
                 progress=self._progress,
             )
             gc.disable()  # it would go through all that has been read, again and again

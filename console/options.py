@@ -1,175 +1,42 @@
-"""The command line of a master: its options, their help, and what is no value of theirs.
+"""What a master can be told by its command line, and what holds where it is told nothing.
 
-May live here: reading the command line. May not: carrying anything of it out.
+May live here: the options with their defaults, and what they mean for the run. May not: how they are written
+(console/command_line.py); carrying anything of them out.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 import stat
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-from console.output import OutputGone, output_gone, write_all
-from control import commands
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from control.settings import Settings
 
-__all__ = ["CannotBegin", "absolute", "check_scripts", "parse", "settings_of"]
-
-SHORTEST_TIMEOUT_SECONDS = 0.1
-"""Less would be taken up by an ordinary call on a busy machine."""
+__all__ = ["Arguments", "CannotBegin", "absolute", "check_scripts", "settings_of"]
 
 
 class CannotBegin(Exception):
     """The run can't begin; the text says why."""
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"not a number of seconds from 0 to 86400: {text!r}")
-    return seconds
+class Arguments:
+    """What a command line says; the defaults are what it says where it is empty. Times are in seconds."""
 
+    data_dir: Path | None = None
+    gossip_interval = 1.0
+    fsync = "never"
+    timeout = 10.0
+    show = False
+    no_pipeline = False
+    trace: Path | None = None
+    quiet = False
+    history: Path | None = None
+    group_limit: int | None = None
 
-def _bytes(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"not a number of bytes: {text!r}")
-    return int(text)
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("no folder is named")
-    return Path(text)
-
-
-def _file(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("no file is named")
-    return Path(text)
-
-
-class _Show(argparse.Action):
-    """An option that prints a text and ends the program: with status 1 where that can't be printed."""
-
-    def __init__(self, option_strings: list[str], dest: str, text: Callable[[], str], help: str) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
-        self._text = text
-
-    def __call__(self, *_: Any) -> NoReturn:
-        try:
-            write_all(1, self._text().encode())
-        except OutputGone as gone:
-            sys.exit(output_gone(gone))
-        sys.exit(0)
-
-
-def parse(version: str) -> argparse.Namespace:
-    """What the command line says to a master of this *version*. Ends the program where it is wrong."""
-    options = _parser(version)
-    arguments = options.parse_args()
-    if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
-        options.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
-    return arguments
-
-
-def _parser(version: str) -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
-    words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
-    parser = argparse.ArgumentParser(
-        prog="master.py",
-        description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"
-        "Reads commands, one a line, from the given files or from standard input;\n"
-        "at a terminal it shows a prompt. Answers go to stdout, errors to stderr.",
-        epilog=f"commands:\n{listed}\n\nat the prompt, which completes words with Tab, also:\n{words}\n\n"
-        "The exit status is 0, 1 if there was any error, 2 for wrong options,\n"
-        "128 + n after signal n.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this, and exit")
-    parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
-    _add_options_of_servers(parser)
-    _add_options_of_master(parser)
-    parser.add_argument(
-        "--version", action=_Show, text=lambda: f"Daadkvs {version}\n", help="show which version this is, and exit"
-    )
-    return parser
-
-
-def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        type=_folder,
-        help="keep the stores in DIR, for a later run (default: they go with the run)",
-    )
-    parser.add_argument(
-        "--gossip-interval",
-        metavar="SECONDS",
-        type=_seconds,
-        default=1.0,
-        help="how long things must be quiet before servers gossip; 0 turns gossip off (default: 1)",
-    )
-    parser.add_argument(
-        "--fsync",
-        choices=("always", "interval", "never"),
-        default="never",
-        help="when logs are forced to the disk: before each acknowledgement, once a second, or when the system "
-        "sees fit (default); what a server's death spares is the same with all three",
-    )
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=_seconds,
-        default=10.0,
-        help="after how long without progress a server is taken for dead, and killed (default: 10; within stabilize "
-        "2 s are enough)",
-    )
-
-
-def _add_options_of_master(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--show",
-        action="store_true",
-        help="show each line of a script as it runs, with its answer under it, all on stdout (the prompt shows the "
-        "lines anyway)",
-    )
-    parser.add_argument(
-        "--no-pipeline",
-        action="store_true",
-        help="never have several puts and gets under way at once; what is printed is the same, only later",
-    )
-    parser.add_argument(
-        "--trace",
-        metavar="DIR",
-        type=_folder,
-        help="write what every process does into DIR, with its vector clock; scripts/report.py makes a page of it",
-    )
-    parser.add_argument(
-        "--quiet",
-        action="store_true",
-        help="never show how far a script has come; without it, a script from a file that takes more than a second "
-        "shows one line on stderr where that is a terminal, which is gone at the end",
-    )
-    parser.add_argument(
-        "--history",
-        metavar="FILE",
-        type=_file,
-        help="write what is asked and answered into FILE, as JSON Lines, for scripts/check.py (a FILE that exists is "
-        "overwritten)",
-    )
-    # For tests alone: a server gives a group up whose answers have more bytes than that. Nobody can tell.
-    parser.add_argument("--group-limit", metavar="BYTES", type=_bytes, help=argparse.SUPPRESS)
+    def __init__(self) -> None:
+        self.scripts: list[str] = []
 
 
 def check_scripts(names: list[str]) -> None:
@@ -195,7 +62,7 @@ def absolute(path: Path) -> Path:
         raise CannotBegin(f"{path}: {error.strerror}") from error
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: Arguments) -> Settings:
     from control.settings import Settings
 
     settings = Settings(

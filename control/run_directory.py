@@ -25,6 +25,7 @@ is believed of a folder before it has been opened, and found to be this user's, 
 
 from __future__ import annotations
 
+import binascii
 import errno
 import fcntl
 import os
@@ -32,7 +33,6 @@ import re
 import shutil
 import stat
 import tempfile
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,8 +137,8 @@ class RunDirectory:
 
 def _stem() -> str:
     """How the names of this user's run directories of this checkout begin."""
-    checkout = Path(__file__).resolve().parent.parent
-    return f"daadkvs-{os.geteuid()}-{sha256(os.fsencode(checkout)).hexdigest()[:10]}-"
+    checkout = os.fsencode(Path(__file__).resolve().parent.parent)
+    return f"daadkvs-{os.geteuid()}-{binascii.crc32(checkout):08x}{binascii.crc_hqx(checkout, 0):04x}-"
 
 
 def holds_run(name: str) -> bool:

@@ -21,12 +21,12 @@ from types import GenericAlias
 from typing import Any, NoReturn, get_type_hints
 
 import msgpack
-import rpyc
-from rpyc.core import brine, consts, netref
 
 import messages
 from rpc import tracing
 from rpc.failures import Failure, NoRoom, RemoteError, why
+from rpc.library import Connection, brine, consts, netref
+from rpc.library import Service as RpycService
 from rpc.stream import Channel, Garbage, SocketStream
 
 __all__ = [
@@ -59,7 +59,7 @@ class ServiceProxy(netref.class_factory(SERVICE_ID, ())):  # type: ignore[misc]
         """Do nothing; RPyC would tell the other side that it may forget its service."""
 
 
-class _Connection(rpyc.Connection):  # type: ignore[misc]
+class _Connection(Connection):  # type: ignore[misc]
     """An RPyC connection that answers only the requests needed to call exposed methods, and carries only values."""
 
     @classmethod
@@ -149,7 +149,7 @@ def _is_traced_call(args: tuple[Any, ...]) -> bool:
     return len(args) == 3 and (type(args[0]), type(args[1]), type(args[2])) == (bytes, str, tuple)
 
 
-class Service(rpyc.Service):  # type: ignore[misc]
+class Service(RpycService):  # type: ignore[misc]
     """What one side of a connection offers: its methods named exposed_…. This base class has none.
 
     Their parameters are annotated with hints that `messages.checker` understands, and are checked before each call.

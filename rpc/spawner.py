@@ -111,6 +111,7 @@ def _main(
     roles = load_roles()  # once, for all processes that are forked from here
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
     service = _Service(roles, run_directory, alive)
     fd, on_readable = transport.serve_polled(sock, service)
     poller = select.poll()

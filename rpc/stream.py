@@ -17,8 +17,8 @@ import select
 import socket
 from typing import Any, NoReturn
 
-import rpyc
-from rpyc.core.stream import Stream
+from rpc.library import Channel as RpycChannel
+from rpc.library import Stream
 
 __all__ = [
     "MAX_MESSAGE",
@@ -190,7 +190,7 @@ class SocketStream(Stream):  # type: ignore[misc]
         raise kind(why)
 
 
-class Channel(rpyc.Channel):  # type: ignore[misc]
+class Channel(RpycChannel):  # type: ignore[misc]
     """RPyC's frames, none of them compressed."""
 
     def send(self, data: bytes) -> None:

@@ -26,11 +26,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import msgpack
-from rpyc.core import consts
 
 import messages
 from rpc import answers, tracing
@@ -47,6 +45,7 @@ from rpc.connection import (
     make_connection,
 )
 from rpc.failures import Failure, NoRoom, RemoteError, Silent, Unreachable, why
+from rpc.library import consts
 from rpc.stream import MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
 
 __all__ = [
@@ -75,7 +74,6 @@ __all__ = [
     "serve",
     "serve_polled",
     "start_thread",
-    "start_worker",
     "turn_away",
     "why",
 ]
@@ -111,20 +109,10 @@ def start_thread(target: Callable[..., object], *args: Any) -> None:
     try:
         threading.Thread(target=target, args=args, daemon=True).start()
     except RuntimeError as error:
-        raise NoRoom(_NO_THREAD) from error
+        raise NoRoom(NO_THREAD) from error
 
 
-def start_worker() -> ThreadPoolExecutor:
-    """An executor with one thread, which is already running. Raises NoRoom."""
-    worker = ThreadPoolExecutor(1)
-    try:
-        worker.submit(int).result()  # starts the thread now, and not with the first task
-    except RuntimeError as error:
-        raise NoRoom(_NO_THREAD) from error
-    return worker
-
-
-_NO_THREAD = (
+NO_THREAD = (
     "no thread can be started: the system's limit on processes or on memory is reached (ulimit -u, ulimit -v, pids.max)"
 )
 

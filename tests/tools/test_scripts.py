@@ -344,7 +344,7 @@ def test_help_mentions_every_option_and_command() -> None:
     assert_silent(result)
     shown = result.stdout.decode()
     options = set(
-        re.findall(r'add_argument\(\s*"(--[a-z-]+)"(?!.*SUPPRESS)', (ROOT / "console/options.py").read_text())
+        re.findall(r'add_argument\(\s*"(--[a-z-]+)"(?!.*SUPPRESS)', (ROOT / "console/command_line.py").read_text())
     )
     assert options >= {"--data-dir", "--gossip-interval", "--fsync", "--timeout", "--version"}
     commands = ("joinServer", "killServer", "joinClient", "breakConnection", "createConnection", "stabilize")

@@ -1,0 +1,41 @@
+"""RPyC, without the parts of it that nothing here uses: it is imported in this room, and nowhere else.
+
+May live here: importing RPyC. May not: anything else.
+
+All of RPyC takes longer to import than all of Daadkvs. A good part of that time goes to what Daadkvs has no use for:
+RPyC's own servers, factories and command lines, and TLS. Only its package `rpyc.core` is used: connections, brine (its
+serialization), and streams. What crosses a connection is RPyC's own protocol all the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts", "netref"]
+
+
+class _Package(ModuleType):
+    """The package `rpyc`, whose `__init__.py` runs when somebody asks for the first name that stands in it."""
+
+    def __getattr__(self, name: str) -> Any:
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        assert self.__spec__ is not None and self.__spec__.loader is not None
+        self.__spec__.loader.exec_module(self)
+        return getattr(self, name)
+
+
+_spec = PathFinder.find_spec("rpyc")
+if _spec is not None and "rpyc" not in sys.modules:
+    sys.modules["rpyc"] = module_from_spec(_spec)
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # an import of it fails; RPyC can do without
+
+from rpyc.core import Channel, Connection, Service, brine, consts, netref  # noqa: E402
+from rpyc.core.stream import Stream  # noqa: E402
+
+if sys.modules.get("ssl", ...) is None:
+    del sys.modules["ssl"]
+    sys.modules["rpyc"].__class__ = _Package

@@ -1,0 +1,35 @@
+"""rpc/library.py: RPyC without the parts that nothing here uses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from checking.driver import ROOT
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_what_nothing_uses_is_not_imported() -> None:
+    program = (
+        "import sys, rpc.library; print(sys.modules.keys() & {'ssl', '_ssl', 'rpyc.utils', 'rpyc.cli', 'plumbum'})"
+    )
+    assert python(program) == "set()\n"
+
+
+def test_whoever_imports_rpyc_afterwards_gets_it_whole() -> None:
+    program = (
+        "import rpc.library, ssl, rpyc\n"
+        "print(rpyc.Connection is rpc.library.Connection, rpyc.utils.server.ThreadedServer.__name__)\n"
+        "print(rpyc.core.stream.Stream is rpc.library.Stream, ssl.OPENSSL_VERSION[:7])\n"
+    )
+    assert python(program) == "True ThreadedServer\nTrue OpenSSL\n"
+
+
+def test_rpyc_that_was_imported_before_stays_as_it_is() -> None:
+    program = "import rpyc; before = rpyc.core; import rpc.library; print(rpyc.core is before, rpyc.core.stream.ssl)"
+    assert python(program).startswith("True <module 'ssl'")
