@@ -46,7 +46,7 @@ PRODUCT = sorted(
 # -- to be split: what still breaks a rule; each list may only shrink ----------------------------------------
 
 UPWARDS_TO_BE_SPLIT: set[str] = set()
-FILES_TO_BE_SPLIT = {"checking/simulation.py"}
+FILES_TO_BE_SPLIT: set[str] = set()
 FUNCTIONS_TO_BE_SPLIT: set[str] = set()
 TANGLES_TO_BE_SPLIT = {"checking/judge.py"}
 TESTS_IMPORTED_TO_BE_SPLIT: set[str] = set()
