@@ -3,7 +3,7 @@
 May live here: which commands may be in a group; what a server does with the parts of one, what a session learns from
 it, and what the master makes of answers, silence and losses. May not: sockets, threads, files or the time of day.
 What a group needs done outside is handed in; so server.py, client.py, control/cluster.py and the simulator
-(checking/simulation.py) all run this code.
+(checking/simulator/calls.py) all run this code.
 
 Theory of operation
 -------------------

@@ -2,7 +2,7 @@
 
 May live here: what a server does, and in which order: the log before the store, the store before the answer; what
 may cross a link, and when; whom to gossip with next. May not: sockets, threads, locks, files or the time of day. The
-log and the time are handed in. server.py calls this under one lock; the simulator (checking/simulation.py) runs a
+log and the time are handed in. server.py calls this under one lock; the simulator (checking/simulator/) runs a
 thousand of them in one process.
 
 Theory of operation

@@ -1,7 +1,7 @@
-"""The checker of histories: takes their lines, and says what must not be.
+"""The checker of histories: it takes their lines one by one, and finds what the contract does not allow.
 
-May live here: what a line means for keys and sessions. May not: files, and any module of the store: this is a second
-opinion. Who runs and is connected is known by members.py, how versions spread by spread.py and explain.py.
+May live here: what a line means for keys and sessions. May not: files, and any module of the store, since the checker
+is a second opinion. members.py knows who is running and connected; spread.py and explain.py know how versions spread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Write(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The newest version of a key that a session had seen, from this line on."""
+    """The newest version of a key that a session had seen after a line of the history."""
 
     line: int
     version: int
@@ -43,11 +43,11 @@ class Key:
         self.writes: dict[int, Write] = {}
         self.log = KeyLog()
         self.sessions: dict[int, list[Seen]] = {}
-        """By session, rising."""
+        """Session -> the versions that it has seen, in rising order."""
 
 
 class Checker:
-    """Takes a history line by line. Raises Invalid and Unknown."""
+    """Judges a history line by line. Every method raises Invalid, and Unknown where no verdict is possible."""
 
     def __init__(self, header: dict[str, Any]) -> None:
         self.timeline = Timeline(gossips=header["gossip_interval"] > 0)
@@ -55,7 +55,7 @@ class Checker:
         """Whether servers may have begun with data."""
         self.operations = 0
         self.doubt: tuple[int, str] | None = None
-        """From which line on the history may not say all that happened, and why."""
+        """The line from which on the history may leave out something that happened, and the reason."""
         self.undecided = 0
         self.broken: dict[str, list[str]] = {"Monotonic Writes": [], "Writes Follow Reads": []}
         self.broken_count = dict.fromkeys(self.broken, 0)
@@ -68,18 +68,20 @@ class Checker:
         self._under_way: dict[object, deque[tuple[int, str, Any]]] = {}
         self._time = 0
         self._prints: dict[int, int] = {}
-        self._held: dict[int, dict[int, int]] = {}  # server -> session -> line of its newest write that is known there
+        self._held: dict[int, dict[int, int]] = {}  # server -> session -> the line of its newest write there
 
     # -- lines ---------------------------------------------------------------------------------------------
 
-    def take(self, line: int, said: dict[str, Any]) -> None:
-        """Take a line."""
-        kind, f, process, value = said["type"], said["f"], said["process"], said["value"]
-        if said["index"] != line - 2:
-            raise Unknown(f"line {line}: its index is {said['index']}, not {line - 2}: lines are missing, or too many")
-        if said["time"] < self._time:
+    def take(self, line: int, entry: dict[str, Any]) -> None:
+        """Take the next line of the history, whose fields are well formed (`lines.wrong_with`)."""
+        kind, f, process, value = entry["type"], entry["f"], entry["process"], entry["value"]
+        if entry["index"] != line - 2:
+            raise Unknown(
+                f"line {line}: its index is {entry['index']}, not {line - 2}: a line is missing, or one is too many"
+            )
+        if entry["time"] < self._time:
             raise Unknown(f"line {line}: its time is before that of the line before")
-        self._time = said["time"]
+        self._time = entry["time"]
         if kind == "invoke":
             self._under_way.setdefault(process, deque()).append((line, f, value))
         elif f == "died":
@@ -87,31 +89,31 @@ class Checker:
             _, during, ids = began[0] if began else (0, "", [])
             self._members.died(line, value[0], during, ids)
         elif f == "warning":
-            self._doubt(line, said["error"])
+            self._doubt(line, entry["error"])
         else:
-            self._complete(line, said)
+            self._complete(line, entry)
 
-    def _complete(self, line: int, said: dict[str, Any]) -> None:
-        """Take the end of a command."""
-        kind, f, process, value = said["type"], said["f"], said["process"], said["value"]
+    def _complete(self, line: int, entry: dict[str, Any]) -> None:
+        """Take the line that ends a command."""
+        kind, f, process, value = entry["type"], entry["f"], entry["process"], entry["value"]
         waiting = self._under_way.get(process)
         if not waiting:
             raise Unknown(f"line {line}: the line that began this command is missing")
         began, asked_f, asked = waiting.popleft()
         answered = asked if f == "printStore" or (f == "get" and kind == "ok" and value[:1] == asked[:1]) else value
         if (asked_f, asked) != (f, answered):
-            raise Unknown(f"line {line}: it doesn't match line {began}, which began this command")
+            raise Unknown(f"line {line}: it does not match line {began}, which began this command")
         self.operations += 1
         if kind == "info":
-            self._info(line, began, process, said)
+            self._info(line, began, process, entry)
         elif kind == "fail":
-            self._members.failed(line, f, said["error"])
+            self._members.failed(line, f, entry["error"])
         elif f == "get":
-            self._get(line, began, process, said)
+            self._get(line, began, process, entry)
         elif f == "put":
-            self._put(line, began, process, said)
+            self._put(line, began, process, entry)
         elif f == "printStore":
-            self._print_store(line, began, asked[0], said)
+            self._print_store(line, began, asked[0], entry)
         elif f == "stabilize":
             self._stabilize(LINE * line)
         else:
@@ -119,7 +121,7 @@ class Checker:
         self.timeline.settle(LINE * line)
 
     def finish(self) -> None:
-        """There are no more lines."""
+        """Judge what is left once the last line was taken."""
         for name, key in self._open.items():
             self._explain(name, key)
 
@@ -156,9 +158,9 @@ class Checker:
                     key.log.saw(server, time, 0, self.timeline)  # the store was printed without this key
         return key
 
-    def _put(self, line: int, began: int, client: int, said: dict[str, Any]) -> None:
-        name, value = said["value"]
-        server, version = said["server"], said["timestamp"]
+    def _put(self, line: int, began: int, client: int, entry: dict[str, Any]) -> None:
+        name, value = entry["value"]
+        server, version = entry["server"], entry["timestamp"]
         usable, certain = self._members.usable(line, began, client)
         if server not in usable or any(other in certain for other in usable[: usable.index(server)]):
             raise self._members.wrong_turn(line, client, certain, server, "took the put")
@@ -184,12 +186,12 @@ class Checker:
         key.writes[version] = Write(line, kept(value), session)
         return key
 
-    def _info(self, line: int, began: int, client: int, said: dict[str, Any]) -> None:
-        if said["f"] != "put" or "timestamp" not in said:
-            self._doubt(line, f"whether {said['f']} was carried out is not known")
+    def _info(self, line: int, began: int, client: int, entry: dict[str, Any]) -> None:
+        if entry["f"] != "put" or "timestamp" not in entry:
+            self._doubt(line, f"whether {entry['f']} was carried out is not known")
             return
-        name, value = said["value"]
-        key = self._write(line, client, name, value, said["timestamp"])
+        name, value = entry["value"]
+        key = self._write(line, client, name, value, entry["timestamp"])
         died_at, connections = self._members.ghosts.get(client, (0, []))
         if client in self._members.clients:
             died_at, connections = line, list(self._members.clients[client].connections)
@@ -197,18 +199,18 @@ class Checker:
         for server in connections:
             alive = server in self.timeline.running  # the put may still be on its way there
             if died_at > began and (alive or server in died):
-                key.log.may_put(server, LINE * line, said["timestamp"], later=alive, timeline=self.timeline)
+                key.log.may_put(server, LINE * line, entry["timestamp"], later=alive, timeline=self.timeline)
         self.timeline.settle(LINE * line + 2)
         self._open[name] = key
 
-    def _get(self, line: int, began: int, client: int, said: dict[str, Any]) -> None:
-        name, value = said["value"]
+    def _get(self, line: int, began: int, client: int, entry: dict[str, Any]) -> None:
+        name, value = entry["value"]
         usable, certain = self._members.usable(line, began, client)
         session = self._members.clients[client].session
         key = self._key(name)
         seen = key.sessions.get(session, ())
         dependency = seen[-1].version if seen else 0
-        answer = said.get("answer")
+        answer = entry.get("answer")
         if answer == "ERR_DEP":
             if not dependency:
                 text = f"line {line}: client {client} got ERR_DEP for {show(name)}"
@@ -217,7 +219,7 @@ class Checker:
             if not usable:
                 raise Invalid(f"line {line}: client {client} has no server to ask", line)
         else:
-            server = said["server"]
+            server = entry["server"]
             asked = [other for other in usable[: usable.index(server)] if other in certain] if server in usable else []
             if server not in usable or (asked and not dependency):
                 raise self._members.wrong_turn(line, client, certain, server, "answered")
@@ -230,7 +232,7 @@ class Checker:
                 time += 2  # one after another: gossip may run in between
             self.timeline.settle(time)
             if answer != "ERR_DEP":
-                version = 0 if answer == "ERR_KEY" else self._read(line, name, key, value, said["timestamp"])
+                version = 0 if answer == "ERR_KEY" else self._read(line, name, key, value, entry["timestamp"])
                 self._keep_session(line, client, name, value, version, seen)
                 self._observe(line, time, name, key, server, version)
                 self._compare(line, name, key, server, version)
@@ -240,7 +242,7 @@ class Checker:
             raise self._invalid(name, key, contradiction) from None
 
     def _read(self, line: int, name: str, key: Key, value: str, version: int) -> int:
-        """The version that was read; it must have been written, with that value."""
+        """Return the version that was read, after a check that it was written with that value."""
         write = key.writes.get(version)
         if write is None:
             if self.kept and (not self._first or version < self._first):
@@ -248,13 +250,12 @@ class Checker:
                 key.log.earlier.add(version)
                 return version
             if self.kept:
-                raise Unknown(
-                    f"line {line}: {show(name)}={show(value)} is not of this history, and not older than it either"
-                )
+                text = f"line {line}: {show(name)}={show(value)} was not put in this history"
+                raise Unknown(f"{text}, but it is not older than it either")
             raise Invalid(f"line {line}: it shows {show(name)}={show(value)}, which nobody had put there", line)
         if write.value != kept(value):
             text = f"line {line}: it shows {show(name)}={show(value)}"
-            raise Invalid(f"{text}, but what was put there at that time is another value", write.line, line)
+            raise Invalid(f"{text}, but the value that was put there at that time is another one", write.line, line)
         return version
 
     def _keep_session(
@@ -278,14 +279,16 @@ class Checker:
         if not seen or seen[-1].version < version:
             seen.append(Seen(line, version, own))
 
-    def _print_store(self, line: int, began: int, asked: int, said: dict[str, Any]) -> None:
-        server = said["server"]
+    def _print_store(self, line: int, began: int, asked: int, entry: dict[str, Any]) -> None:
+        server = entry["server"]
         if server != asked:
-            raise Invalid(f"line {line}: server {server} printed its store, but server {asked} was to", began, line)
+            raise Invalid(
+                f"line {line}: server {server} printed its store, but server {asked} was asked to", began, line
+            )
         self._members.need_running(line, server)
         shown: dict[str, int] = {}
         last = b""
-        for (name, value), version in zip(said["value"], said["timestamp"], strict=True):
+        for (name, value), version in zip(entry["value"], entry["timestamp"], strict=True):
             raw = name.encode("utf-8", "surrogateescape")
             if raw <= last:
                 raise Invalid(f"line {line}: the store's keys are not sorted, at {show(name)}", line)
@@ -319,7 +322,7 @@ class Checker:
         log.saw(server, time, version, self.timeline)
 
     def _compare(self, line: int, name: str, key: Key, server: int, version: int) -> None:
-        """Does the server lack something that a write which it has came after?"""
+        """Count where a server has a write, but lacks what the session had seen of another key before that write."""
         if version == max(key.log.newest, key.log.base):
             return
         for session, until in self._held[server].items() if server in self._held else ():

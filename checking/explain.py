@@ -1,4 +1,4 @@
-"""Can the versions of a key have come where they were seen, and if not, which lines of the history show it?
+"""Decides whether the versions of a key can have come where they were seen, and if not, which facts show it.
 
 May live here: looking for a schedule of gossip that explains all that is known of a key, and for the few facts that
 rule out all schedules. May not: how versions spread (checking/spread.py), and what lines say (checking/checker.py).
@@ -19,13 +19,13 @@ __all__ = ["explain"]
 _Any = TypeVar("_Any")
 
 MOST_STATES = 100_000
-"""How many states of the servers are looked at, before it is left undecided whether paths are compatible."""
+"""How many states of the servers are looked at until a case is left undecided."""
 
 
 def explain(timeline: Timeline, log: KeyLog) -> None:
     """Find a way in which all that is known of a key can have come about.
 
-    Raises Contradiction where there is none, Undecided where none was found.
+    Raises Contradiction if there is none, Undecided if none was found within the limits.
     """
     if not log.needs and (not timeline.stabilizes or timeline.stabilizes[-1].time <= log.base_time):
         return
@@ -36,7 +36,7 @@ def explain(timeline: Timeline, log: KeyLog) -> None:
 
 
 def solve(case: Case, most_states: int) -> None:
-    """Raises Contradiction, without reasons, and Undecided."""
+    """Do what `explain` does for a case, without the reasons of a contradiction. Raises Contradiction, Undecided."""
     crossed = case.crossed()
     if crossed is not None:
         raise Contradiction(*crossed)
@@ -55,7 +55,7 @@ def solve(case: Case, most_states: int) -> None:
 
 
 def _with_path(case: Case, arrivals: Arrivals, needs: list[tuple[int, int]], ups: dict[int, Steps]) -> dict[int, Steps]:
-    """The ups, and those of the servers that pass a version on."""
+    """Return the ups together with those of the servers that pass a version on."""
     done: set[int] = set()
     for server, _ in needs:
         while server not in done and arrivals.parents[server] != -1:
@@ -71,14 +71,14 @@ def _with_path(case: Case, arrivals: Arrivals, needs: list[tuple[int, int]], ups
 # -- reasons -----------------------------------------------------------------------------------------------
 
 Fact = tuple[str, int, int, int]
-"""low, up or need; the server, time and version."""
+"""The kind ("low", "up" or "need"), then server, time and version."""
 
 MOST_FACTS = 500
-"""With more of them, it is not tried which of them are needed to see that paths don't go together."""
+"""Above this number, a contradiction between several versions names all facts, not only those that it takes."""
 
 
 def _with_reasons(timeline: Timeline, log: KeyLog, found: Contradiction) -> Contradiction:
-    """The contradiction, with as few reasons as it takes."""
+    """Return the contradiction with as few reasons as it takes."""
     server, time, version = found.server, found.time, found.version
     known = list(_facts(timeline, log))
     facts = [
@@ -88,13 +88,14 @@ def _with_reasons(timeline: Timeline, log: KeyLog, found: Contradiction) -> Cont
     is_need = (server, time) in log.needs.get(version, ())
 
     def contradict(facts: list[Fact], cuts: list[int] | None = None) -> bool:
-        """By themselves, whatever the other versions."""
+        """Whether these facts rule the version out by themselves, whatever is known of other versions."""
         case = _case_of(timeline, log, [*facts, need], cuts)
         if case.ends(server, version) <= time:
             return True
         return is_need and case.spread(version, [(server, time)], case.ups).missing is not None
 
     def contradict_together(facts: list[Fact], cuts: list[int] | None = None) -> bool:
+        """Whether these facts, about all versions, rule out every way that is tried."""
         try:
             solve(_case_of(timeline, log, [*facts, need], cuts), MOST_STATES // 50)
         except Contradiction:
@@ -118,7 +119,7 @@ def _with_reasons(timeline: Timeline, log: KeyLog, found: Contradiction) -> Cont
 
 
 def _facts(timeline: Timeline, log: KeyLog) -> Iterator[Fact]:
-    """All that is known."""
+    """Return all that is known of a key."""
     for server in timeline.births:
         track = log.tracks.get(server) or Track(log.base_at(server, timeline), log.base_time)
         yield from (("low", server, time, low) for time, low in zip(track.low_times, track.lows, strict=True))
@@ -128,7 +129,7 @@ def _facts(timeline: Timeline, log: KeyLog) -> Iterator[Fact]:
 
 
 def _case_of(timeline: Timeline, log: KeyLog, facts: list[Fact], cuts: list[int] | None) -> Case:
-    """What it would be if only these facts were known, and links had been cut only at these moments."""
+    """Return the case in which only these facts were known, and links had been cut only at these moments."""
     lows: dict[int, Steps] = {other: ([], []) for other in timeline.births}
     ups: dict[int, Steps] = {other: ([], []) for other in timeline.births}
     partly = copy(log)
@@ -144,7 +145,7 @@ def _case_of(timeline: Timeline, log: KeyLog, facts: list[Fact], cuts: list[int]
 
 
 def _only_cut(timeline: Timeline, cuts: set[int]) -> dict[int, dict[int, Links]]:
-    """The links, as if they had been cut only at these moments."""
+    """Return the links as if they had been cut only at these moments."""
     neighbours: dict[int, dict[int, Links]] = {server: {} for server in timeline.neighbours}
     for one, others in timeline.neighbours.items():
         for other, known in others.items():
@@ -160,7 +161,7 @@ def _only_cut(timeline: Timeline, cuts: set[int]) -> dict[int, dict[int, Links]]
 
 
 def _fewest(found: list[_Any], suffice: Callable[[list[_Any]], bool], tries: int = 500) -> list[_Any]:
-    """As few of these as suffice, as far as can be seen with so many tries."""
+    """Return as few of these as still suffice, as far as that many tries can show (delta debugging)."""
     parts = 2
     while found and tries > 0:
         size = -(-len(found) // parts)

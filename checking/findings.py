@@ -1,6 +1,6 @@
-"""What the checker of histories finds, and how keys and values are shown in it.
+"""The findings of the checker of histories, and how they show keys and values.
 
-May live here: the kinds of findings. May not: when something is one.
+May live here: the kinds of findings. May not: the rules that a history may break (checking/checker.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SHORT = 40
 
 
 class Invalid(Exception):
-    """The history shows something that is not allowed; *lines* are those which show it."""
+    """The history shows something that is not allowed; *lines* are the lines that show it."""
 
     def __init__(self, text: str, *lines: int) -> None:
         super().__init__(text)
@@ -22,7 +22,10 @@ class Invalid(Exception):
 
 
 class Impossible(Invalid):
-    """A server showed something of a key that it can't have held. The text is made later, from what the lines say."""
+    """A server showed a version of a key that it cannot have held.
+
+    `verdict.py` makes the text of it, from what the lines say.
+    """
 
     def __init__(
         self,
@@ -40,11 +43,11 @@ class Impossible(Invalid):
         self.line = line
         self.written = written
         self.because = because
-        """Lines that speak against it, each with the server of which it says something."""
+        """The lines that contradict it, each with the server that the line speaks about."""
         self.cuts = cuts
-        """Lines that have cut the links by which it might have come."""
+        """The lines that have cut the links over which the version might have come."""
         self.otherwise = otherwise
-        """The reason to give where no line speaks against it."""
+        """The reason to give if no line contradicts it."""
 
 
 class Unknown(Exception):
@@ -52,14 +55,14 @@ class Unknown(Exception):
 
 
 def kept(value: str) -> str | bytes:
-    """The value, or a hash of it where it is long."""
+    """Return what is kept of a value: the value itself, or a hash of it if it is long."""
     if len(value) <= SHORT:
         return value
     return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def show(value: str | bytes | None) -> str:
-    """A key or value as printable text, cut where it is long."""
+    """Return a key or value as printable text, cut if it is long."""
     if isinstance(value, bytes):
         return "(a long value)"
     text = (value or "").encode("utf-8", "backslashreplace").decode()

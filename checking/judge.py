@@ -1,15 +1,19 @@
-"""A judge of small histories that tries everything: all ways in which gossip can have run.
+"""A judge of small histories that tries every way in which gossip can have run.
 
-Written from docs/semantics.md and docs/history.md alone, to be compared with scripts/check.py. For each key by itself
-it keeps *all* states that the servers can be in together, a version each. Between two lines gossip may do any number of
-steps, of which each copies from one server to a neighbour; so it may while a get asks one server after another. What
-isn't as the line says is struck out; where no state is left, the history is invalid. That takes exponential time, so it
-is only for a handful of servers and lines.
+May live here: what docs/semantics.md and docs/history.md say, and nothing else: `Judge` is an opinion of its own, which
+the tests compare with that of scripts/check.py. May not: anything of checker.py and the rooms that it uses.
+
+For each key, `Judge` keeps *all* states that the servers can be in together, where a state says which version each
+server holds. Between two lines of the history gossip may take any number of steps, each of which copies a version from
+one server to a neighbour; it may do so as well while a get asks one server after another. States that contradict a line
+are struck out, and where no state is left, the history is invalid. That takes exponential time, so it is only for a
+handful of servers and lines.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 State = tuple[tuple[int, int], ...]
@@ -17,11 +21,11 @@ State = tuple[tuple[int, int], ...]
 
 
 class _Wrong(Exception):
-    pass
+    """No run can have left this line."""
 
 
 class Judge:
-    """Reads a history; `is_valid` says what it is."""
+    """Reads the text of a history, which must be well formed."""
 
     def __init__(self, text: str) -> None:
         header, *self._lines = map(json.loads, text.splitlines())
@@ -41,6 +45,16 @@ class Judge:
             elif line["f"] == "printStore" and line["type"] == "ok":
                 for key, _ in line["value"]:
                     self._states[key] = {()}
+        self._changes: dict[str, Callable[..., None]] = {
+            "joinServer": self._join_server,
+            "killServer": self._kill_server,
+            "died": self._find_dead,
+            "joinClient": self._join_client,
+            "createConnection": self._create_connection,
+            "breakConnection": self._break_connection,
+            "stabilize": self._stabilize,
+        }
+        self._answers = {"put": self._put, "get": self._get, "printStore": self._print_store}
 
     def is_valid(self) -> bool:
         """Whether any run can have left this history."""
@@ -58,42 +72,47 @@ class Judge:
         return True
 
     def _take(self, line: dict[str, Any]) -> None:
-        f, value = line["f"], line["value"]
-        if f == "joinServer":
-            self._links |= {frozenset((value[0], other)) for other in self._running}
-            self._running.add(value[0])
-            if value[0] not in self._ever:
-                self._ever.add(value[0])
-                for key, states in self._states.items():
-                    self._states[key] = {tuple(sorted((*state, (value[0], 0)))) for state in states}
-        elif f in ("killServer", "died"):
-            self._running.discard(value[0])
-            if f == "died":
-                self._died.add(value[0])
-                self._lingering |= {link for link in self._links if value[0] in link}
-            self._links = {link for link in self._links if value[0] not in link}
-        elif f == "joinClient":
-            self._clients.setdefault(value[0], [])
-            self._connect(*value)
-        elif f == "createConnection":
-            if not self._connect(*value) and not self._connect(*reversed(value)):
-                self._links.add(frozenset(value))
-        elif f == "breakConnection":
-            self._links.discard(frozenset(value))
-            for one, other in (value, reversed(value)):
-                if other in self._clients.get(one, ()):
-                    self._clients[one].remove(other)
-        elif f == "stabilize":
-            self._stabilize()
+        """Let the line of a finished command take effect. Raises _Wrong."""
+        if line["f"] in self._changes:
+            self._changes[line["f"]](*line["value"])
         elif line["type"] == "fail":
             if self._usable(line["process"]):
                 raise _Wrong
-        elif f == "put":
-            self._put(line)
-        elif f == "get":
-            self._get(line)
         else:
-            self._print_store(line)
+            self._answers[line["f"]](line)
+
+    # -- servers, links and connections --------------------------------------------------------------------
+
+    def _join_server(self, server: int) -> None:
+        self._links |= {frozenset((server, other)) for other in self._running}
+        self._running.add(server)
+        if server not in self._ever:
+            self._ever.add(server)
+            for key, states in self._states.items():
+                self._states[key] = {tuple(sorted((*state, (server, 0)))) for state in states}
+
+    def _kill_server(self, server: int) -> None:
+        self._running.discard(server)
+        self._links = {link for link in self._links if server not in link}
+
+    def _find_dead(self, server: int) -> None:
+        self._died.add(server)
+        self._lingering |= {link for link in self._links if server in link}
+        self._kill_server(server)
+
+    def _join_client(self, client: int, server: int) -> None:
+        self._clients.setdefault(client, [])
+        self._connect(client, server)
+
+    def _create_connection(self, one: int, other: int) -> None:
+        if not self._connect(one, other) and not self._connect(other, one):
+            self._links.add(frozenset((one, other)))
+
+    def _break_connection(self, one: int, other: int) -> None:
+        self._links.discard(frozenset((one, other)))
+        for client, server in ((one, other), (other, one)):
+            if server in self._clients.get(client, ()):
+                self._clients[client].remove(server)
 
     def _connect(self, client: int, server: int) -> bool:
         if client not in self._clients:

@@ -1,4 +1,4 @@
-"""Who is running and who is connected to whom, as a history has it.
+"""Who is running and who is connected to whom, according to a history.
 
 May live here: the lives of servers and clients, their ids and connections, and whether a command could be carried
 out or had to fail because of them. May not: keys, values and sessions' guarantees (checking/checker.py).
@@ -23,7 +23,7 @@ EXCUSES = (
     (r"client (\d+) has only server \d+, which is not running", "unusable"),
     (r"none of the servers of client (\d+) is running.*", "unusable"),
 )
-"""Reasons that commands give why they failed, which the history can confirm or refute. There are others."""
+"""The reasons of failed commands that a history can confirm or refute; other reasons are believed."""
 
 
 class Client:
@@ -32,13 +32,13 @@ class Client:
     def __init__(self, session: int) -> None:
         self.session = session
         self.connections: dict[int, int] = {}
-        """Server -> the line that has made the connection."""
+        """Server -> the line that made the connection."""
         self.broken: dict[int, int] = {}
-        """Server -> the last line that has broken it."""
+        """Server -> the last line that broke the connection."""
 
 
 class Members:
-    """The servers and clients, by what the lines so far have said."""
+    """The servers and clients, as the lines so far describe them."""
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
@@ -102,14 +102,14 @@ class Members:
             client.broken[other] = line
 
     def died(self, line: int, ident: int, f: str, ids: list[int]) -> None:
-        """A process was found dead while the master carried out *f*, of *ids*. Raises Invalid."""
+        """A process was found dead while the master carried out the command *f* with these *ids*. Raises Invalid."""
         is_starting = f in ("joinServer", "joinClient") and ids[0] == ident
         if is_starting:
             self._need_kind(line, ident, "server" if f == "joinServer" else "client")
         if ident not in self.timeline.running and ident not in self.clients:
             if not is_starting:
                 why, since = self.fate_of(ident, "server")
-                raise Invalid(f"line {line}: {ident} can't have died: {why}", since, line)
+                raise Invalid(f"line {line}: {ident} cannot have died: {why}", since, line)
             if f == "joinServer":
                 self.timeline.start(ident, LINE * line - 2)  # it had its links for a moment
         self._fates[ident] = line, "died"
@@ -126,16 +126,18 @@ class Members:
         """An id once used keeps its kind."""
         known, since = self._kinds.setdefault(ident, (kind, line))
         if known != kind:
-            raise Invalid(f"line {line}: {ident} can't be a {kind}: it is a {known}'s since line {since}", since, line)
+            raise Invalid(
+                f"line {line}: {ident} cannot be a {kind}: it is the id of a {known} since line {since}", since, line
+            )
 
     def need_running(self, line: int, ident: int, kind: str = "server") -> None:
-        """Raises Invalid where this process is not running."""
+        """Raise Invalid if this process is not running."""
         if ident not in self.timeline.running:
             why, since = self.fate_of(ident, kind)
-            raise Invalid(f"line {line}: {why}, so this can't be done", since, line)
+            raise Invalid(f"line {line}: {why}, so this is impossible", since, line)
 
     def fate_of(self, ident: int, kind: str) -> tuple[str, int]:
-        """What became of a server or client, and the line that shows it, or 0."""
+        """Say what happened last to a server or client; also returns the line that shows it, or 0."""
         known, since = self._kinds.get(ident, (kind, 0))
         if known != kind:
             return f"{ident} is a {known}'s id, not a {kind}'s (line {since})", since
@@ -143,7 +145,7 @@ class Members:
         return f"{kind} {ident} {f'{what} in line {since}' if since else 'was never started'}", since
 
     def failed(self, line: int, f: str, error: str) -> None:
-        """A command has failed and done nothing; but the reason that it gives must be true. Raises Invalid."""
+        """A command has failed and done nothing. Raises Invalid if the reason that it gives is not true."""
         if f == "stabilize":
             self.timeline.burst(LINE * line)  # updates may have moved before it failed
         for pattern, excuse in EXCUSES:
@@ -153,7 +155,7 @@ class Members:
                 raise Invalid(f'line {line}: {f} failed, because "{error}"; but {against[0]}', against[1], line)
 
     def _speaks_against(self, excuse: str, ident: int) -> tuple[str, int] | None:
-        """What speaks against a command's reason, and the line that shows it, or 0."""
+        """Say what contradicts a command's reason, if anything; also returns the line that shows it, or 0."""
         kind, since = self._kinds.get(ident, ("nobody", 0))
         is_up = ident in self.timeline.running or ident in self.clients
         if excuse == "down":
@@ -168,28 +170,30 @@ class Members:
             return (f"it has a connection to server {server} since line {made}", made) if made else None
         if kind == ("nobody" if excuse == "unknown" else excuse):
             return None
-        return (f"it is a {kind}'s since line {since}" if since else "it is nobody's"), since
+        return (f"it is the id of a {kind} since line {since}" if since else "nothing has this id"), since
 
     def usable(self, line: int, began: int, client: int) -> tuple[list[int], list[int]]:
-        """The servers that a client may have used, and those that it could rely on.
+        """Return the servers that a client may have used, and those of them that were certainly there.
 
-        (A server that was found dead since line *began* may have answered.) Raises Invalid."""
+        A server that was found dead after the line *began* may have answered before it died. Raises Invalid if the
+        client is not running.
+        """
         if client not in self.clients:
             why, since = self.fate_of(client, "client")
-            raise Invalid(f"line {line}: {why}, so it can't be answered", since, line)
+            raise Invalid(f"line {line}: {why}, so it cannot have been answered", since, line)
         connections, running = self.clients[client].connections, self.timeline.running
         certain = [server for server in connections if server in running]
         died = self.died_since(began)
         return [server for server in connections if server in running or server in died] if died else certain, certain
 
     def died_since(self, began: int) -> set[int]:
-        """The servers that were found dead since a line."""
+        """Return the servers that were found dead after a line."""
         if not self._deaths or self._deaths[-1][0] < began:
             return set()
         return {ident for at, ident in self._deaths if at > began}
 
     def wrong_turn(self, line: int, client: int, usable: list[int], server: int, what: str) -> Invalid:
-        """That a client turned to a server to which it should not have, with the lines that show why."""
+        """Return the finding that a client turned to the wrong server, with the lines that show why."""
         connections, broken = self.clients[client].connections, self.clients[client].broken
         if server not in connections:
             since = broken.get(server, 0)

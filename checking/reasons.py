@@ -1,13 +1,13 @@
-"""Why an operation of a story was answered as it was, in sentences.
+"""Explains in sentences why an operation of a story was answered as it was.
 
-May live here: reading reasons off a story that is complete. May not: the events of a trace (checking/telling.py).
+May live here: finding reasons in a complete story. May not: the events of a trace (checking/telling.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from checking.story import Asked, Done, Moment, Story, Told
+from checking.story import ServerAnswer, Story, StoryEvent, StoryOperation, StoryWrite
 from messages import Write
 
 __all__ = ["Reasons"]
@@ -19,52 +19,55 @@ class Reasons:
     def __init__(
         self, story: Story, versions: list[Write], changes: dict[str, list[tuple[int, int, int | None]]]
     ) -> None:
-        """*versions*: the writes, by the story's numbers. *changes*: by key, the events, servers and new writes."""
+        """*versions*: the writes, in the order of `story.writes`. *changes*: key -> (event, server, new write)."""
         self.story = story
         self._versions = versions
         self._changes = changes
 
-    def of(self, done: Done) -> Iterator[str]:
-        """Why an operation was answered as it was, in sentences."""
+    def of(self, operation: StoryOperation) -> Iterator[str]:
+        """Explain why an operation was answered as it was."""
         processes, writes = self.story.processes, self.story.writes
-        if done.put:
-            yield from self._explain_put(done)
+        if operation.put:
+            yield from self._explain_put(operation)
             return
-        client = processes[done.client].capitalize()
-        seen = writes[done.seen] if done.seen is not None else None
-        if seen is not None and done.seen_by is not None:
-            by = self.story.operations[done.seen_by]
+        client = processes[operation.client].capitalize()
+        seen = writes[operation.seen] if operation.seen is not None else None
+        if seen is not None and operation.seen_by is not None:
+            by = self.story.operations[operation.seen_by]
             how = "put" if by.put else "read"
             guarantee = "Read Your Writes" if by.put else "Monotonic Reads"
             yield (
-                f"{client} had itself {how} {done.key} = {seen.value}{_place(by.where)}. "
+                f"{client} had itself {how} {operation.key} = {seen.value}{_place(by.where)}. "
                 f"It must not read anything older from now on ({guarantee})."
             )
         else:
-            yield f"{client} had neither read nor written {done.key} before, so that any value, or none, is right."
-        if not done.asked:
-            yield f"No server answered ({done.outcome})."
-        for asked in done.asked:
-            yield self._explain_answer(done, asked, seen)
-        if done.outcome == "ERR_DEP" and done.seen is not None and done.asked:
-            yield from self._explain_where(done, done.seen)
+            yield f"{client} had neither read nor written {operation.key} before, so any value, or none, is right."
+        if not operation.asked:
+            yield f"No server answered ({operation.outcome})."
+        for asked in operation.asked:
+            yield self._explain_answer(operation, asked, seen)
+        if operation.outcome == "ERR_DEP" and operation.seen is not None and operation.asked:
+            yield from self._explain_where(operation, operation.seen)
 
-    def _explain_put(self, done: Done) -> Iterator[str]:
-        write = self.story.writes[done.write] if done.write is not None else None
+    def _explain_put(self, operation: StoryOperation) -> Iterator[str]:
+        write = self.story.writes[operation.write] if operation.write is not None else None
         if write is None:
-            yield f"No server is known to have stored it ({done.outcome})."
+            yield f"No server is known to have stored it ({operation.outcome})."
             return
-        took = [self.story.processes[asked.server] for asked in done.asked]
+        took = [self.story.processes[asked.server] for asked in operation.asked]
         yield f"{' and then '.join(took).capitalize()} stored it."
         reached = {arrival.server for arrival in write.arrivals}
         servers = sum(name.startswith("server") for name in self.story.processes)
         yield f"In this run it reached {len(reached)} of {servers} servers."
         for rival in write.concurrent:
             other = self.story.writes[rival]
-            stands = "the other one is later, and stands" if other.timestamp > write.timestamp else "this one stands"
-            yield f"It is concurrent with {other.value}: neither author had seen the other's write. By time, {stands}."
+            stands = "the other one" if other.timestamp > write.timestamp else "this one"
+            yield (
+                f"It is concurrent with {other.value}: neither author had seen the other's write. "
+                f"By their timestamps, {stands} is later, and stands."
+            )
 
-    def _explain_answer(self, done: Done, asked: Asked, seen: Told | None) -> str:
+    def _explain_answer(self, operation: StoryOperation, asked: ServerAnswer, seen: StoryWrite | None) -> str:
         server = self.story.processes[asked.server].capitalize()
         if asked.standing is None:
             answer = f"{server} had no value for it"
@@ -73,21 +76,21 @@ class Reasons:
         author = self.story.operations[write.operation] if write.operation is not None else None
         by = f", put by {self.story.processes[author.client]}{_place(author.where)}" if author else ""
         answer = f"{server} had {write.value}{by}"
-        if seen is None or done.seen is None:
+        if seen is None or operation.seen is None:
             return f"{answer}."
-        if asked.standing == done.seen:
-            return f"{answer}: the same one."
+        if asked.standing == operation.seen:
+            return f"{answer}. This is the value that the session had seen."
         if write.timestamp < seen.timestamp:
-            return f"{answer}: older, so it must not answer."
-        return f"{answer}: later, so it may answer."
+            return f"{answer}. This value is older, so the server must not answer."
+        return f"{answer}. This value is later, so the server may answer."
 
-    def _explain_where(self, done: Done, seen: int) -> Iterator[str]:
-        """Where, at that moment, was what the session asks for, and why was it not where it was asked for?"""
-        event = done.asked[-1].event
+    def _explain_where(self, operation: StoryOperation, seen: int) -> Iterator[str]:
+        """Explain which servers held what the session asked for, and why the server that it asked did not."""
+        event = operation.asked[-1].event
         least = self._versions[seen].version.timestamp
         held: dict[int, int | None] = {}
-        lost: dict[int, int] = {}  # server -> the event with which what it had was gone
-        for changed, server, write in self._changes.get(done.key, ()):
+        lost: dict[int, int] = {}  # server -> the event at which it had lost the write
+        for changed, server, write in self._changes.get(operation.key, ()):
             if changed > event:
                 break
             if self._is_since(held.get(server), least) and not self._is_since(write, least):
@@ -104,7 +107,7 @@ class Reasons:
         able = [server for server in having if server in running]
         if able:
             yield f"At that moment, {self._names(able)} could have answered."
-            yield self._explain_way(done, able)
+            yield self._explain_way(operation, able)
             return
         yield "At that moment, no running server could have answered."
         for server in having:
@@ -114,26 +117,26 @@ class Reasons:
             back = f"came back without it{self._line_of(self._command_of(started))}: its disk was {damaged}"
             yield f"{self._names([server]).capitalize()} had it, but {back}."
         if lost and not having:
-            yield f"No server has it any more: this session gets ERR_DEP until {done.key} is written again."
+            yield f"No server has it any more, so this session gets ERR_DEP until {operation.key} is written again."
 
     def _is_since(self, write: int | None, timestamp: int) -> bool:
         return write is not None and self._versions[write].version.timestamp >= timestamp
 
-    def _explain_way(self, done: Done, able: list[int]) -> str:
-        """Why what some servers have is not where it was asked for."""
-        event = done.asked[-1].event
-        asked = {one.server for one in done.asked}
+    def _explain_way(self, operation: StoryOperation, able: list[int]) -> str:
+        """Explain why the write that these servers had was not at the server that was asked."""
+        event = operation.asked[-1].event
+        asked = {one.server for one in operation.asked}
         components = next((parts for at, parts in reversed(self.story.partitions) if at <= event), [])
         near = [server for server in able if any(server in part and asked & {*part} for part in components)]
         if not near:
-            return "There was no way from there to the servers that were asked: they were in different partitions."
+            return "No path of links led from there to the servers that were asked: they were in different partitions."
         return (
-            f"Links led from {self._names(near)} to where it was asked for, "
-            "but nothing had moved the write over them yet: neither stabilize nor gossip."
+            f"Links led from {self._names(near)} to the servers that were asked, "
+            "but neither stabilize nor gossip had moved the write over them yet."
         )
 
     def _end_of(self, server: int, event: int) -> str:
-        """How the last life of a server that is down at an event has ended."""
+        """Say how the last life of a server that is down at an event ended."""
         ends = [life.ended for life in self.story.lives if life.process == server and life.ended is not None]
         end = max((end for end in ends if end <= event), default=None)
         command = self._command_of(end) if end is not None else None
@@ -141,13 +144,13 @@ class Reasons:
             return "had died"
         return f"had been killed{self._line_of(command)}"
 
-    def _command_of(self, event: int) -> Moment | None:
-        """The last command before an event."""
+    def _command_of(self, event: int) -> StoryEvent | None:
+        """Return the last command before an event."""
         before = (self.story.events[number] for number in range(event - 1, -1, -1))
         return next((moment for moment in before if moment.kind == "command"), None)
 
     @staticmethod
-    def _line_of(command: Moment | None) -> str:
+    def _line_of(command: StoryEvent | None) -> str:
         return f" ({command.where.rpartition(': ')[2]})" if command is not None and command.where else ""
 
     def _names(self, processes: list[int]) -> str:
@@ -155,10 +158,10 @@ class Reasons:
 
 
 def _place(where: str) -> str:
-    """A line of a script, in a sentence."""
+    """Return the place of a command in its script, as a part of a sentence."""
     return f" in {where.rpartition(': ')[2]}" if where else ""
 
 
 def _listed(names: list[str]) -> str:
-    """Names in a sentence."""
+    """List names in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -21,7 +21,7 @@ __all__ = ["SHIVIZ_PARSER", "page", "shiviz"]
 PARTS = Path(__file__).resolve().parent / "page"
 """What the page is made of."""
 
-SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "diagram.js", "details.js", "charts.js", "page.js")
+SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "texts.js", "diagram.js", "details.js", "charts.js", "page.js")
 """The page's scripts, in the order in which they are loaded. D3 (d3js.org) draws; it is under the ISC licence."""
 
 SHIVIZ_PARSER = r"(?<host>\S*) (?<clock>{.*})\n(?<event>.*)"

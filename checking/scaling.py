@@ -1,6 +1,6 @@
 """One large simulated cluster: what it takes until a write has reached all servers, by gossip and by stabilize.
 
-May live here: topologies, and counting messages. May not: failures, which are checking/simulation.py's.
+May live here: topologies, and counting messages. May not: failures, which checking/simulator/ simulates.
 """
 
 from __future__ import annotations

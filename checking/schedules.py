@@ -1,9 +1,10 @@
-"""Every schedule of gossip, for a key whose versions can't all be explained one by one. For checking/explain.py.
+"""Searches every schedule of gossip, for a key whose versions cannot all be explained one by one.
 
-May live here: the search over the states of all servers, within limits. May not: reasons, which are explain.py's.
+May live here: the search over the states of all servers, within limits. May not: the reasons of a contradiction, which
+checking/explain.py finds.
 
-A *state* is what each server holds at a moment. From moment to moment, all states are kept that can have come about;
-where none is left, no schedule explains the history.
+A *state* says what each server holds at a moment. From moment to moment, all states are kept that can have come about;
+if none is left, no schedule explains the history.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["search"]
 def search(case: Case, most_states: int) -> None:
     """Try every way in which gossip can have moved the versions that were seen. Raises Contradiction, Undecided.
 
-    *most_states*: how many states of the servers to look at before it is left undecided.
+    *most_states*: how many states of the servers to look at; with more of them, Undecided is raised.
     """
     place = {server: index for index, server in enumerate(sorted(case.timeline.births))}
     needs = sorted((time, server, version) for version, found in case.log.needs.items() for server, time in found)
@@ -41,11 +42,11 @@ def search(case: Case, most_states: int) -> None:
 
 
 State = tuple[int, ...]
-"""The version that each server holds, by the server's place."""
+"""The version that each server holds; servers are numbered in the order of their ids."""
 
 
 class _Moves:
-    """What gossip, and puts of which it is not known whether they were carried out, can do between two moments."""
+    """What can change a state between two moments: gossip, and puts that may or may not have been carried out."""
 
     def __init__(self, case: Case, place: dict[int, int]) -> None:
         self._case = case
@@ -60,9 +61,10 @@ class _Moves:
                     self._at_once.setdefault(time, []).append((place[server], version))
 
     def add_reachable(self, states: set[State], now: int, following: int, left: int) -> int:
-        """Add all states that can come of these before *following*.
+        """Add all states that these states can become before the moment *following*.
 
-        Returns how many of *left* more states may still be looked at; raises Undecided where these are too few.
+        *left*: how many states may be looked at. Returns how many of them are left; raises Undecided if there are too
+        few.
         """
         links = self._links(now, following)
         caps = [cap(self._case.ups[server], now + 1) for server in self._place]
@@ -107,7 +109,7 @@ def _moments(case: Case) -> Iterator[int]:
 
 
 def cap(steps: Steps, time: int) -> int:
-    """The smallest up from a moment on."""
+    """Return the smallest up from a moment on."""
     times, versions = steps
     place = bisect_left(times, time)
     return versions[place] if place < len(times) else FOREVER
@@ -124,7 +126,7 @@ class _Events:
         self._stabilizes = {stabilize.time: stabilize.components for stabilize in case.stabilizes}
 
     def happen(self, before: State, now: int) -> Iterator[State]:
-        """The state after a moment of the history, if it is possible."""
+        """Yield the state after a moment of the history, or nothing if that state is impossible."""
         state = list(before)
         case, place = self._case, self._place
         if now == case.log.base_time:

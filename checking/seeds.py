@@ -1,6 +1,7 @@
 """Random schedules for the simulator, by the thousand: making them from seeds, and shrinking one that fails.
 
-May live here: hypothesis. May not: what a schedule means, and what must hold (checking/simulation.py).
+May live here: hypothesis. May not: what a schedule means, and what must hold, which are explained in
+checking/simulator/simulation.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import NamedTuple
 import hypothesis
 from hypothesis import strategies as st
 
-from checking.simulation import Step, decode, run
+from checking.simulator.schedule import Step, decode
+from checking.simulator.simulation import run
 
 __all__ = ["SCHEDULES_PER_SEED", "STEPS", "Failure", "check_seed", "check_seeds", "run_in_memory"]
 

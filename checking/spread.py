@@ -1,19 +1,20 @@
-"""How the versions of a key spread over the links of a history. For checking/explain.py.
+"""How the versions of a key spread over the links of a history; checking/explain.py decides with it.
 
-May live here: what is known of a key, and how early a version can come to a server, as the contract (docs/semantics.md)
-has it. May not: files, what a command means, sessions, and any module of the store: this is a second opinion.
+May live here: what is known of a key, and how early a version can reach a server by the contract
+(docs/semantics.md). May not: files, what a command means, sessions, and any module of the store, since the checker is a
+second opinion.
 
 Theory of operation
 -------------------
 Each key is a case of its own. A server holds one version of it at a time, a number; of two versions the larger one
 stands, and 0 stands for no value. Versions are numbered in the order of the script, so each put makes the largest so
-far. What a server holds never gets smaller. Two things raise it besides a put there: *stabilize* gives all servers of a
-component the largest version that any of them holds, and *gossip* may give a server what a neighbour holds, at any
-moment, or never.
+far. What a server holds never becomes smaller. Besides a put at the server, two things raise it: *stabilize* gives all
+servers of a component the largest version that any of them holds, and *gossip* may give a server what a neighbour
+holds, at any moment, or never.
 
-What is known are *lows* (from this moment on the server held at least this version: it took a put, or showed the
+All that is known are *lows* (from this moment on the server held at least this version: it took a put, or showed the
 version) and *ups* (until this moment it held at most this one). Stabilize carries both over a component: afterwards
-everybody has the largest low; before it nobody had more than the smallest up.
+all of them have the largest low; before it none of them had more than the smallest up.
 
 A version v that was seen at a server must have come there along a path of servers, each of which held exactly v when
 it passed it on. A server can hold v from its last up below v until its first low above v. So whether v can have come in
@@ -36,10 +37,10 @@ __all__ = ["Arrivals", "Case", "Contradiction", "KeyLog", "Steps", "Track", "Und
 
 
 class Contradiction(Exception):
-    """A server can't have held exactly this version, or one up to it, at this moment.
+    """A server cannot have held exactly this version, or at most this version, at this moment.
 
-    *because*: the moments and servers of what speaks against it, as few as were found; *cuts*: when links were cut
-    by which it might have come else.
+    *because*: the moments and servers of the facts that contradict it, as few as were found. *cuts*: when links were
+    cut over which the version might have come otherwise.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Undecided(Exception):
 
 
 class Track:
-    """What is known of a key at one server. Both pairs of lists rise strictly."""
+    """What is known of a key at one server: its lows and its ups. Both pairs of lists rise strictly."""
 
     __slots__ = ("low_times", "lows", "up_times", "ups")
 
@@ -86,33 +87,33 @@ class Track:
 
 
 class KeyLog:
-    """What is known of one key, since all servers last held the same."""
+    """What is known of one key since the last moment at which all servers held the same version."""
 
     __slots__ = ("base", "base_time", "earlier", "maybes", "needs", "newest", "puts", "tracks")
 
     def __init__(self) -> None:
         self.base = self.base_time = 0
-        """The version that all servers held at this time, which were born before; all others began with none."""
+        """At `base_time`, every server that had been started by then held this version; later ones began with 0."""
         self.tracks: dict[int, Track] = {}
         self.needs: dict[int, list[tuple[int, int]]] = {}
-        """Version -> the servers that showed it first by this time, and have not taken the put."""
+        """Version -> (server, time) of each server that showed it without having taken the put; the first time only."""
         self.puts: dict[int, tuple[int, int]] = {}
-        """Version -> the server and time."""
+        """Version -> the server that took the put, and when."""
         self.maybes: dict[int, list[tuple[int, int, bool]]] = {}
-        """Version -> servers that may have taken the put, at this time, or (where the last says so) later."""
+        """Version -> (server, time, later) of each server that may have taken the put at that time, or also *later*."""
         self.earlier: set[int] = set()
         """Versions from before this history: any server may have begun with them."""
         self.newest = 0
 
     def track(self, server: int, timeline: Timeline) -> Track:
-        """What is known at one server."""
+        """Return what is known at one server."""
         track = self.tracks.get(server)
         if track is None:
             track = self.tracks[server] = Track(self.base_at(server, timeline), self.base_time)
         return track
 
     def base_at(self, server: int, timeline: Timeline) -> int:
-        """What a server began with."""
+        """Return the version that a server began with."""
         return self.base if timeline.births[server] < self.base_time else 0
 
     def put(self, server: int, time: int, version: int, timeline: Timeline) -> None:
@@ -122,12 +123,12 @@ class KeyLog:
         self.newest = version
 
     def may_put(self, server: int, time: int, version: int, later: bool, timeline: Timeline) -> None:
-        """A server may have taken a put at this time, or *later*."""
+        """A server may have taken a put at this time, or, if *later* says so, at any later time."""
         self.track(server, timeline)
         self.maybes.setdefault(version, []).append((server, time, later))
 
     def saw(self, server: int, time: int, version: int, timeline: Timeline) -> None:
-        """A server has shown that it holds exactly this. Raises Contradiction."""
+        """A server has shown that it holds exactly this version. Raises Contradiction."""
         track = self.track(server, timeline)
         low = track.lows[-1] if track.lows else 0
         if low > version:
@@ -138,7 +139,7 @@ class KeyLog:
         track.up(time, version)
 
     def at_most(self, server: int, time: int, version: int, timeline: Timeline) -> None:
-        """A server has shown that it holds no more than this. Raises Contradiction."""
+        """A server has shown that it holds at most this version. Raises Contradiction."""
         track = self.track(server, timeline)
         if track.lows and track.lows[-1] > version:
             self._contradict(track, server, time, version)
@@ -149,7 +150,7 @@ class KeyLog:
         raise Contradiction(server, time, version, [(track.low_times[bisect_right(track.lows, version)], server)])
 
     def can_close(self) -> bool:
-        """Whether stabilize over all servers leaves no doubt of what they hold."""
+        """Whether a stabilize over all servers leaves no doubt which version they hold."""
         return (
             bool(self.puts)
             and self.newest in self.puts
@@ -157,17 +158,17 @@ class KeyLog:
         )
 
     def close(self, time: int) -> None:
-        """All servers hold the newest version now; forget the rest."""
+        """From this time on all servers hold the newest version; forget the rest."""
         self.base, self.base_time = self.newest, time
         self.tracks, self.needs, self.puts, self.maybes, self.earlier = {}, {}, {}, {}, set()
 
 
 Steps = tuple[list[int], list[int]]
-"""Times and versions, both rising."""
+"""Times and versions, both in rising order."""
 
 
 class Case:
-    """A key's lows and ups at all servers, with what stabilize makes of them."""
+    """The lows and ups of a key at all servers, carried over components by each stabilize."""
 
     def __init__(
         self,
@@ -177,7 +178,7 @@ class Case:
         ups: dict[int, Steps],
         neighbours: dict[int, dict[int, Links]] | None = None,
     ) -> None:
-        """*neighbours*: other than those of the time-line."""
+        """*neighbours*: the links, if they are not those of the time-line."""
         self.timeline = timeline
         self.log = log
         self.neighbours = timeline.neighbours if neighbours is None else neighbours
@@ -189,7 +190,7 @@ class Case:
 
     @classmethod
     def of(cls, timeline: Timeline, log: KeyLog) -> Case:
-        """All that is known."""
+        """Return the case in which all that is known counts."""
         lows: dict[int, Steps] = {}
         ups: dict[int, Steps] = {}
         for server in timeline.births:
@@ -203,7 +204,7 @@ class Case:
         places = dict.fromkeys(known, 0)
 
         def advance(server: int, time: int) -> int:
-            """The largest low until *time*."""
+            """Return the largest low up to *time*."""
             times, versions = known[server]
             out_times, out = carried[server]
             place = places[server]
@@ -232,7 +233,7 @@ class Case:
         places = {server: len(times) for server, (times, _) in known.items()}
 
         def go_back(server: int, time: int) -> int:
-            """The smallest up behind *time*."""
+            """Return the smallest up after *time*."""
             times, versions = known[server]
             out_times, out = carried[server]
             place = places[server]
@@ -257,13 +258,13 @@ class Case:
         return {server: (times[::-1], versions[::-1]) for server, (times, versions) in carried.items()}
 
     def ends(self, server: int, version: int) -> int:
-        """From when on a server held more than *version*."""
+        """Return the moment from which on a server held more than *version*."""
         times, versions = self.lows[server]
         place = bisect_right(versions, version)
         return times[place] if place < len(times) else FOREVER
 
     def crossed(self) -> tuple[int, int, int] | None:
-        """A server, moment and version where an up is below a low."""
+        """Find a server and a moment where an up is below a low: (server, time, version), or None."""
         for server, (times, versions) in self._own_ups.items():  # lows are carried to where they meet these
             for time, version in zip(times, versions, strict=True):
                 if self.ends(server, version) <= time:
@@ -271,7 +272,7 @@ class Case:
         return None
 
     def sources(self, version: int) -> Iterator[tuple[int, int, bool]]:
-        """Where a version comes from, when, and whether that may also be later."""
+        """Where a version comes from: (server, time, later), where *later* says that it may also be at a later time."""
         log, births = self.log, self.timeline.births
         if version in log.puts:
             yield (*log.puts[version], False)
@@ -282,7 +283,7 @@ class Case:
             yield from ((server, birth, False) for server, birth in births.items())
 
     def spread(self, version: int, needs: list[tuple[int, int]], ups: dict[int, Steps]) -> Arrivals:
-        """How a version comes to the servers that need it, as early as can be."""
+        """Find out how early a version can come to the servers that need it, and over which servers."""
         begins: dict[int, int] = {}
         ends: dict[int, int] = {}
         for server in self.timeline.births:
@@ -318,7 +319,7 @@ class Case:
         return arrivals
 
     def add_up(self, ups: dict[int, Steps], server: int, time: int, version: int) -> None:
-        """Note that a server passed on a version, so that it held no larger one before."""
+        """Note that a server passed on a version at this time, so that it held no larger one before."""
         border = [(server, time)]
         while border:
             server, time = border.pop()
@@ -335,9 +336,9 @@ class Case:
                 border += [(other, moment) for other in component]
 
     def _stabilizes_of(self, server: int, after: int, until: int) -> Iterator[tuple[int, frozenset[int]]]:
-        """When stabilize gave a server what others had, or others what it had, and its component then.
+        """When a stabilize took place in a component with this server, and the component.
 
-        Few of them matter at a time: to look at all for each version would take quadratic time.
+        Only those after *after*, up to *until*: to look at all of them for each version would take quadratic time.
         """
         for place in range(bisect_right(self._moments, after), bisect_right(self._moments, until)):
             for component in self.stabilizes[place].components:
@@ -346,18 +347,18 @@ class Case:
 
 
 class Arrivals:
-    """When a version comes to each server, and from whom."""
+    """When a version can come to each server at the earliest, and from which other server."""
 
     def __init__(self, version: int) -> None:
         self.version = version
         self.times: dict[int, int] = {}
         self.parents: dict[int, int] = {}
         self.missing: tuple[int, int] | None = None
-        """A server that needs it, and when, where it comes too late or never."""
+        """A server that showed the version before it can have come there, and the time at which it did."""
 
 
 def stabilizes_of(timeline: Timeline, log: KeyLog) -> list[Stabilize]:
-    """Those that may have moved the key: not the second of two between which nothing happened."""
+    """The stabilizes that may have moved the key: not the second of two between which nothing happened."""
     begins = [track.low_times[0] for track in log.tracks.values() if track.low_times]
     begins += [time for found in log.maybes.values() for _, time, _ in found]
     since = log.base_time if log.earlier or log.base else min(begins, default=FOREVER) - 1

@@ -1,6 +1,7 @@
-"""What a story consists of: who did what, what caused it, and where each write was at every moment.
+"""What the story of a run consists of: who did what, what caused it, and where each write was at every moment.
 
-May live here: the parts of a story, as the page gets them. May not: how it is told from traces (checking/telling.py).
+May live here: the parts of a story, as the page receives them. May not: how a story is made from traces
+(checking/telling.py).
 """
 
 from __future__ import annotations
@@ -8,28 +9,38 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["MASTER", "Arrival", "Asked", "Done", "Life", "Message", "Moment", "Story", "Told"]
+__all__ = [
+    "MASTER",
+    "Arrival",
+    "Life",
+    "Message",
+    "ServerAnswer",
+    "Story",
+    "StoryEvent",
+    "StoryOperation",
+    "StoryWrite",
+]
 
 MASTER = "master"
 
 
 @dataclass
-class Moment:
+class StoryEvent:
     """An event of the story."""
 
     process: int
     time: float
     """Microseconds since the run began."""
     kind: str
-    """As in rpc/tracing.py."""
+    """The name of the event, as in rpc/tracing.py."""
     clock: dict[int, int]
-    """The entries of the process's vector clock, by process, that are new."""
+    """Process -> number, for each entry of the process's vector clock that is new or has changed."""
     text: str = ""
     where: str = ""
     operation: int | None = None
     writes: list[int] = field(default_factory=list)
     printed: str = ""
-    """By the command."""
+    """What the command printed."""
 
 
 @dataclass
@@ -41,9 +52,9 @@ class Message:
     name: str
     answer: bool
     operations: list[int] = field(default_factory=list)
-    """Those that it is about."""
+    """The operations that it is about."""
     writes: list[int] = field(default_factory=list)
-    """What it brought that the receiver lacked."""
+    """The writes that it brought and that the receiver lacked."""
 
 
 @dataclass
@@ -53,24 +64,24 @@ class Arrival:
     server: int
     event: int
     source: int | None
-    """The server that it came from; None for the client that put it."""
+    """The server that it came from; None if a client put it here."""
     message: int | None
     stood: bool
-    """Whether it stood over what was there."""
+    """Whether it replaced what was there."""
 
 
 @dataclass
-class Told:
-    """A write, as the story tells it."""
+class StoryWrite:
+    """A write."""
 
     key: str
     value: str
     timestamp: int
     dot: str
     clock: list[str]
-    """Its entries, spelled like dots."""
+    """The entries of its vector clock, spelled like dots."""
     concurrent: list[int] = field(default_factory=list)
-    """The writes that it met on some server, and that knew nothing of it, nor it of them."""
+    """The concurrent writes that it met at some server."""
     operation: int | None = None
     arrivals: list[Arrival] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
@@ -78,19 +89,19 @@ class Told:
 
 
 @dataclass
-class Asked:
+class ServerAnswer:
     """A server has carried out an operation."""
 
     server: int
     event: int
     answer: str
-    """stored, value, ERR_KEY or ERR_DEP."""
+    """"stored", "value", "ERR_KEY" or "ERR_DEP"."""
     standing: int | None
-    """The write that it had, and would have answered with."""
+    """The write of the key that the server held before."""
 
 
 @dataclass
-class Done:
+class StoryOperation:
     """An operation: a put or a get of a client."""
 
     client: int
@@ -103,21 +114,21 @@ class Done:
     command: int | None
     ended: float = 0.0
     event: int | None = None
-    """The client's, which knows the outcome; None where that never came."""
+    """The event at the client, which knows the outcome; None if no outcome ever reached it."""
     outcome: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ServerAnswer] = field(default_factory=list)
     write: int | None = None
     """The write that it made or read."""
     seen: int | None = None
     """The largest write of the key that the session had seen before."""
     seen_by: int | None = None
-    """The operation by which it had."""
+    """The operation in which the session saw that write."""
     why: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Life:
-    """A server was there from one event to another, or to the end."""
+    """One life of a server: it ran from one event to another, or to the end."""
 
     process: int
     began: int
@@ -126,7 +137,7 @@ class Life:
 
 @dataclass
 class Story:
-    """Everything, in the order of time. Processes, events, writes and the others are known by their position."""
+    """The whole story, in the order of time. Processes, events, writes and so on are numbered by their position."""
 
     version: str = ""
     options: list[str] = field(default_factory=list)
@@ -134,18 +145,18 @@ class Story:
     """Where the commands came from."""
     length: float = 0.0
     processes: list[str] = field(default_factory=list)
-    events: list[Moment] = field(default_factory=list)
+    events: list[StoryEvent] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
-    operations: list[Done] = field(default_factory=list)
-    writes: list[Told] = field(default_factory=list)
+    operations: list[StoryOperation] = field(default_factory=list)
+    writes: list[StoryWrite] = field(default_factory=list)
     changes: list[tuple[int, int, str, int | None]] = field(default_factory=list)
     """(event, server, key, the write that stands from then on)."""
     lives: list[Life] = field(default_factory=list)
     partitions: list[tuple[int, list[list[int]]]] = field(default_factory=list)
-    """(event, the components of the servers from then on)."""
+    """(event, the components of the running servers from then on)."""
     staleness: list[tuple[float, int, int]] = field(default_factory=list)
-    """(time, keys that are not the same on all running servers, those that are not even within a partition)."""
+    """(time, how many keys differ between running servers, how many of them differ even within a partition)."""
 
     def plain(self) -> dict[str, Any]:
-        """As values for JSON."""
+        """Return the story as values for JSON."""
         return asdict(self)

@@ -1,18 +1,18 @@
-"""Telling the story of a run from the events of its traces.
+"""Tells the story of a run from the events of its traces.
 
-May live here: understanding the events of rpc/tracing.py. May not: files, what a story consists of (checking/story.py),
-why operations were answered as they were (checking/reasons.py), and how anything looks (checking/report.py).
+May live here: what the events of rpc/tracing.py mean. May not: files, what a story consists of (checking/story.py), why
+operations were answered as they were (checking/reasons.py), and how anything looks (checking/report.py).
 
 Theory of operation
 -------------------
-All processes run on one machine, and their traces have times of one clock, which is sound with the vector clocks: what
-caused an event is older. So the events of all processes in the order of their times are a history that can be told
-from its beginning to its end. On the way the story carries along what each server's store holds (what it was started
-with, what it was told by clients, what it has learnt), what links there are, and what each session has seen, so that it
-can say of each ERR_DEP what was missing, and of each write where it went.
+All processes run on one machine, and the times in their traces come from one clock, which agrees with the vector
+clocks: the cause of an event is older than the event. So the events of all processes, in the order of their times, are
+a history that can be told from its beginning to its end. On the way, the teller keeps what each server's store holds
+(what the server started with, what clients put, what it has learnt from other servers), which links there are, and what
+each session has seen. So it can say for each ERR_DEP what was missing, and for each write where it went.
 
-One thing that happened is an *event* here as well, but a batch of operations becomes one event for each operation, in
-the order of the script; they share their time and their clock.
+An event of a trace is one event of the story; only a batch of operations becomes one event for each operation, in the
+order of the script. These share their time and their clock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgpack
 
 import router
 from checking.reasons import Reasons
-from checking.story import MASTER, Arrival, Asked, Done, Life, Message, Moment, Story, Told
+from checking.story import MASTER, Arrival, Life, Message, ServerAnswer, Story, StoryEvent, StoryOperation, StoryWrite
 from messages import Operation, Stored, Value, Write, outcome_from_flat, unpack_operations
 from model import unpack_delta
 from rpc.tracing import Event
@@ -33,19 +33,19 @@ from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
 __all__ = ["shown", "tell"]
 
 SHOWN_BYTES = 200
-"""How much of a key or a value is told."""
+"""How many bytes of a key or a value are shown."""
 
 PRINTED_BYTES = 20_000
-"""The same, of what a command has printed."""
+"""How many bytes of a command's output are shown."""
 
 
 def tell(traces: Mapping[str, Iterable[Event]]) -> Story:
-    """The story of a run, from the events of each process."""
+    """Tell the story of a run from the events of each process."""
     return _Teller(traces).story
 
 
 def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
-    """A key, a value or a line as text; what isn't UTF-8 is escaped, and what is long is cut."""
+    """Return a key, a value or a line as text: bytes that are not UTF-8 are escaped, and a long text is cut."""
     text = data[:most].decode("utf-8", "backslashreplace")
     return text if len(data) <= most else f"{text}… ({len(data)} bytes)"
 
@@ -63,24 +63,25 @@ class _Teller:
         self.story = Story(processes=names)
         self._process = {name: index for index, name in enumerate(names)}
         self._clocks: list[dict[str, int]] = [{} for _ in names]
-        self._numbered: dict[tuple[int, int], int] = {}  # (process, its event) -> the story's event
+        self._numbered: dict[tuple[int, int], int] = {}  # (process, number of its event) -> event of the story
         self._begun: dict[int, int] = {}  # timestamp -> operation
         self._key_names: dict[bytes, str] = {}
-        self._taken: set[str] = set()  # of these
-        self._commands: list[tuple[int, bytes]] = []  # events and lines, of the last command or group
-        self._answers_due: dict[int, list[Done]] = {}  # by client: whose answer isn't back at the master
+        self._taken: set[str] = set()  # the names in `_key_names`
+        self._commands: list[tuple[int, bytes]] = []  # (event, line) of the last command, or of each of the last group
+        self._answers_due: dict[int, list[StoryOperation]] = {}  # client -> those not yet answered at the master
         self._dots: dict[tuple[int, int, int], int] = {}
-        self._written: dict[int, int] = {}  # by timestamp; at a fail-over the last copy
+        self._written: dict[int, int] = {}  # timestamp -> write; after a fail-over, the last copy
         self._versions: list[Write] = []
         self._stores: dict[int, dict[bytes, int]] = {}
         self._changes: dict[str, list[tuple[int, int, int | None]]] = {}  # key -> (event, server, write)
         self._lives: dict[int, list[int]] = {}  # server -> its incarnations
         self._running: dict[int, int] = {}  # server -> the event with which it began
-        self._joining: set[int] = set()  # servers whose first links are under way: no partitions of their own yet
+        self._joining: set[int] = set()  # servers without a link so far; they do not count as partitions yet
         self._linked: set[tuple[int, int]] = set()
         self._sessions: dict[tuple[int, str], tuple[int, int]] = {}  # (client, key) -> (write, operation)
-        self._before: dict[int, dict[int, tuple[int, int] | None]] = {}  # client -> its last operations -> sessions
-        self._carrying: dict[int, list[int]] = {}  # client -> messages about the operations that it carries out
+        # client -> each of its last operations -> what the session had seen of the key before
+        self._before: dict[int, dict[int, tuple[int, int] | None]] = {}
+        self._carrying: dict[int, list[int]] = {}  # client -> messages about the operations that are under way
         self._differing: dict[bytes, tuple[bool, bool]] = {}
         self._counts = [0, 0]
         self._components: list[list[int]] = []
@@ -94,7 +95,8 @@ class _Teller:
         start = events[0][0]
         for time, process, event in events:
             handler = getattr(self, f"_on_{event.name}", None)
-            moment = Moment(process, round((time - start) / 1000, 1), event.name, self._news(process, event.clock))
+            microseconds = round((time - start) / 1000, 1)
+            moment = StoryEvent(process, microseconds, event.name, self._new_entries(process, event.clock))
             number = event.clock.get(self.story.processes[process], 0)
             self._numbered[process, number] = len(self.story.events)
             if handler is not None:
@@ -106,12 +108,12 @@ class _Teller:
             self.story.lives.append(Life(server, began, None))
         self.story.lives.sort(key=lambda life: life.began)
         reasons = Reasons(self.story, self._versions, self._changes)
-        for done in self.story.operations:
-            if not done.outcome:
-                done.outcome = "lost"
-            done.why = list(reasons.of(done))
+        for record in self.story.operations:
+            if not record.outcome:
+                record.outcome = "lost"
+            record.why = list(reasons.of(record))
 
-    def _news(self, process: int, clock: Mapping[str, int]) -> dict[int, int]:
+    def _new_entries(self, process: int, clock: Mapping[str, int]) -> dict[int, int]:
         known = self._clocks[process]
         self._clocks[process] = dict(clock)
         return {
@@ -120,16 +122,16 @@ class _Teller:
             if known.get(name) != number and name in self._process
         }
 
-    def _add(self, moment: Moment) -> int:
+    def _add(self, moment: StoryEvent) -> int:
         self.story.events.append(moment)
         return len(self.story.events) - 1
 
-    def _add_again(self, moment: Moment, **changes: Any) -> int:
-        """One more event of the same time, whose clock has no news any more."""
-        return self._add(Moment(moment.process, moment.time, moment.kind, {}, **changes))
+    def _add_again(self, moment: StoryEvent, **changes: Any) -> int:
+        """Add one more event of the same time, without any new entry of the clock."""
+        return self._add(StoryEvent(moment.process, moment.time, moment.kind, {}, **changes))
 
     def _key(self, key: bytes) -> str:
-        """A key as text, which no other key has: several may look alike once they are cut, or escaped."""
+        """Return a key as a text that no other key has, even if they look alike once they are cut or escaped."""
         name = self._key_names.get(key)
         if name is None:
             alike, name = 1, shown(key)
@@ -142,13 +144,13 @@ class _Teller:
 
     # -- the master ----------------------------------------------------------------------------------------
 
-    def _on_run(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_run(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         self.story.version = details["version"]
         self.story.options = details["options"]
         self.story.scripts = details.get("scripts", [])
         self._add(moment)
 
-    def _on_command(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_command(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         moment.text, moment.where = shown(details["text"]), details["where"]
         event = self._add(moment)
         self._commands = [(event, details["text"])]
@@ -156,46 +158,46 @@ class _Teller:
             self._joining.clear()
             self._look_around(event)
 
-    def _on_group(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_group(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         moment.kind = "command"
         self._commands = []
         for where, text in details["commands"]:
             self._commands.append((self._add_again(moment, text=shown(text), where=where), text))
         self.story.events[self._commands[0][0]].clock = moment.clock
 
-    def _on_issued(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_issued(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         self._add(moment)
         for (command, line), timestamp in zip(self._commands, details["timestamps"], strict=False):
             asked = self.story.events[command]
             name, ident, key = line.split(b" ", 3)[:3]
             client = self._process.get(f"client {int(ident)}")
             if client is None:
-                continue  # it has no trace
-            done = Done(
+                continue  # this client has left no trace
+            record = StoryOperation(
                 client, name == b"put", self._key(key), "", asked.where, timestamp, asked.time, command, asked.time
             )
             asked.operation = len(self.story.operations)
             self._begun[timestamp] = asked.operation
-            self.story.operations.append(done)
-            self._answers_due.setdefault(client, []).append(done)
+            self.story.operations.append(record)
+            self._answers_due.setdefault(client, []).append(record)
 
-    def _on_printed(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_printed(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         moment.text = shown(details["text"].rstrip(b"\n"), PRINTED_BYTES)
         self._add(moment)
         if len(self._commands) == 1:
             self.story.events[self._commands[0][0]].printed = moment.text
 
-    def _on_error(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_error(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         moment.text = details["text"]
         self._add(moment)
 
     _on_warning = _on_error
 
-    def _on_stable(self, moment: Moment, _: dict[str, Any]) -> None:
+    def _on_stable(self, moment: StoryEvent, _: dict[str, Any]) -> None:
         moment.text = "stable"
         self._add(moment)
 
-    def _on_killed(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_killed(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         server = self._process.get(f"server {details['server']}")
         moment.text = f"server {details['server']} is dead"
         event = self._add(moment)
@@ -206,7 +208,7 @@ class _Teller:
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    def _on_called(self, moment: Moment, details: dict[str, Any], answer: bool = False) -> None:
+    def _on_called(self, moment: StoryEvent, details: dict[str, Any], answer: bool = False) -> None:
         moment.text = details["name"]
         received = self._add(moment)
         sender = self._process.get(details["by"])
@@ -219,13 +221,13 @@ class _Teller:
         if details["name"] in ("execute", "execute_group"):
             self._on_operation_message(len(self.story.messages) - 1, sender, moment)
 
-    def _on_operation_message(self, message: int, sender: int, moment: Moment) -> None:
-        """A call of operations has arrived, or its answer; which ones it carries is known when they are done."""
-        told = self.story.messages[message]
-        if told.answer and moment.process == self._process.get(MASTER):
-            told.operations = list(self._before.get(sender, ()))
-            for done in self._answers_due.pop(sender, ()):
-                done.ended = moment.time
+    def _on_operation_message(self, message: int, sender: int, moment: StoryEvent) -> None:
+        """A call that carries operations has arrived, or its answer; which operations, is known once they are done."""
+        arrived = self.story.messages[message]
+        if arrived.answer and moment.process == self._process.get(MASTER):
+            arrived.operations = list(self._before.get(sender, ()))
+            for record in self._answers_due.pop(sender, ()):
+                record.ended = moment.time
             return
         clients = [
             process for process in (sender, moment.process) if self.story.processes[process].startswith("client")
@@ -233,10 +235,10 @@ class _Teller:
         for client in clients:
             self._carrying.setdefault(client, []).append(message)
 
-    def _on_answered(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_answered(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         self._on_called(moment, details, answer=True)
 
-    def _on_call(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_call(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         moment.text = details["name"]
         self._add(moment)
 
@@ -244,7 +246,7 @@ class _Teller:
 
     # -- clients -------------------------------------------------------------------------------------------
 
-    def _on_operated(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_operated(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         operations = msgpack.unpackb(details["operations"])
         outcomes = msgpack.unpackb(details["outcomes"])
         before = self._before[moment.process] = {}
@@ -254,23 +256,23 @@ class _Teller:
             number = self._begun.get(timestamp)
             if number is None:
                 continue
-            done = self.story.operations[number]
-            done.key, done.outcome = self._key(key), flat[0]
-            done.event = self._add_again(moment, operation=number)
-            done.ended = moment.time
-            remembered = self._sessions.get((done.client, done.key))
+            record = self.story.operations[number]
+            record.key, record.outcome = self._key(key), flat[0]
+            record.event = self._add_again(moment, operation=number)
+            record.ended = moment.time
+            remembered = self._sessions.get((record.client, record.key))
             before[number] = remembered
-            done.seen, done.seen_by = remembered or (None, None)
+            record.seen, record.seen_by = remembered or (None, None)
             if isinstance(outcome, Value):
-                done.value, done.write = shown(outcome.value), self._written.get(outcome.timestamp)
+                record.value, record.write = shown(outcome.value), self._written.get(outcome.timestamp)
             elif value is not None:
-                done.value = shown(value)
-            self.story.events[done.event].text = self._said(done)
-            if done.write is not None and isinstance(outcome, Stored | Value):
-                if not done.put:
-                    self.story.writes[done.write].reads.append(number)
-                if done.write != done.seen:
-                    self._sessions[done.client, done.key] = (done.write, number)
+                record.value = shown(value)
+            self.story.events[record.event].text = self._operation_text(record)
+            if record.write is not None and isinstance(outcome, Stored | Value):
+                if not record.put:
+                    self.story.writes[record.write].reads.append(number)
+                if record.write != record.seen:
+                    self._sessions[record.client, record.key] = (record.write, number)
         for message in self._carrying.pop(moment.process, ()):
             self.story.messages[message].operations = list(before)
         if len(self.story.events) > first:
@@ -278,30 +280,30 @@ class _Teller:
         else:
             self._add(moment)
 
-    def _on_undone(self, moment: Moment, _: dict[str, Any]) -> None:
+    def _on_undone(self, moment: StoryEvent, _: dict[str, Any]) -> None:
         for number, remembered in reversed(self._before.pop(moment.process, {}).items()):
-            done = self.story.operations[number]
-            done.outcome = "undone"
+            record = self.story.operations[number]
+            record.outcome = "undone"
             if remembered is None:
-                self._sessions.pop((done.client, done.key), None)
+                self._sessions.pop((record.client, record.key), None)
             else:
-                self._sessions[done.client, done.key] = remembered
-        moment.text = "forgets the last answers: the server was lost before all had theirs"
+                self._sessions[record.client, record.key] = remembered
+        moment.text = "forgets the last answers: the server was lost before every client had its own"
         self._add(moment)
 
     @staticmethod
-    def _said(done: Done) -> str:
-        """An operation with what came of it, unless that goes without saying."""
-        asked = f"put {done.key} {done.value}" if done.put else f"get {done.key}"
+    def _operation_text(record: StoryOperation) -> str:
+        """Return the text of an operation with its outcome; a put that was stored is shown without."""
+        asked = f"put {record.key} {record.value}" if record.put else f"get {record.key}"
         return (
             asked
-            if done.outcome == "stored"
-            else f"{asked} → {done.value if done.outcome == 'value' else done.outcome}"
+            if record.outcome == "stored"
+            else f"{asked} → {record.value if record.outcome == 'value' else record.outcome}"
         )
 
     # -- servers -------------------------------------------------------------------------------------------
 
-    def _on_started(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_started(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         writes, _ = unpack_delta(details["delta"], from_disk=True)
         server = moment.process
         again = "revived" if server in self._lives else "starts"
@@ -323,7 +325,7 @@ class _Teller:
                 store[key] = write
                 self._change(event, server, key, write)
 
-    def _on_linked(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_linked(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         other = self._process.get(f"server {details['neighbour']}")
         moment.text = f"link to {details['neighbour']}"
         event = self._add(moment)
@@ -331,7 +333,7 @@ class _Teller:
             self._linked.add((moment.process, other))
             self._look_around(event)
 
-    def _on_unlinked(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_unlinked(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         other = self._process.get(f"server {details['neighbour']}")
         moment.text = f"cut from {details['neighbour']}"
         event = self._add(moment)
@@ -339,16 +341,16 @@ class _Teller:
             self._linked.discard((moment.process, other))
             self._look_around(event)
 
-    def _on_executed(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_executed(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         operations: list[tuple[Operation, Any]] = []
         for session, packed, answers in details["parts"]:
             operations += zip(unpack_operations(packed, session or 0), msgpack.unpackb(answers), strict=True)
         operations.sort(key=lambda entry: entry[0].timestamp)
         first = len(self.story.events)
-        learnt: dict[tuple[int, bytes], Seen] = {}  # by the sessions, from the operations before (Model.decide)
+        learnt: dict[tuple[int, bytes], Seen] = {}  # (session, key) -> from earlier operations (Model.decide)
         for operation, answer in operations:
             number = self._begun.get(operation.timestamp)
-            done = self.story.operations[number] if number is not None else None
+            record = self.story.operations[number] if number is not None else None
             key = self._key(operation.key)
             event = self._add_again(moment, operation=number)
             standing = self._stores.setdefault(moment.process, {}).get(operation.key)
@@ -359,8 +361,8 @@ class _Teller:
                 kind = "stored"
                 self.story.events[event].text = f"{key} = {shown(operation.value)}"
                 self.story.events[event].writes = [write]
-                if done is not None:
-                    done.write, done.value = write, shown(operation.value)
+                if record is not None:
+                    record.write, record.value = write, shown(operation.value)
                     self.story.writes[write].operation = number
             elif isinstance(answer, str):
                 kind = answer
@@ -371,8 +373,8 @@ class _Teller:
                 learnt[operation.session, operation.key] = seen.then(version) if seen else Seen.first(version)
                 kind = "value"
                 self.story.events[event].text = f"{key}: {shown(value)}"
-            if done is not None:
-                done.asked.append(Asked(moment.process, event, kind, standing))
+            if record is not None:
+                record.asked.append(ServerAnswer(moment.process, event, kind, standing))
         if len(self.story.events) > first:
             self.story.events[first].clock = moment.clock
 
@@ -385,14 +387,14 @@ class _Teller:
         self._arrive(server, event, number, None, None)
         return number
 
-    def _on_learnt(self, moment: Moment, details: dict[str, Any]) -> None:
+    def _on_learnt(self, moment: StoryEvent, details: dict[str, Any]) -> None:
         source = self._process.get(f"server {details['neighbour']}")
         writes, _ = unpack_delta(details["delta"], from_disk=True)
         numbers = [self._known(write) for write in writes]
         moment.writes = numbers
         if len(numbers) == 1:
-            told = self.story.writes[numbers[0]]
-            moment.text = f"learns {told.key} = {told.value}"
+            write = self.story.writes[numbers[0]]
+            moment.text = f"learns {write.key} = {write.value}"
         else:
             moment.text = f"learns {len(numbers)} writes"
         event = self._add(moment)
@@ -403,7 +405,7 @@ class _Teller:
             self._arrive(moment.process, event, number, source, message)
 
     def _known(self, write: Write) -> int:
-        """The number of a write, which is told now if it wasn't."""
+        """Return the number of a write, which is added to the story if it is new."""
         (server, life), counter = write.version.dot
         number = self._dots.get((server, life, counter))
         if number is None:
@@ -412,12 +414,12 @@ class _Teller:
             self._versions.append(write)
             version = write.version
             clock = [self._dot(dot) for dot in version.clock.entries]
-            told = Told(self._key(write.key), shown(write.value), version.timestamp, self._dot(version.dot), clock)
-            self.story.writes.append(told)
+            key, value = self._key(write.key), shown(write.value)
+            self.story.writes.append(StoryWrite(key, value, version.timestamp, self._dot(version.dot), clock))
         return number
 
     def _dot(self, dot: Dot) -> str:
-        """A dot as people read it: the server, its life if it isn't the first of this run, and the counter."""
+        """Return a dot as people read it: the server, its life unless it is the first of this run, and the counter."""
         (server, incarnation), counter = dot
         lives = self._lives.get(self._process.get(f"server {server}", -1), [])
         if incarnation not in lives:
@@ -437,7 +439,7 @@ class _Teller:
             store[write.key] = number
             self._change(event, server, write.key, number)
             self._look_at(write.key)
-            self._say_staleness(event)
+            self._note_staleness(event)
 
     def _change(self, event: int, server: int, key: bytes, write: int | None) -> None:
         self.story.changes.append((event, server, self._key(key), write))
@@ -456,7 +458,7 @@ class _Teller:
         self._linked = {link for link in self._linked if server not in link}
 
     def _look_around(self, event: int) -> None:
-        """Links or servers have changed: who is in one partition, and what differs now?"""
+        """Links or servers have changed: find out which partitions there are now, and which keys differ."""
         links: dict[int, set[int]] = {server: set() for server in self._running}
         for server, other in self._linked:
             if (other, server) in self._linked and server in links and other in links:
@@ -470,10 +472,10 @@ class _Teller:
             self.story.partitions.append((event, components))
             for key in {key for server in self._running for key in self._stores.get(server, ())} | {*self._differing}:
                 self._look_at(key)
-            self._say_staleness(event)
+            self._note_staleness(event)
 
     def _look_at(self, key: bytes) -> None:
-        """Does this key differ between servers, or even within a partition?"""
+        """Note whether a key differs between servers now, or even within a partition."""
         within = any(len({self._stores[server].get(key) for server in component}) > 1 for component in self._components)
         across = within or len({self._stores[server].get(key) for server in self._running}) > 1
         was = self._differing.pop(key, (False, False))
@@ -482,7 +484,7 @@ class _Teller:
         for position, (now, before) in enumerate(zip((across, within), was, strict=True)):
             self._counts[position] += now - before
 
-    def _say_staleness(self, event: int) -> None:
+    def _note_staleness(self, event: int) -> None:
         time = self.story.events[event].time
         across, within = self._counts
         points = self.story.staleness

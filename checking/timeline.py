@@ -1,10 +1,10 @@
 """What happened to servers and links in a history, and when.
 
-May live here: the moments of a history, lives, links, components and stabilizes. May not: keys and their versions
-(checking/spread.py), and what a line says (checking/checker.py).
+May live here: moments, the lives of servers, links, components, and when stabilize was called. May not: keys and their
+versions (checking/spread.py), and what a line says (checking/checker.py).
 
-Each line of a history has LINE moments. What the line reports happens at the even ones: at the first one,
-or, where a get asks several servers, at one after another. Gossip happens at the odd ones.
+Each line of a history has LINE moments. What the line reports happens at the first of them, or, if a get
+asks several servers, at one even moment after another. Gossip happens at the odd moments.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class Links:
 
 
 class Stabilize(NamedTuple):
-    """When it was, and the components of more than one server."""
+    """A call of stabilize: when it took place, and the components of more than one server then."""
 
     time: int
     topology: int
-    """The number of the topology: equal ones have equal numbers."""
+    """The number of the topology; equal topologies that follow each other have equal numbers."""
     components: list[frozenset[int]]
 
 
 class Timeline:
-    """What happened to servers and links. Times must not go backwards."""
+    """What happened to servers and links, noted in the order of time."""
 
     def __init__(self, gossips: bool) -> None:
         """*gossips*: whether links carry updates without stabilize."""
@@ -55,7 +55,7 @@ class Timeline:
         self.running: set[int] = set()
         self.stabilizes: list[Stabilize] = []
         self.neighbours: dict[int, dict[int, Links]] = {}
-        """What may carry gossip; links that never may aren't here."""
+        """The links that may carry updates outside of stabilize. Without gossip these are only the ones of `burst`."""
         self.gossips = gossips
         self._links: dict[int, set[int]] = {}
         self._lingering: list[tuple[Links, int]] = []
@@ -63,7 +63,7 @@ class Timeline:
         self._components: list[frozenset[int]] | None = None
 
     def start(self, server: int, time: int) -> None:
-        """A server runs, with links to all others that do."""
+        """A server starts, with links to all servers that are running."""
         self.births.setdefault(server, time)
         self.neighbours.setdefault(server, {})
         self._links[server] = set()
@@ -80,7 +80,10 @@ class Timeline:
         self._changed()
 
     def die(self, server: int, time: int) -> None:
-        """A server was found dead. Until `settle`, gossip may have crossed its links: who knows when it died?"""
+        """A server was found dead.
+
+        Nobody knows when it died; so gossip may have crossed its links until `settle`.
+        """
         neighbours = self.neighbours[server]
         lingering = [
             (neighbours[other], len(neighbours[other].ends) - 1) for other in self._links[server] if self.gossips
@@ -91,7 +94,7 @@ class Timeline:
         self._lingering += lingering
 
     def settle(self, time: int) -> None:
-        """The command is done that those who died since the last one were found dead by."""
+        """The command that found servers dead is done: from now on nothing crosses their links."""
         for links, last in self._lingering:
             links.ends[last] = time
         self._lingering.clear()
@@ -115,7 +118,7 @@ class Timeline:
                 self.neighbours[one][other].ends[-1] = time
 
     def burst(self, time: int) -> None:
-        """Links may have carried updates just before this moment, though there is no gossip."""
+        """Links may have carried updates just before this moment, even if gossip is off."""
         if not self.gossips:
             for one, others in self._links.items():
                 for other in others:
@@ -123,11 +126,11 @@ class Timeline:
                         self._open(one, other, time - 2).ends[-1] = time
 
     def stabilize(self, time: int) -> None:
-        """Within each component, all servers hold the same from now on."""
+        """stabilize is done: within each component, all servers hold the same at this moment."""
         self.stabilizes.append(Stabilize(time, self._topology, self.components()))
 
     def is_whole(self) -> bool:
-        """Whether all servers that there ever were can reach each other."""
+        """Whether all servers that were ever started are running and can reach each other."""
         servers = len(self.births)
         return len(self.running) == servers and (servers == 1 or [servers] == [len(part) for part in self.components()])
 

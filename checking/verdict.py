@@ -1,4 +1,4 @@
-"""The verdict on a history, and how it is printed. For scripts/check.py.
+"""The verdict on a history, and how scripts/check.py prints it.
 
 May live here: reading a history, and wording what the checker has found. May not: what makes a history valid
 (checking/checker.py).
@@ -18,7 +18,7 @@ from checking.lines import wrong_with
 __all__ = ["Verdict", "check", "report"]
 
 FORMAT = 1
-"""The format of histories that is understood."""
+"""The only format of histories that can be read."""
 
 
 class Verdict(NamedTuple):
@@ -41,14 +41,16 @@ def check(path: Path) -> Verdict:
         with path.open("rb") as file:
             for line, raw in enumerate(file, 1):
                 if not raw.endswith(b"\n"):
-                    undecided = f"line {line} is torn: the history ends in it; what stands before it is valid"
+                    undecided = (
+                        f"line {line} is torn: the history ends in the middle of it; all lines before it are valid"
+                    )
                     break
                 if checker is None:
                     checker = _begin(raw)
                 else:
                     _take(checker, line, raw)
         if checker is None:
-            raise Unknown("there is no header: line 1 must be that of a history")
+            raise Unknown("there is no header: line 1 must be the header of a history")
         checker.finish()
     except Unknown as unknown:
         undecided = str(unknown)
@@ -61,9 +63,9 @@ def check(path: Path) -> Verdict:
         text = _sentence(path, invalid) if isinstance(invalid, Impossible) else str(invalid)
         if doubt is None or max(invalid.lines) < doubt[0]:
             return Verdict("invalid", text, invalid.lines, operations, broken)
-        undecided = f"line {doubt[0]}: {doubt[1]}; that may explain the following: {text}"
+        undecided = f"line {doubt[0]}: {doubt[1]}; this may explain the following: {text}"
     if undecided is None and checker is not None and checker.undecided:
-        undecided = f"for {checker.undecided} keys there are too many ways in which gossip can have run"
+        undecided = f"{checker.undecided} keys have too many ways in which gossip can have run"
     return Verdict("unknown" if undecided else "valid", undecided or "", [], operations, broken)
 
 
@@ -74,22 +76,22 @@ def _begin(raw: bytes) -> Checker:
         if found == FORMAT:
             return Checker(header)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Unknown("there is no header: line 1 must be that of a history") from None
-    raise Unknown(f"line 1: the history's format is {found!r}; this program knows {FORMAT}")
+        raise Unknown("there is no header: line 1 must be the header of a history") from None
+    raise Unknown(f"line 1: the history's format is {found!r}; this program reads format {FORMAT}")
 
 
 def _take(checker: Checker, line: int, raw: bytes) -> None:
     try:
-        said = json.loads(raw)
+        entry = json.loads(raw)
     except (ValueError, RecursionError):
         raise Unknown(f"line {line} is not JSON") from None
-    wrong = wrong_with(said)
+    wrong = wrong_with(entry)
     if wrong:
         raise Unknown(f"line {line}: not a line of a history: {wrong}")
     try:
-        checker.take(line, said)
+        checker.take(line, entry)
     except UnicodeEncodeError:
-        raise Unknown(f"line {line}: not a line of a history: a key that is no text of bytes") from None
+        raise Unknown(f"line {line}: not a line of a history: a key that does not stand for bytes") from None
 
 
 def _broken(checker: Checker) -> dict[str, list[str]]:
@@ -97,37 +99,40 @@ def _broken(checker: Checker) -> dict[str, list[str]]:
 
 
 def _sentence(path: Path, found: Impossible) -> str:
-    """Why something is impossible, with what the lines say."""
+    """Say why something is impossible, in the words of the lines that show it."""
     because, cuts = found.because[:6], found.cuts[:6]
     wanted = {found.line, found.written, *(line for line, _ in because), *cuts}
     with path.open("rb") as file:
-        said = {line: json.loads(raw) for line, raw in enumerate(file, 1) if line in wanted}
-    text = f"line {found.line}: {_described(said[found.line], found.name, found.server)}"
+        entry = {line: json.loads(raw) for line, raw in enumerate(file, 1) if line in wanted}
+    text = f"line {found.line}: {_described(entry[found.line], found.name, found.server)}"
     if found.written and found.written != found.line:
-        text += f" (put in line {found.written} at server {said[found.written].get('server', '?')})"
-    reasons = [f"line {line}: {_described(said[line], found.name, server)}" for line, server in because]
-    reasons += [f"line {line}: {_described(said[line], found.name, None)}" for line in cuts]
+        text += f" (put in line {found.written} at server {entry[found.written].get('server', '?')})"
+    reasons = [f"line {line}: {_described(entry[line], found.name, server)}" for line, server in because]
+    reasons += [f"line {line}: {_described(entry[line], found.name, None)}" for line in cuts]
     left = len(found.because) + len(found.cuts) - len(reasons)
     listed = "; ".join([*reasons, f"and {left} more lines"] if left else reasons)
     if found.because:
-        return f"{text}, which can't be, because of {listed}"
+        return f"{text}, which is impossible, because of {listed}"
     return f"{text}, {found.otherwise}{f', because of {listed}' if listed else ''}"
 
 
-def _described(said: dict[str, Any], name: str, server: int | None) -> str:
-    """What a line says of a key, in words."""
-    f, process, value, at = said["f"], said["process"], said["value"], said.get("server")
+def _described(entry: dict[str, Any], name: str, server: int | None) -> str:
+    """Say what a line says about a key.
+
+    *server*: the server whose state it speaks about; None for any.
+    """
+    f, process, value, at = entry["f"], entry["process"], entry["value"], entry.get("server")
     if f == "put":
         return f"client {process} put {show(name)}={show(value[1])} at server {at}"
-    if f == "get" and said.get("answer") == "ERR_DEP":
+    if f == "get" and entry.get("answer") == "ERR_DEP":
         behind = "" if server is None else f", as if server {server} were behind"
         return f"client {process} got ERR_DEP for {show(name)}{behind}"
-    if f == "get" and said.get("answer") == "ERR_KEY" and server in (None, at):
+    if f == "get" and entry.get("answer") == "ERR_KEY" and server in (None, at):
         return f"client {process} got ERR_KEY for {show(name)} from server {at}"
     if f == "get" and server in (None, at):
         return f"client {process} read {show(name)}={show(value[1])} from server {at}"
     if f == "get":
-        return f"client {process} had its answer for {show(name)} from server {at}, as if server {server} were behind"
+        return f"client {process} was answered for {show(name)} by server {at}, as if server {server} were behind"
     if f == "printStore":
         shown = dict(value)
         what = f"{show(name)}={show(shown[name])}" if name in shown else f"no {show(name)}"
@@ -136,7 +141,7 @@ def _described(said: dict[str, Any], name: str, server: int | None) -> str:
 
 
 def report(path: Path, verdict: Verdict) -> list[str]:
-    """The lines to print."""
+    """Return the lines to print."""
     if verdict.verdict == "valid":
         lines = [f"valid: {verdict.operations} operations"]
     else:

@@ -1,7 +1,7 @@
 """stabilize: have all servers that can reach each other hold the same store.
 
 May live here: in which order servers learn from each other, and when that is done. May not: calls, time limits, who has
-died. Those are handed in, by control/cluster.py and by the simulator (checking/simulation.py).
+died. Those are handed in, by control/cluster.py and by the simulator (checking/simulator/calls.py).
 
 Theory of operation
 -------------------

@@ -3,7 +3,8 @@
 
     scripts/simulate.py                      10,000 random schedules; what docs/reliability.md promises is checked
     scripts/simulate.py --seed 37            only the schedules of one seed, which a failure has named
-    scripts/simulate.py --replay FILE        one schedule, a step a line (what each step means: checking/simulation.py)
+    scripts/simulate.py --replay FILE        one schedule, a step a line; the steps are explained in
+                                             checking/simulator/simulation.py
     scripts/simulate.py --servers 1000 --topology random
                                              rounds, messages and bytes until a write has reached all
     scripts/simulate.py --plot FILE          the same for several topologies and sizes, as a picture (needs matplotlib:
@@ -31,7 +32,7 @@ from pathlib import Path
 
 from checking.scaling import TOPOLOGIES, TOPOLOGY, WRITES, measure_gossip, measure_stabilize, plot, topology
 from checking.seeds import SCHEDULES_PER_SEED, STEPS, check_seeds, run_in_memory
-from checking.simulation import Step
+from checking.simulator.schedule import Step
 from scripts.shared import at_least, need, run_main, show_progress
 
 
@@ -104,7 +105,7 @@ def main() -> int:
     """Returns the exit status: 0, 1 for a promise that was broken, 2 for wrong options."""
     parser = argparse.ArgumentParser(
         description="Runs simulated clusters: thousands to find mistakes, or a large one to see how gossip scales.",
-        epilog="checking/simulation.py says what is simulated, and what the steps of a schedule mean.",
+        epilog="checking/simulator/simulation.py explains what is simulated, and what the steps of a schedule do.",
     )
     schedules = parser.add_argument_group("many random schedules")
     schedules.add_argument(

@@ -1,5 +1,6 @@
 "use strict";
-// The run: what story.py has told, with what is looked up often. Nothing here draws.
+// The run: what story.py has told, with what is looked up often, and the kinds of things that can be shown.
+// Nothing here draws.
 
 const run = JSON.parse(document.getElementById("run").textContent);
 
@@ -84,6 +85,34 @@ run.lookOf = (event) => {
   }
   return ["command", "error", "warning", "learnt", "started", "killed"].includes(kind) ? kind : "other";
 };
+
+/** What can be shown: its name, whether it is at first, and what it says. */
+const KINDS = {
+  operations: ["puts and gets", true, "what clients ask, and servers answer"],
+  exchanges: ["exchanges", true, "updates that moved between servers"],
+  links: ["links", true, "links made and cut"],
+  empty: ["empty exchanges", false, "servers that asked each other and learnt nothing"],
+  calls: ["other calls", false, "what the master tells servers and clients, and what it is answered"],
+};
+
+function kindOfMessage(message) {
+  if (message.name === "execute" || message.name === "execute_group") return "operations";
+  if (message.name === "pull") return message.moves ? "exchanges" : "empty";
+  return "calls";
+}
+
+// Both ways of an exchange are shown if anything was moved by it.
+{
+  const asked = new Map();
+  for (const [number, message] of run.messages.entries()) {
+    message.number = number;
+    if (message.name !== "pull") continue;
+    message.moves = message.writes.length > 0;
+    const [from, to] = [run.events[message.sent].process, run.events[message.received].process];
+    if (!message.answer) asked.set(`${from} ${to}`, message);
+    else if (message.moves && asked.has(`${to} ${from}`)) asked.get(`${to} ${from}`).moves = true;
+  }
+}
 
 /** A duration in microseconds, for people. */
 run.duration = (us) => (us >= 1e6 ? `${d3.format(",.3~f")(us / 1e6)} s` : us >= 1e3 ? `${d3.format(".4~g")(us / 1e3)} ms` : `${d3.format(".4~g")(us)} µs`);

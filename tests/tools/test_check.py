@@ -217,8 +217,8 @@ def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
         ),
         (
             lambda lines: read_what(lines, 15, 6),
-            "line 31: client 11 read colour=red from server 1 (put in line 13 at server 0), which can't be, because of "
-            "line 23: client 10 put colour=blue at server 0; line 29: stabilize",
+            "line 31: client 11 read colour=red from server 1 (put in line 13 at server 0), which is impossible, "
+            "because of line 23: client 10 put colour=blue at server 0; line 29: stabilize",
             (6, 11, 14, 15),
         ),
         (
@@ -228,7 +228,7 @@ def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
         ),
         (
             lambda lines: alter(lines, 15, value=["colour", "green"]),
-            "which nobody had put there|another value",
+            "which nobody had put there|the value that was put there at that time is another one",
             (11, 15),
         ),
         (
@@ -238,7 +238,7 @@ def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
         ),
         (
             lambda lines: alter(lines, 16, value=["shape", "blue"]),
-            "what was put there at that time is another",
+            "the value that was put there at that time is another",
             (12, 16),
         ),
         (
@@ -248,8 +248,8 @@ def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
         ),
         (
             lambda lines: store_shows(lines, 18, 11),
-            "line 43: client 10 got ERR_DEP for colour, as if server 2 were behind, which can't be, because of line "
-            "37: server 2's store shows colour=blue",
+            "line 43: client 10 got ERR_DEP for colour, as if server 2 were behind, which is impossible, because of "
+            "line 37: server 2's store shows colour=blue",
             (18, 21),
         ),
         (
@@ -266,8 +266,8 @@ def alter(lines: list[dict[str, Any]], command: int, **fields: Any) -> None:
         (lambda lines: say(lines, 22, "ERR_DEP"), "client 10 got ERR_DEP for size, but it had neither written", (22,)),
         (
             lambda lines: say(lines, 15, "ERR_DEP"),
-            "client 11 got ERR_DEP for colour, as if server 1 were behind, which can't be, because of line 13: client "
-            "10 put colour=red at server 0; line 15: stabilize",
+            "client 11 got ERR_DEP for colour, as if server 1 were behind, which is impossible, because of line 13: "
+            "client 10 put colour=red at server 0; line 15: stabilize",
             (6, 7, 15),
         ),
         (lambda lines: read_what(lines, 21, 11), "client 10 read colour=blue from server 2 .* gossip is off", (11, 21)),
@@ -373,9 +373,10 @@ def test_two_versions_that_can_only_come_by_the_same_relay_in_the_wrong_order(tm
     verdict = verdict_of(text, tmp_path)
     assert verdict.verdict == "invalid"
     assert verdict.why == (
-        "line 59: client 14 read k=one from server 4 (put in line 41 at server 0), which can't be, because of line 57: "
-        "client 13 read k=two from server 3; line 21: breakConnection 0 1; line 23: breakConnection 0 3; line 25: "
-        "breakConnection 0 4; line 33: breakConnection 1 2; line 37: breakConnection 3 2; line 39: breakConnection 4 2"
+        "line 59: client 14 read k=one from server 4 (put in line 41 at server 0), which is impossible, because of "
+        "line 57: client 13 read k=two from server 3; line 21: breakConnection 0 1; line 23: breakConnection 0 3; "
+        "line 25: breakConnection 0 4; line 33: breakConnection 1 2; "
+        "line 37: breakConnection 3 2; line 39: breakConnection 4 2"
     )
     assert verdict.lines == [21, 23, 25, 33, 37, 39, 41, 57, 59]
 
@@ -591,13 +592,13 @@ def dropped(text: str) -> str:
             lambda text: text[:-20] + text[-20:].replace('"timestamp": 1', '"answer": "ERR_DEP"'),
             'get of ["k", "red"] with the answer ERR_DEP',
         ),
-        (lambda text: text.replace('"server": 0', '"server": "0"'), "its server or timestamp is no number"),
+        (lambda text: text.replace('"server": 0', '"server": "0"'), "its server or its timestamp is not a number"),
         (
             lambda text: text.replace('"ok", "process": "master"', '"fail", "process": "master"'),
             "line 3: not a line of a history: it gives no error",
         ),
         (lambda text: text.replace('"time": 0', '"time": 5', 1), "line 3: its time is before that of the line before"),
-        (lambda text: text.replace('"time": 0', '"time": -1'), "its index or time is no number"),
+        (lambda text: text.replace('"time": 0', '"time": -1'), "its index or its time is not a number"),
         (lambda text: text + "[1, 2]\n", "line 10: not a line of a history"),
         (dropped, "line 4: its index is 3, not 2"),
         (
@@ -606,7 +607,7 @@ def dropped(text: str) -> str:
             ),
             "line 8: the line that began this command is missing",
         ),
-        (lambda text: text.replace('"value": ["k", null]', '"value": ["l", null]'), "line 9: it doesn't match line 8"),
+        (lambda text: text.replace('"value": ["k", null]', '"value": ["l", null]'), "line 9: it does not match line 8"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
@@ -654,11 +655,11 @@ BEGUN = (
         ("printStore", [0], "master", "server 0 is not running", "server 0 was started in line 3"),
         ("killServer", [1], "master", "server 1 is not running", None),
         ("killServer", [5], "master", "id 5 is a client's, not a server's", None),
-        ("killServer", [0], "master", "id 0 is a client's, not a server's", "it is a server's since line 3"),
+        ("killServer", [0], "master", "id 0 is a client's, not a server's", "it is the id of a server since line 3"),
         ("joinServer", [0], "master", "server 0 is already running", None),
         ("joinServer", [1], "master", "server 1 is already running", "server 1 was killed in line 13"),
         ("joinServer", [7], "master", "server 7 is running already", "server 7 was never started"),
-        ("joinServer", [7], "master", "id 7 is taken by a client", "it is nobody's"),
+        ("joinServer", [7], "master", "id 7 is taken by a client", "nothing has this id"),
         ("joinServer", [5], "master", "id 5 is taken by a client", None),
         ("joinServer", [7], "master", "server 7 could not be started: its disk is full", None),
         ("breakConnection", [5, 0], "master", "id 5 is unknown: neither a server nor a client", "since line 7"),
@@ -680,15 +681,15 @@ def test_a_command_fails_only_for_a_reason(
 @pytest.mark.parametrize(
     ("command", "why", "lines"),
     [
-        (("joinServer", [5]), "5 can't be a server: it is a client's since line 7", [7, 15]),
-        (("joinClient", [1, 0]), "1 can't be a client: it is a server's since line 5", [5, 15]),
+        (("joinServer", [5]), "5 cannot be a server: it is the id of a client since line 7", [7, 15]),
+        (("joinClient", [1, 0]), "1 cannot be a client: it is the id of a server since line 5", [5, 15]),
         (("createConnection", [0, 0]), "server 0 can have no connection to itself", [15]),
         (("createConnection", [5, 9]), "9 is neither a server nor a client", [15]),
-        (("createConnection", [0, 1]), "server 1 was killed in line 13, so this can't be done", [13, 15]),
+        (("createConnection", [0, 1]), "server 1 was killed in line 13, so this is impossible", [13, 15]),
         (("killServer", [5]), "5 is a client's id, not a server's (line 7)", [7, 15]),
         (("killServer", [9]), "server 9 was never started", [15]),
         (("printStore", [], "master", {"server": 1, "timestamp": []}), "server 1 printed its store, but", [14, 15]),
-        (get(6, 0, "red", 1), "client 6 was never started, so it can't be answered", [15]),
+        (get(6, 0, "red", 1), "client 6 was never started, so it cannot have been answered", [15]),
         (get(5, 1, "red", 1), "server 1 answered, but server 1 was killed in line 13", [13, 15]),
     ],
 )
@@ -812,7 +813,7 @@ def test_status_and_output(tmp_path: Path) -> None:
     result = program(str(path))
     assert result.returncode == 1
     first, *shown, last = result.stdout.splitlines()
-    assert first.startswith("invalid: line 9: it shows k=blue, but what was put there at that time is another value")
+    assert first == "invalid: line 9: it shows k=blue, but the value that was put there at that time is another one"
     assert [line.split()[0] for line in shown] == ["7:", "9:"]
     assert last == f"(lines are those of {path})"
     told = json.loads(program("--json", str(path)).stdout)

@@ -13,7 +13,9 @@ import router
 from checking.driver import ROOT
 from checking.scaling import TOPOLOGIES, measure_gossip, measure_stabilize, topology
 from checking.seeds import SCHEDULES_PER_SEED, check_seed, check_seeds
-from checking.simulation import WEIGHTS, Step, Violation, World, decode, small_limits
+from checking.simulator.schedule import WEIGHTS, Step, decode
+from checking.simulator.simulation import Simulation, small_limits
+from checking.simulator.truth import Violation
 from scripts.simulate import replay
 
 SCHEDULES = sorted((ROOT / "tests" / "schedules").glob("*.txt"))
@@ -39,11 +41,11 @@ def test_a_schedule_always_does_the_same(tmp_path: Path) -> None:
     for run in ("one", "other"):
         (tmp_path / run).mkdir()
         with small_limits():
-            world = World(tmp_path / run)
+            simulation = Simulation(tmp_path / run)
             for step in schedule:
-                world.step(step)
-            world.finish()
-            world.close()
+                simulation.step(step)
+            simulation.finish()
+            simulation.close()
         ends.append({path.name: path.read_bytes() for path in sorted((tmp_path / run).rglob("log.*"))})
     assert ends[0] == ends[1]
 
@@ -71,11 +73,11 @@ def test_a_schedule_that_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_failure_is_shrunk_and_named_by_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgets(world: World, client: int, key: int) -> None:
-        if world._clients[101].session.seen(b"b"):
+    def forgets(simulation: Simulation, client: int, key: int) -> None:
+        if simulation.clients[101].session.seen(b"b"):
             raise Violation("this is a promise that nobody made")
 
-    monkeypatch.setattr(World, "_step_disconnect", forgets)
+    monkeypatch.setattr(Simulation, "_step_disconnect", forgets)
     failure = check_seed(3)
     assert failure is not None
     assert len(failure.schedule) == 2

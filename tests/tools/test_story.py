@@ -17,7 +17,7 @@ from support.terminal import Terminal
 
 from checking.driver import ROOT, Conversation, run
 from checking.report import SHIVIZ_PARSER, shiviz
-from checking.story import Done, Story
+from checking.story import Story, StoryOperation
 from checking.telling import shown, tell
 from checking.traces import read
 from rpc import tracing
@@ -55,7 +55,7 @@ def place(story: Story, name: str) -> int:
     return story.processes.index(name)
 
 
-def operation(story: Story, line: int) -> Done:
+def operation(story: Story, line: int) -> StoryOperation:
     (found,) = [done for done in story.operations if done.where.endswith(f"line {line}")]
     return found
 
@@ -90,15 +90,15 @@ def test_an_err_dep_is_explained(sessions: Story) -> None:
     assert asked.why == [
         "Client 10 had itself put password = mellon in line 8. "
         "It must not read anything older from now on (Read Your Writes).",
-        "Server 1 had swordfish, put by client 10 in line 5: older, so it must not answer.",
+        "Server 1 had swordfish, put by client 10 in line 5. This value is older, so the server must not answer.",
         "At that moment, server 0 could have answered.",
-        "There was no way from there to the servers that were asked: they were in different partitions.",
+        "No path of links led from there to the servers that were asked: they were in different partitions.",
     ]
 
 
 def test_answers_are_explained(sessions: Story) -> None:
     assert operation(sessions, 12).why == [
-        "Client 11 had neither read nor written password before, so that any value, or none, is right.",
+        "Client 11 had neither read nor written password before, so any value, or none, is right.",
         "Server 1 had swordfish, put by client 10 in line 5.",
     ]
     assert operation(sessions, 13).why[1:] == ["Server 1 had no value for it: ERR_KEY."]
@@ -142,7 +142,7 @@ def test_concurrent_writes_are_told(tmp_path: Path) -> None:
     assert [write.concurrent for write in story.writes] == [[1], [0]]
     assert operation(story, 5).why[-1] == (
         "It is concurrent with b: neither author had seen the other's write. "
-        "By time, the other one is later, and stands."
+        "By their timestamps, the other one is later, and stands."
     )
 
 
@@ -235,22 +235,22 @@ put 5 k v
             "breakConnection 5 0\n",
             [
                 "At that moment, server 0 could have answered.",
-                "Links led from server 0 to where it was asked for, "
-                "but nothing had moved the write over them yet: neither stabilize nor gossip.",
+                "Links led from server 0 to the servers that were asked, "
+                "but neither stabilize nor gossip had moved the write over them yet.",
             ],
         ),
         (
             "breakConnection 0 1\nbreakConnection 2 1\nstabilize\nbreakConnection 5 0\n",
             [
                 "At that moment, server 0 and server 2 could have answered.",
-                "There was no way from there to the servers that were asked: they were in different partitions.",
+                "No path of links led from there to the servers that were asked: they were in different partitions.",
             ],
         ),
         (
             "breakConnection 0 1\nbreakConnection 2 0\nbreakConnection 5 0\nput 5 other v\ncreateConnection 5 2\n",
             [
                 "At that moment, server 0 could have answered.",
-                "There was no way from there to the servers that were asked: they were in different partitions.",
+                "No path of links led from there to the servers that were asked: they were in different partitions.",
             ],
         ),
         (
@@ -295,7 +295,7 @@ def test_a_lost_copy_explains_an_err_dep(other: bool, tmp_path: Path) -> None:
         *(
             ["Server 1 had it, but had been killed.", lost]
             if other
-            else [lost, "No server has it any more: this session gets ERR_DEP until k is written again."]
+            else [lost, "No server has it any more, so this session gets ERR_DEP until k is written again."]
         ),
     ]
 
