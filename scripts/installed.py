@@ -30,7 +30,7 @@ def main() -> int:
         from scripts import cleanup
 
         return cleanup.main(sys.argv[2:], sys.argv[0])
-    import environment
+    from console import environment
 
     environment.enter("__main__")
     import master

@@ -145,7 +145,7 @@ def test_an_installed_daadkvs_runs_files_and_standard_input(
     installed: Path, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     """Wherever it is started, also beside modules whose names are those of its own."""
-    for name in ("client", "model", "environment", "control"):
+    for name in ("client", "model", "console", "control"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')\n")
     (tmp_path / "script").write_text(SCRIPT)
     command = str(installed / "bin" / "daadkvs")

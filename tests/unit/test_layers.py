@@ -24,7 +24,7 @@ LAYERS = (
     "rpc",
     "peer groups session model router context gossip",
     "messages",
-    "vector_clock environment",
+    "vector_clock",
 )
 """From the top downwards. What stands in one line may import each other, but for circles."""
 
