@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The master: reads commands, has the cluster carry them out, prints what they answer.
 
-May live here: the command line, reading scripts, what is written to stdout and stderr, signals.
+May live here: how a run begins and ends, carrying out scripts, and who is told of what came of each command.
 May not: what a command means (control/commands.py) or does (control/cluster.py); the prompt (console/prompt.py).
 """
 
@@ -20,8 +20,7 @@ import argparse
 import signal
 import traceback
 from collections.abc import Callable
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from console.options import CannotBegin, absolute, check_scripts, parse, settings_of
 from console.output import (
@@ -33,6 +32,7 @@ from console.output import (
     say,
     write_all,
 )
+from console.signals import SIGNALS, Stop, ignore_signals, install_signals, stop, unraisable
 from control import commands
 from control.no_history import NoHistory
 from control.script import Script, Step
@@ -51,18 +51,7 @@ GROUP_STEPS = 1000
 GROUP_BYTES = 1 << 20
 """How many commands, and about how many bytes of keys and values, are under way at once at most."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Those that end a run; at the prompt, SIGINT does not."""
-
-
 NO_MEMORY = "could not be started: no memory is left"
-
-
-class _Stop(BaseException):
-    """A signal that ends the run."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
 
 
 class Master:
@@ -318,40 +307,10 @@ def _is_interruption(error: Exception) -> bool:
     return False
 
 
-# -- signals -----------------------------------------------------------------------------------------------
-
-
-def _stop(signum: int, _: FrameType | None) -> NoReturn:
-    _ignore_signals()
-    raise _Stop(signum)
-
-
-def _unraisable(found: sys.UnraisableHookArgs) -> None:
-    """What is raised where nobody can catch it, in a finalizer for example: no traceback, and a _Stop isn't lost."""
-    if isinstance(found.exc_value, _Stop):
-        stop = found.exc_value
-        signal.signal(signal.SIGALRM, lambda *_: _stop(stop.signum, None))
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
-    elif "DAADKVS_DEBUG" in os.environ:
-        sys.__unraisablehook__(found)
-
-
-def _ignore_signals() -> None:
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-
-
-def _install_signals(interrupt: signal._HANDLER) -> None:
-    signal.signal(signal.SIGINT, interrupt)
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays in force
-            signal.signal(signum, _stop)
-
-
 def main() -> int:
     """Run; returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends a run also where the shell has it ignored
-    sys.unraisablehook = _unraisable
+    sys.unraisablehook = unraisable
     fill_closed_streams()
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
     arguments = parse(__version__)
@@ -372,12 +331,12 @@ def _run(arguments: argparse.Namespace) -> int:
     prompt = _prompt(arguments, master)
     # From here on there is something to clean up; a signal waits until it is known what.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    _install_signals(prompt.interrupt if prompt else _stop)
+    install_signals(prompt.interrupt if prompt else stop)
     master.cluster = _start_cluster(settings, master)
     try:
         status = _run_to_end(arguments, master, prompt)
     finally:
-        _ignore_signals()
+        ignore_signals()
         master.cluster.close()
     if tracing.failure:
         master.say(f"warning: {arguments.trace}: {tracing.failure}; the trace ends before the run")
@@ -429,8 +388,8 @@ def _run_to_end(arguments: argparse.Namespace, master: Master, prompt: Prompt | 
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         _carry_out(arguments.scripts or ["-"], master, prompt)
         return 1 if master.failed else 0
-    except _Stop as stop:
-        return 128 + stop.signum
+    except Stop as end:
+        return 128 + end.signum
     except OutputGone as gone:
         return output_gone(gone)
     except CannotBegin:
