@@ -1,6 +1,7 @@
 """Why an operation of a story was answered as it was, in sentences.
 
-May live here: reading reasons off a story that is complete. May not: the events of a trace (checking/telling.py).
+May live here: reading reasons off a story that is complete. May not: the events of a trace (checking/telling.py), and
+the sentences that a master says as well (control/explaining.py).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from checking.story import Asked, Done, Moment, Story, Told
+from control import explaining
 from messages import Write
 
 __all__ = ["Reasons"]
@@ -30,18 +32,13 @@ class Reasons:
         if done.put:
             yield from self._explain_put(done)
             return
-        client = processes[done.client].capitalize()
+        client = processes[done.client]
         seen = writes[done.seen] if done.seen is not None else None
         if seen is not None and done.seen_by is not None:
             by = self.story.operations[done.seen_by]
-            how = "put" if by.put else "read"
-            guarantee = "Read Your Writes" if by.put else "Monotonic Reads"
-            yield (
-                f"{client} had itself {how} {done.key} = {seen.value}{_place(by.where)}. "
-                f"It must not read anything older from now on ({guarantee})."
-            )
+            yield explaining.seen(client, done.key, explaining.Seen(seen.value, by.put, by.where))
         else:
-            yield f"{client} had neither read nor written {done.key} before, so that any value, or none, is right."
+            yield explaining.unbound(client, done.key)
         if not done.asked:
             yield f"No server answered ({done.outcome})."
         for asked in done.asked:
@@ -65,21 +62,16 @@ class Reasons:
             yield f"It is concurrent with {other.value}: neither author had seen the other's write. By time, {stands}."
 
     def _explain_answer(self, done: Done, asked: Asked, seen: Told | None) -> str:
-        server = self.story.processes[asked.server].capitalize()
+        server, bound = self.story.processes[asked.server], seen is not None
         if asked.standing is None:
-            answer = f"{server} had no value for it"
-            return f"{answer}, which counts as older than any." if seen else f"{answer}: ERR_KEY."
+            return explaining.had(server, explaining.Had(None), bound)
         write = self.story.writes[asked.standing]
-        author = self.story.operations[write.operation] if write.operation is not None else None
-        by = f", put by {self.story.processes[author.client]}{_place(author.where)}" if author else ""
-        answer = f"{server} had {write.value}{by}"
-        if seen is None or done.seen is None:
-            return f"{answer}."
-        if asked.standing == done.seen:
-            return f"{answer}: the same one."
-        if write.timestamp < seen.timestamp:
-            return f"{answer}: older, so it must not answer."
-        return f"{answer}: later, so it may answer."
+        by = self.story.operations[write.operation] if write.operation is not None else None
+        author, where = (self.story.processes[by.client], by.where) if by else ("", "")
+        age = ""
+        if seen is not None and done.seen is not None:
+            age = "same" if asked.standing == done.seen else "older" if write.timestamp < seen.timestamp else "later"
+        return explaining.had(server, explaining.Had(write.value, author, where, age), bound)
 
     def _explain_where(self, done: Done, seen: int) -> Iterator[str]:
         """Where, at that moment, was what the session asks for, and why was it not where it was asked for?"""
@@ -103,18 +95,18 @@ class Reasons:
         having = [server for server, write in sorted(held.items()) if self._is_since(write, least)]
         able = [server for server in having if server in running]
         if able:
-            yield f"At that moment, {self._names(able)} could have answered."
+            yield explaining.somebody_could(self._names(able))
             yield self._explain_way(done, able)
             return
-        yield "At that moment, no running server could have answered."
+        yield explaining.NOBODY_COULD
         for server in having:
-            yield f"{self._names([server]).capitalize()} had it, but {self._end_of(server, event)}."
+            yield explaining.had_but(self.story.processes[server], *self._end_of(server, event))
         for server, started in sorted(lost.items()):
             damaged = "damaged" if "damaged" in self.story.events[started].text else "lost"
-            back = f"came back without it{self._line_of(self._command_of(started))}: its disk was {damaged}"
-            yield f"{self._names([server]).capitalize()} had it, but {back}."
+            back = f"came back without it{self._line_of(started)}: its disk was {damaged}"
+            yield explaining.had_but(self.story.processes[server], back)
         if lost and not having:
-            yield f"No server has it any more: this session gets ERR_DEP until {done.key} is written again."
+            yield explaining.nobody_has(done.key)
 
     def _is_since(self, write: int | None, timestamp: int) -> bool:
         return write is not None and self._versions[write].version.timestamp >= timestamp
@@ -126,39 +118,27 @@ class Reasons:
         components = next((parts for at, parts in reversed(self.story.partitions) if at <= event), [])
         near = [server for server in able if any(server in part and asked & {*part} for part in components)]
         if not near:
-            return "There was no way from there to the servers that were asked: they were in different partitions."
-        return (
-            f"Links led from {self._names(near)} to where it was asked for, "
-            "but nothing had moved the write over them yet: neither stabilize nor gossip."
-        )
+            return explaining.PARTED
+        return explaining.not_moved(self._names(near))
 
-    def _end_of(self, server: int, event: int) -> str:
-        """How the last life of a server that is down at an event has ended."""
+    def _end_of(self, server: int, event: int) -> tuple[str, str]:
+        """How the last life of a server that is down at an event has ended, and in which line."""
         ends = [life.ended for life in self.story.lives if life.process == server and life.ended is not None]
         end = max((end for end in ends if end <= event), default=None)
         command = self._command_of(end) if end is not None else None
         if command is None or command.text != f"killServer {self.story.processes[server].removeprefix('server ')}":
-            return "had died"
-        return f"had been killed{self._line_of(command)}"
+            return "had died", ""
+        return "had been killed", command.where
 
     def _command_of(self, event: int) -> Moment | None:
         """The last command before an event."""
         before = (self.story.events[number] for number in range(event - 1, -1, -1))
         return next((moment for moment in before if moment.kind == "command"), None)
 
-    @staticmethod
-    def _line_of(command: Moment | None) -> str:
+    def _line_of(self, event: int) -> str:
+        """The line of the last command before an event, in brackets."""
+        command = self._command_of(event)
         return f" ({command.where.rpartition(': ')[2]})" if command is not None and command.where else ""
 
-    def _names(self, processes: list[int]) -> str:
-        return _listed([self.story.processes[process] for process in processes])
-
-
-def _place(where: str) -> str:
-    """A line of a script, in a sentence."""
-    return f" in {where.rpartition(': ')[2]}" if where else ""
-
-
-def _listed(names: list[str]) -> str:
-    """Names in a sentence."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    def _names(self, processes: list[int]) -> list[str]:
+        return [self.story.processes[process] for process in processes]
