@@ -25,29 +25,21 @@ import msgpack
 import router
 from checking.reasons import Reasons
 from checking.story import MASTER, Arrival, Asked, Done, Life, Message, Moment, Story, Told
+from control.explaining import shown
 from messages import Operation, Stored, Value, Write, outcome_from_flat, unpack_operations
 from model import unpack_delta
 from rpc.tracing import Event
 from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
 
-__all__ = ["shown", "tell"]
-
-SHOWN_BYTES = 200
-"""How much of a key or a value is told."""
+__all__ = ["tell"]
 
 PRINTED_BYTES = 20_000
-"""The same, of what a command has printed."""
+"""How much is told of what a command has printed."""
 
 
 def tell(traces: Mapping[str, Iterable[Event]]) -> Story:
     """The story of a run, from the events of each process."""
     return _Teller(traces).story
-
-
-def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
-    """A key, a value or a line as text; what isn't UTF-8 is escaped, and what is long is cut."""
-    text = data[:most].decode("utf-8", "backslashreplace")
-    return text if len(data) <= most else f"{text}… ({len(data)} bytes)"
 
 
 def _name_order(process: str) -> tuple[int, int]:

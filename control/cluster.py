@@ -399,13 +399,22 @@ class Cluster:
         to wait any more.
         """
         self.notice_deaths()
-        packed, reachable = self._supervisor.ask_in_peace(["context", "reachable"])
+        packed, reachable = self._supervisor.ask_in_peace(("context",), ("reachable",))
         return self.overview()._replace(
             contexts={
                 ident: Context.from_flat(transport.read(flat, answers.is_context)) for ident, flat in packed.items()
             },
             reachable={ident: frozenset(others) for ident, others in reachable.items()},
         )
+
+    def standing(self, key: bytes) -> dict[int, tuple[bytes, int] | None]:
+        """What running servers have under a key: value and timestamp, None for nothing. Silent ones are left out."""
+        (packed,) = self._supervisor.ask_in_peace(("print_version", key))
+        found: dict[int, tuple[bytes, int] | None] = {}
+        for ident, piece in packed.items():
+            entries = transport.read(piece, answers.is_versions) if piece else []
+            found[ident] = next(((value, timestamp) for _, value, timestamp in entries), None)
+        return found
 
 
 def _microseconds() -> int:

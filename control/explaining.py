@@ -16,11 +16,13 @@ __all__ = [
     "Seen",
     "had",
     "had_but",
+    "had_since",
     "listed",
     "nobody_has",
     "not_moved",
     "place",
     "seen",
+    "shown",
     "somebody_could",
     "unbound",
 ]
@@ -28,6 +30,10 @@ __all__ = [
 NOBODY_COULD = "At that moment, no running server could have answered."
 
 PARTED = "There was no way from there to the servers that were asked: they were in different partitions."
+
+
+SHOWN_BYTES = 200
+"""How much of a key or a value is told."""
 
 
 class Seen(NamedTuple):
@@ -99,6 +105,17 @@ def had_but(server: str, end: str, where: str = "") -> str:
 def nobody_has(key: str) -> str:
     """It is lost."""
     return f"No server has it any more: this session gets ERR_DEP until {key} is written again."
+
+
+def had_since(server: str, value: str) -> str:
+    """A server was behind when it was asked, and isn't any more."""
+    return f"{_capital(server)} was behind when it was asked; gossip has brought it {value} since then."
+
+
+def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
+    """A key, a value or a line as text; what isn't UTF-8 is escaped, and what is long is cut."""
+    text = data[:most].decode("utf-8", "backslashreplace")
+    return text if len(data) <= most else f"{text}… ({len(data)} bytes)"
 
 
 def place(where: str) -> str:
