@@ -19,7 +19,6 @@ environment.enter(__name__)
 import argparse
 import signal
 import traceback
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from console.options import CannotBegin, absolute, check_scripts, parse, settings_of
@@ -33,6 +32,7 @@ from console.output import (
     write_all,
 )
 from console.signals import SIGNALS, Stop, ignore_signals, install_signals, stop, unraisable
+from console.text_output import TextOutput
 from control import commands
 from control.no_history import NoHistory
 from control.script import Script, Step
@@ -65,8 +65,7 @@ class Master:
         self.pipeline = pipeline and not show
         self.quiet = quiet or show
         self._shown = dressed_for(1) if show else None
-        self.dress: Callable[[str], str] = str
-        """How an error or a warning is shown: the prompt has colours for them."""
+        self.output = TextOutput()
         self.cluster: Cluster
         self.history = NoHistory()
         self.failed = False
@@ -76,19 +75,18 @@ class Master:
 
     # -- output --------------------------------------------------------------------------------------------
 
-    def say(self, text: str) -> None:
-        """Show an error or a warning."""
-        say(text, self.dress)
-
     def error(self, text: str) -> None:
-        """One line on stderr, which says where in the script."""
-        self.failed = True
-        tracing.event("error", text=f"{self._where}{text}")
-        self.say(f"error: {self._where}{text}")
+        """Report an error, in the line of the script that is under way, if there is one."""
+        self._fail(text, f"{self._where}{text}")
 
-    def error_of_command(self, text: str) -> None:
-        """Report an error of the command that is being carried out."""
-        self.error(f"{self._command}: {text}")
+    def error_of_command(self, text: str, uncertain: Exception | None = None) -> None:
+        """Report an error of the command that is being carried out; *uncertain*: as in `TextOutput.fail`."""
+        self._fail(text, f"{self._where}{self._command}: {text}", uncertain)
+
+    def _fail(self, text: str, placed: str, uncertain: Exception | None = None) -> None:
+        self.failed = True
+        tracing.event("error", text=placed)
+        self.output.fail(text, placed, uncertain)
 
     def internal_error(self, name: str, error: Exception) -> None:
         """Report a mistake of ours in what *name* says; the run goes on."""
@@ -97,14 +95,17 @@ class Master:
     def death(self, ident: int, text: str) -> None:
         """A process has died: an error of the command that has noticed it."""
         self.history.notice("died", [ident], text)
-        self.error_of_command(text)
+        self.failed = True
+        placed = f"{self._where}{self._command}: {text}"
+        tracing.event("error", text=placed)
+        self.output.died(ident, text, placed)
 
     def warning(self, text: str) -> None:
         """Report what is no error; it is about the command that is being carried out, if there is one."""
         self.history.notice("warning", [], text)
         placed = f"{self._where}{self._command}: {text}" if self._command else text
         tracing.event("warning", text=placed)
-        self.say(f"warning: {placed}")
+        self.output.warn(text, placed)
 
     def carrying_out(self, name: str) -> None:
         """Errors are about this command from now on."""
@@ -188,7 +189,7 @@ class Master:
         if len(steps) == 1:
             self._run_step(steps[0])
             return []
-        self._begin(steps[0])
+        self._begin(steps)
         self.cluster.notice_deaths()
         group = self._start_group(steps)
         if group is None:
@@ -215,31 +216,38 @@ class Master:
         """Print what the commands of a group answer, in their order; carry out those that it left undone."""
         from groups import Undone  # not at the top: it is there once there is a cluster
 
-        printed: list[bytes] = []
         try:
             for step, outcome in zip(steps, self.cluster.finish_group(group), strict=True):
                 if not isinstance(outcome, Undone):
                     assert step.command is not None
-                    printed += self.cluster.printed(step.command, outcome)
+                    pieces = self.cluster.printed(step.command, outcome)
                     self.history.complete(step.command, outcome)
+                    self.output.answer(step, step.command, outcome, pieces)
                     continue
-                self._print(printed)
-                printed.clear()
+                self._flush()
                 self._run_step(step, outcome.timestamp)
         finally:
             self.cluster.release_group(group)
-        self._print(printed)
+        self._flush()
 
     def _run_step(self, step: Step, timestamp: int | None = None) -> None:
-        self._begin(step)
+        if timestamp is None:
+            self._begin([step])
+        self._go_on_with(step)
         if step.command is None:
             self.error(step.error)
+            self._flush()
         else:
-            self.run_command(step.command, timestamp)
+            self.run_command(step.command, timestamp, step)
 
-    def _begin(self, step: Step) -> None:
+    def _begin(self, steps: list[Step]) -> None:
+        self.output.begin(steps)
+        self._go_on_with(steps[0])
+
+    def _go_on_with(self, step: Step) -> None:
         self._where = f"{step.where}: "
         self._command = step.command.name if step.command else ""
+        self.output.under_way(step)
 
     def run_line(self, line: bytes) -> bool:
         """Carry out one line; returns whether there was no error."""
@@ -254,8 +262,8 @@ class Master:
         self.failed = failed or not succeeded
         return succeeded
 
-    def run_command(self, command: commands.Command, timestamp: int | None = None) -> None:
-        """Carry out one command, and print what it answers. *timestamp*: as in `Cluster.execute`."""
+    def run_command(self, command: commands.Command, timestamp: int | None = None, step: Step | None = None) -> None:
+        """Carry out one command, and tell what it answers. *timestamp*: as in `Cluster.execute`."""
         self._command = command.name
         tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
         if not self.history.under_way:
@@ -265,22 +273,20 @@ class Master:
             pieces = self.cluster.printed(command, outcome)
         except commands.CommandError as error:
             self.history.fail(command, error)
-            self.error_of_command(str(error))
+            self.error_of_command(str(error), error if isinstance(error, commands.Uncertain) else None)
         except Exception as error:
             why = _given_up(command.name) if _is_interruption(error) else _internal(error)
             self.history.lose_sight(command, why)
-            self.error_of_command(why)
+            self.error_of_command(why, error)
         else:
             self.history.complete(command, outcome)
-            self._print(pieces)
+            self.output.answer(step, command, outcome, pieces)
+        self._flush()
 
-    def _print(self, pieces: list[bytes]) -> None:
-        """Write to stdout; what is printed stands in the history before."""
+    def _flush(self) -> None:
+        """Show what has been answered; what is shown stands in the history before."""
         self.history.flush()
-        if pieces:
-            printed = b"".join(pieces)
-            tracing.event("printed", text=printed)
-            write_all(1, printed)
+        self.output.flush()
 
 
 def _internal(error: Exception) -> str:
@@ -339,7 +345,8 @@ def _run(arguments: argparse.Namespace) -> int:
         ignore_signals()
         master.cluster.close()
     if tracing.failure:
-        master.say(f"warning: {arguments.trace}: {tracing.failure}; the trace ends before the run")
+        ended = f"{arguments.trace}: {tracing.failure}; the trace ends before the run"
+        master.output.warn(ended, ended)
     return status
 
 
@@ -448,7 +455,7 @@ def _begin_history(arguments: argparse.Namespace, master: Master) -> NoHistory:
             "pipeline": master.pipeline,
             "kept_stores": arguments.data_dir is not None,
         }
-        return History(path, options, lambda text: master.say(f"warning: {text}"))
+        return History(path, options, lambda text: master.output.warn(text, text))
     except OSError as error:
         raise CannotBegin(f"{path}: {error.strerror}") from error
 
