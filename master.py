@@ -19,6 +19,7 @@ environment.enter(__name__)
 import argparse
 import signal
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.options import CannotBegin, absolute, check_scripts, parse, settings_of
@@ -57,15 +58,20 @@ NO_MEMORY = "could not be started: no memory is left"
 class Master:
     """One run: commands in, answers out, errors counted."""
 
-    def __init__(self, pipeline: bool, quiet: bool = False, show: bool = False) -> None:
+    def __init__(self, pipeline: bool, quiet: bool = False, show: bool = False, for_programs: bool = False) -> None:
         """*pipeline*: whether several puts and gets may be under way at once. *quiet*: never show progress.
 
-        *show*: show each line of a script as it runs; then one at a time is under way.
+        *show*: show each line of a script as it runs; then one at a time is under way. *for_programs*: speak JSON.
         """
         self.pipeline = pipeline and not show
         self.quiet = quiet or show
         self._shown = dressed_for(1) if show else None
+        self.for_programs = for_programs
         self.output = TextOutput()
+        if for_programs:
+            from console.json_output import JsonOutput
+
+            self.output = JsonOutput(lambda: self.cluster)
         self.cluster: Cluster
         self.history = NoHistory()
         self.failed = False
@@ -130,7 +136,9 @@ class Master:
 
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
-        script = Script(fd, f"{name}: line" if name else "line", self._show if self._shown else None)
+        show = self._show if self._shown else None
+        script = Script(fd, f"{name}: line" if name else "line", show, self.for_programs)
+        self.output.begin_file(name)
         progress = None
         if not self.quiet and os.isatty(2):
             from console.progress import progress_of
@@ -139,8 +147,10 @@ class Master:
         with hidden_when_writing(progress):
             self._run_to_end(script, progress)
         self._where = ""
+        self.output.begin_file(name)
         if script.failure:
             self.error(f"{name or 'standard input'}: {script.failure}")
+            self._flush()
 
     def _show(self, line: bytes) -> None:
         """Write a line of a script to stdout, where its answer is to follow."""
@@ -182,7 +192,12 @@ class Master:
             size += step.size
 
     def _can_group(self, step: Step) -> bool:
-        return self.pipeline and step.command is not None and self.cluster.can_group(step.command)
+        return (
+            self.pipeline
+            and step.command is not None
+            and self.cluster.can_group(step.command)
+            and self.output.may_group(step.command)
+        )
 
     def _run_steps(self, steps: list[Step], script: Script) -> list[Step]:
         """Carry out steps, at once if they can be; returns the next ones, if they were read meanwhile."""
@@ -235,10 +250,22 @@ class Master:
             self._begin([step])
         self._go_on_with(step)
         if step.command is None:
-            self.error(step.error)
+            if step.error:
+                self.error(step.error)
+            else:
+                self.output.skip(step)
             self._flush()
+        elif step.command.name == commands.STATUS:
+            self._tell_status(step)
         else:
             self.run_command(step.command, timestamp, step)
+
+    def _tell_status(self, step: Step) -> None:
+        try:
+            self.output.status(step, self.cluster.status())
+        except Exception as error:  # a mistake of ours: that is no reason to end somebody's run
+            self.internal_error(commands.STATUS, error)
+        self._flush()
 
     def _begin(self, steps: list[Step]) -> None:
         self.output.begin(steps)
@@ -333,7 +360,7 @@ def _run(arguments: argparse.Namespace) -> int:
     _import_cluster()
     settings = settings_of(arguments)
     _enable_trace(arguments)
-    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
+    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show, arguments.json)
     prompt = _prompt(arguments, master)
     # From here on there is something to clean up; a signal waits until it is known what.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -345,7 +372,7 @@ def _run(arguments: argparse.Namespace) -> int:
         ignore_signals()
         master.cluster.close()
     if tracing.failure:
-        ended = f"{arguments.trace}: {tracing.failure}; the trace ends before the run"
+        ended = f"{tracing.folder()}: {tracing.failure}; the trace ends before the run"
         master.output.warn(ended, ended)
     return status
 
@@ -362,7 +389,7 @@ def _import_cluster() -> None:
 
 def _prompt(arguments: argparse.Namespace, master: Master) -> Prompt | None:
     """The prompt, where a person is to be asked for commands."""
-    if arguments.scripts or not os.isatty(0):
+    if arguments.scripts or arguments.json or not os.isatty(0):
         return None
     from console.prompt import Prompt
 
@@ -390,8 +417,9 @@ def _run_to_end(arguments: argparse.Namespace, master: Master, prompt: Prompt | 
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
         # begin leaves an older history as it is.
         _begin_trace(arguments)
-        if arguments.history:
-            master.history = _begin_history(arguments, master)
+        history = arguments.history or (master.cluster.record / "history" if arguments.record else None)
+        if history:
+            master.history = _begin_history(history, arguments, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         _carry_out(arguments.scripts or ["-"], master, prompt)
         return 1 if master.failed else 0
@@ -411,6 +439,9 @@ def _carry_out(scripts: list[str], master: Master, prompt: Prompt | None) -> Non
     names = ["standard input" if name == "-" else name for name in scripts]
     sources = ["the prompt"] if prompt else names
     tracing.event("run", version=__version__, options=sys.argv[1:], scripts=sources)
+    told = {"trace": tracing.folder(), "history": master.history.path}
+    facts = {name: os.path.abspath(path) for name, path in told.items() if path is not None}
+    master.output.begin_run(version=__version__, **facts)
     for text in master.cluster.found:
         master.warning(text)
     if prompt is not None:
@@ -435,14 +466,13 @@ def _begin_trace(arguments: argparse.Namespace) -> None:
         tracing.clear()
         tracing.begin("master")
     except OSError as error:
-        raise CannotBegin(f"{arguments.trace}: {error.strerror}") from error
+        raise CannotBegin(f"{error.filename}: {error.strerror}") from error
 
 
-def _begin_history(arguments: argparse.Namespace, master: Master) -> NoHistory:
+def _begin_history(path: Path, arguments: argparse.Namespace, master: Master) -> NoHistory:
     """Raises CannotBegin where the file can't be written, or is one of the scripts."""
     from control.history import History
 
-    path = arguments.history
     try:
         scripts = [name for name in arguments.scripts if name != "-"]
         if any(os.path.exists(path) and os.path.samefile(path, name) for name in scripts):

@@ -7,8 +7,10 @@ to streams (console/output.py). console/json_output.py tells the same to program
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from console.output import say, write_all
+from control.overview import Overview
 from control.script import Step
 from messages import Command, Outcome
 from rpc import tracing
@@ -25,6 +27,12 @@ class TextOutput:
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
+    def begin_run(self, **facts: Any) -> None:
+        """The run has begun; *facts* are for programs."""
+
+    def begin_file(self, name: str | None) -> None:
+        """Steps are of this file from now on; None for standard input."""
+
     def begin(self, steps: Sequence[Step]) -> None:
         """These steps are under way from now on."""
 
@@ -38,6 +46,12 @@ class TextOutput:
     def answer(self, step: Step | None, command: Command, outcome: Outcome, pieces: list[bytes]) -> None:
         """A command is done; the *pieces* are what stdout shows of it."""
         self._pieces += pieces
+
+    def status(self, step: Step, overview: Overview) -> None:
+        """What there is, for the command `status`, which is only a program's."""
+
+    def skip(self, step: Step) -> None:
+        """A line that is no command; only programs are told of it."""
 
     def fail(self, text: str, placed: str, uncertain: Exception | None = None) -> None:
         """There was an error; *placed*: with its place in the script, and its command.
@@ -60,7 +74,12 @@ class TextOutput:
 
     def flush(self) -> None:
         """Show what has been answered."""
-        if self._pieces:
-            printed, self._pieces = b"".join(self._pieces), []
-            tracing.event("printed", text=printed)
-            write_all(1, printed)
+        write_all(1, self.trace_printed())
+
+    def trace_printed(self) -> bytes:
+        """What has been answered since the last time, which the trace is told."""
+        if not self._pieces:
+            return b""
+        printed, self._pieces = b"".join(self._pieces), []
+        tracing.event("printed", text=printed)
+        return printed

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -85,10 +86,16 @@ class Cluster:
         self._group_calls: GroupCalls
         self._members = Members()
         self._run = RunDirectory()
+        self.record = Path(self._run.path, "record")
+        """Where what is recorded stands that goes with the run."""
         try:
             stores = settings.data_directory or self._run.make_stores()
             check_length(stores)
             transport.check_place(self._run.path)
+            if settings.record:
+                self.record.mkdir()
+                if not tracing.on:
+                    tracing.enable(self.record)
             self._spawner = self._start_spawner()
         except BaseException:
             self._run.remove()
@@ -391,6 +398,11 @@ class Cluster:
     def overview(self) -> Overview:
         """What there is, as far as the master knows; asks nobody."""
         return self._members.overview()
+
+    def connections(self, client: int) -> tuple[int, ...]:
+        """A client's servers, in order; none where there is no such client."""
+        found = self._members.clients.get(client)
+        return tuple(found.connections) if found else ()
 
     def status(self) -> Overview:
         """What there is, with what each server knows of, and whom it believes that it can reach.

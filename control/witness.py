@@ -32,6 +32,9 @@ class Cluster(Protocol):
     def overview(self) -> Overview:
         """What there is, as far as the master knows."""
 
+    def connections(self, client: int) -> tuple[int, ...]:
+        """A client's servers, in order; none where there is no such client."""
+
     def standing(self, key: bytes) -> Mapping[int, tuple[bytes, int] | None]:
         """What running servers have under a key: value and timestamp, None for nothing; of those that answer."""
 
@@ -104,15 +107,18 @@ class Witness:
 
     # -- questions -----------------------------------------------------------------------------------------
 
-    def is_sure(self, command: Command, connections: tuple[int, ...]) -> bool:
-        """Whether a put or get of a client with this only connection can't be ERR_DEP.
+    def is_sure(self, command: Command) -> bool:
+        """Whether a put, or a get of a client with one connection, can't be ERR_DEP.
 
         A server has all that it has shown to a session, as long as it lives.
         """
         if command.name == "put":
             return True
-        seen = self._sessions.get(command.ids[0], {}).get(command.key)
-        return seen is None or ((seen.server,) == connections and seen.life == self._lives.get(seen.server, 0))
+        (client,) = command.ids
+        seen = self._sessions.get(client, {}).get(command.key)
+        return seen is None or (
+            self._cluster().connections(client) == (seen.server,) and seen.life == self._lives.get(seen.server, 0)
+        )
 
     def why(self, command: Command) -> list[str]:
         """Why a get was ERR_DEP a moment ago, in sentences. Asks all servers."""
@@ -126,10 +132,10 @@ class Witness:
     ) -> Iterator[str]:
         (client,), key = command.ids, shown(command.key)
         seen = self._sessions.get(client, {}).get(command.key)
-        if seen is None or client not in overview.clients:
+        if seen is None:
             return
         yield explaining.seen(f"client {client}", key, explaining.Seen(seen.value, seen.put, seen.where))
-        asked = [server for server in overview.clients[client].connections if server in overview.links]
+        asked = [server for server in self._cluster().connections(client) if server in overview.links]
         for server in asked:
             if server in standing:
                 yield self._had(server, standing[server], seen)
