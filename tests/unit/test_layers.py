@@ -14,7 +14,7 @@ from checking.driver import ROOT
 
 LAYERS = (
     "scripts",
-    "master",
+    "master daadkvs",
     "console",
     "checking",
     "control",
