@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The master: reads commands, has the cluster carry them out, prints what they answer.
 
-May live here: the command line, reading scripts, what is written to stdout and stderr, signals.
+May live here: how a run begins and ends, carrying out scripts, and who is told of what came of each command.
 May not: what a command means (control/commands.py) or does (control/cluster.py); the prompt (console/prompt.py).
 """
 
@@ -12,7 +12,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # not there by itself after python -P
 
-import environment
+from console import environment
 
 environment.enter(__name__)
 
@@ -22,9 +22,7 @@ if __name__ == "__main__":
     gc.disable()  # what is imported is no garbage; `_run` enables it again
 
 import signal
-from collections.abc import Callable
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from console.failures import given_up, internal, is_interruption
 from console.options import Arguments, CannotBegin, absolute, check_scripts, settings_of
@@ -37,6 +35,8 @@ from console.output import (
     say,
     write_all,
 )
+from console.signals import SIGNALS, Stop, ignore_signals, install_signals, stop, unraisable
+from console.text_output import TextOutput
 from control import commands
 from control.no_history import NoHistory
 from control.script import Script, Step
@@ -57,33 +57,26 @@ GROUP_STEPS = 1000
 GROUP_BYTES = 1 << 20
 """How many commands, and about how many bytes of keys and values, are under way at once at most."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Those that end a run; at the prompt, SIGINT does not."""
-
-
 NO_MEMORY = "could not be started: no memory is left"
-
-
-class _Stop(BaseException):
-    """A signal that ends the run."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
 
 
 class Master:
     """One run: commands in, answers out, errors counted."""
 
-    def __init__(self, pipeline: bool, quiet: bool = False, show: bool = False) -> None:
+    def __init__(self, pipeline: bool, quiet: bool = False, show: bool = False, for_programs: bool = False) -> None:
         """*pipeline*: whether several puts and gets may be under way at once. *quiet*: never show progress.
 
-        *show*: show each line of a script as it runs; then one at a time is under way.
+        *show*: show each line of a script as it runs; then one at a time is under way. *for_programs*: speak JSON.
         """
         self.pipeline = pipeline and not show
         self.quiet = quiet or show
         self._shown = dressed_for(1) if show else None
-        self.dress: Callable[[str], str] = str
-        """How an error or a warning is shown: the prompt has colours for them."""
+        self.for_programs = for_programs
+        self.output = TextOutput()
+        if for_programs:
+            from console.json_output import JsonOutput
+
+            self.output = JsonOutput(lambda: self.cluster)
         self.cluster: Cluster
         self.history = NoHistory()
         self.failed = False
@@ -93,19 +86,18 @@ class Master:
 
     # -- output --------------------------------------------------------------------------------------------
 
-    def say(self, text: str) -> None:
-        """Show an error or a warning."""
-        say(text, self.dress)
-
     def error(self, text: str) -> None:
-        """One line on stderr, which says where in the script."""
-        self.failed = True
-        tracing.event("error", text=f"{self._where}{text}")
-        self.say(f"error: {self._where}{text}")
+        """Report an error, in the line of the script that is under way, if there is one."""
+        self._fail(text, f"{self._where}{text}")
 
-    def error_of_command(self, text: str) -> None:
-        """Report an error of the command that is being carried out."""
-        self.error(f"{self._command}: {text}")
+    def error_of_command(self, text: str, uncertain: Exception | None = None) -> None:
+        """Report an error of the command that is being carried out; *uncertain*: as in `TextOutput.fail`."""
+        self._fail(text, f"{self._where}{self._command}: {text}", uncertain)
+
+    def _fail(self, text: str, placed: str, uncertain: Exception | None = None) -> None:
+        self.failed = True
+        tracing.event("error", text=placed)
+        self.output.fail(text, placed, uncertain)
 
     def internal_error(self, name: str, error: Exception) -> None:
         """Report a mistake of ours in what *name* says; the run goes on."""
@@ -114,14 +106,17 @@ class Master:
     def death(self, ident: int, text: str) -> None:
         """A process has died: an error of the command that has noticed it."""
         self.history.notice("died", [ident], text)
-        self.error_of_command(text)
+        self.failed = True
+        placed = f"{self._where}{self._command}: {text}"
+        tracing.event("error", text=placed)
+        self.output.died(ident, text, placed)
 
     def warning(self, text: str) -> None:
         """Report what is no error; it is about the command that is being carried out, if there is one."""
         self.history.notice("warning", [], text)
         placed = f"{self._where}{self._command}: {text}" if self._command else text
         tracing.event("warning", text=placed)
-        self.say(f"warning: {placed}")
+        self.output.warn(text, placed)
 
     def carrying_out(self, name: str) -> None:
         """Errors are about this command from now on."""
@@ -146,7 +141,9 @@ class Master:
 
     def run_script(self, fd: int, name: str | None) -> None:
         """Carry out the commands read from *fd*; errors name the file where *name* is given."""
-        script = Script(fd, f"{name}: line" if name else "line", self._show if self._shown else None)
+        show = self._show if self._shown else None
+        script = Script(fd, f"{name}: line" if name else "line", show, self.for_programs)
+        self.output.begin_file(name)
         progress = None
         if not self.quiet and os.isatty(2):
             from console.progress import progress_of
@@ -155,8 +152,10 @@ class Master:
         with hidden_when_writing(progress):
             self._run_to_end(script, progress)
         self._where = ""
+        self.output.begin_file(name)
         if script.failure:
             self.error(f"{name or 'standard input'}: {script.failure}")
+            self._flush()
 
     def _show(self, line: bytes) -> None:
         """Write a line of a script to stdout, where its answer is to follow."""
@@ -198,14 +197,19 @@ class Master:
             size += step.size
 
     def _can_group(self, step: Step) -> bool:
-        return self.pipeline and step.command is not None and self.cluster.can_group(step.command)
+        return (
+            self.pipeline
+            and step.command is not None
+            and self.cluster.can_group(step.command)
+            and self.output.may_group(step.command)
+        )
 
     def _run_steps(self, steps: list[Step], script: Script) -> list[Step]:
         """Carry out steps, at once if they can be; returns the next ones, if they were read meanwhile."""
         if len(steps) == 1:
             self._run_step(steps[0])
             return []
-        self._begin(steps[0])
+        self._begin(steps)
         self.cluster.notice_deaths()
         group = self._start_group(steps)
         if group is None:
@@ -232,31 +236,50 @@ class Master:
         """Print what the commands of a group answer, in their order; carry out those that it left undone."""
         from groups import Undone  # not at the top: it is there once there is a cluster
 
-        printed: list[bytes] = []
         try:
             for step, outcome in zip(steps, self.cluster.finish_group(group), strict=True):
                 if not isinstance(outcome, Undone):
                     assert step.command is not None
-                    printed += self.cluster.printed(step.command, outcome)
+                    pieces = self.cluster.printed(step.command, outcome)
                     self.history.complete(step.command, outcome)
+                    self.output.answer(step, step.command, outcome, pieces)
                     continue
-                self._print(printed)
-                printed.clear()
+                self._flush()
                 self._run_step(step, outcome.timestamp)
         finally:
             self.cluster.release_group(group)
-        self._print(printed)
+        self._flush()
 
     def _run_step(self, step: Step, timestamp: int | None = None) -> None:
-        self._begin(step)
+        if timestamp is None:
+            self._begin([step])
+        self._go_on_with(step)
         if step.command is None:
-            self.error(step.error)
+            if step.error:
+                self.error(step.error)
+            else:
+                self.output.skip(step)
+            self._flush()
+        elif step.command.name == commands.STATUS:
+            self._tell_status(step)
         else:
-            self.run_command(step.command, timestamp)
+            self.run_command(step.command, timestamp, step)
 
-    def _begin(self, step: Step) -> None:
+    def _tell_status(self, step: Step) -> None:
+        try:
+            self.output.status(step, self.cluster.status())
+        except Exception as error:  # a mistake of ours: that is no reason to end somebody's run
+            self.internal_error(commands.STATUS, error)
+        self._flush()
+
+    def _begin(self, steps: list[Step]) -> None:
+        self.output.begin(steps)
+        self._go_on_with(steps[0])
+
+    def _go_on_with(self, step: Step) -> None:
         self._where = f"{step.where}: "
         self._command = step.command.name if step.command else ""
+        self.output.under_way(step)
 
     def run_line(self, line: bytes) -> bool:
         """Carry out one line; returns whether there was no error."""
@@ -271,8 +294,8 @@ class Master:
         self.failed = failed or not succeeded
         return succeeded
 
-    def run_command(self, command: commands.Command, timestamp: int | None = None) -> None:
-        """Carry out one command, and print what it answers. *timestamp*: as in `Cluster.execute`."""
+    def run_command(self, command: commands.Command, timestamp: int | None = None, step: Step | None = None) -> None:
+        """Carry out one command, and tell what it answers. *timestamp*: as in `Cluster.execute`."""
         self._command = command.name
         tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
         if not self.history.under_way:
@@ -282,58 +305,26 @@ class Master:
             pieces = self.cluster.printed(command, outcome)
         except commands.CommandError as error:
             self.history.fail(command, error)
-            self.error_of_command(str(error))
+            self.error_of_command(str(error), error if isinstance(error, commands.Uncertain) else None)
         except Exception as error:
             why = given_up(command.name) if is_interruption(error) else internal(error)
             self.history.lose_sight(command, why)
-            self.error_of_command(why)
+            self.error_of_command(why, error)
         else:
             self.history.complete(command, outcome)
-            self._print(pieces)
+            self.output.answer(step, command, outcome, pieces)
+        self._flush()
 
-    def _print(self, pieces: list[bytes]) -> None:
-        """Write to stdout; what is printed stands in the history before."""
+    def _flush(self) -> None:
+        """Show what has been answered; what is shown stands in the history before."""
         self.history.flush()
-        if pieces:
-            printed = b"".join(pieces)
-            tracing.event("printed", text=printed)
-            write_all(1, printed)
-
-
-# -- signals -----------------------------------------------------------------------------------------------
-
-
-def _stop(signum: int, _: FrameType | None) -> NoReturn:
-    _ignore_signals()
-    raise _Stop(signum)
-
-
-def _unraisable(found: sys.UnraisableHookArgs) -> None:
-    """What is raised where nobody can catch it, in a finalizer for example: no traceback, and a _Stop isn't lost."""
-    if isinstance(found.exc_value, _Stop):
-        stop = found.exc_value
-        signal.signal(signal.SIGALRM, lambda *_: _stop(stop.signum, None))
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
-    elif "DAADKVS_DEBUG" in os.environ:
-        sys.__unraisablehook__(found)
-
-
-def _ignore_signals() -> None:
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-
-
-def _install_signals(interrupt: signal._HANDLER) -> None:
-    signal.signal(signal.SIGINT, interrupt)
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup stays in force
-            signal.signal(signum, _stop)
+        self.output.flush()
 
 
 def main() -> int:
     """Run; returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends a run also where the shell has it ignored
-    sys.unraisablehook = _unraisable
+    sys.unraisablehook = unraisable
     fill_closed_streams()
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
     arguments = _arguments()
@@ -359,21 +350,22 @@ def _run(arguments: Arguments) -> int:
     _import_cluster()
     settings = settings_of(arguments)
     _enable_trace(arguments)
-    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
+    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show, arguments.json)
     prompt = _prompt(arguments, master)
     # From here on there is something to clean up; a signal waits until it is known what.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    _install_signals(prompt.interrupt if prompt else _stop)
+    install_signals(prompt.interrupt if prompt else stop)
     master.cluster = _start_cluster(settings, master)
     gc.freeze()
     gc.enable()
     try:
         status = _run_to_end(arguments, master, prompt)
     finally:
-        _ignore_signals()
+        ignore_signals()
         master.cluster.close()
     if tracing.failure:
-        master.say(f"warning: {arguments.trace}: {tracing.failure}; the trace ends before the run")
+        ended = f"{tracing.folder()}: {tracing.failure}; the trace ends before the run"
+        master.output.warn(ended, ended)
     return status
 
 
@@ -389,7 +381,7 @@ def _import_cluster() -> None:
 
 def _prompt(arguments: Arguments, master: Master) -> Prompt | None:
     """The prompt, where a person is to be asked for commands."""
-    if arguments.scripts or not os.isatty(0):
+    if arguments.scripts or arguments.json or not os.isatty(0):
         return None
     from console.prompt import Prompt
 
@@ -417,13 +409,14 @@ def _run_to_end(arguments: Arguments, master: Master, prompt: Prompt | None) -> 
         # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
         # begin leaves an older history as it is.
         _begin_trace(arguments)
-        if arguments.history:
-            master.history = _begin_history(arguments.history, arguments, master)
+        history = arguments.history or (master.cluster.record / "history" if arguments.record else None)
+        if history:
+            master.history = _begin_history(history, arguments, master)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         _carry_out(arguments.scripts or ["-"], master, prompt)
         return 1 if master.failed else 0
-    except _Stop as stop:
-        return 128 + stop.signum
+    except Stop as end:
+        return 128 + end.signum
     except OutputGone as gone:
         return output_gone(gone)
     except CannotBegin:
@@ -438,6 +431,9 @@ def _carry_out(scripts: list[str], master: Master, prompt: Prompt | None) -> Non
     names = ["standard input" if name == "-" else name for name in scripts]
     sources = ["the prompt"] if prompt else names
     tracing.event("run", version=__version__, options=sys.argv[1:], scripts=sources)
+    told = {"trace": tracing.folder(), "history": master.history.path}
+    facts = {name: os.path.abspath(path) for name, path in told.items() if path is not None}
+    master.output.begin_run(version=__version__, **facts)
     for text in master.cluster.found:
         master.warning(text)
     if prompt is not None:
@@ -462,7 +458,7 @@ def _begin_trace(arguments: Arguments) -> None:
         tracing.clear()
         tracing.begin("master")
     except OSError as error:
-        raise CannotBegin(f"{arguments.trace}: {error.strerror}") from error
+        raise CannotBegin(f"{error.filename}: {error.strerror}") from error
 
 
 def _begin_history(path: Path, arguments: Arguments, master: Master) -> NoHistory:
@@ -481,7 +477,7 @@ def _begin_history(path: Path, arguments: Arguments, master: Master) -> NoHistor
             "pipeline": master.pipeline,
             "kept_stores": arguments.data_dir is not None,
         }
-        return History(path, options, lambda text: master.say(f"warning: {text}"))
+        return History(path, options, lambda text: master.output.warn(text, text))
     except OSError as error:
         raise CannotBegin(f"{path}: {error.strerror}") from error
 

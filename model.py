@@ -197,9 +197,10 @@ class Model:
         self.apply(writes)
         return writes[0]
 
-    def writes(self) -> list[Write]:
-        """All standing writes, sorted by key: what printStore shows."""
-        return [self._store[key] for key in sorted(self._store)]
+    def writes(self, key: bytes | None = None) -> list[Write]:
+        """All standing writes, sorted by key: what printStore shows. With a *key*, only its own, if there is one."""
+        keys = sorted(self._store) if key is None else [key] if key in self._store else []
+        return [self._store[key] for key in keys]
 
     # -- what a snapshot is made of (compaction.Source) -------------------------------------------------------
 

@@ -227,10 +227,10 @@ class Server:
         """Wait until no group holds exchanges. The lock is held (but let go while waiting)."""
         self._released.wait_for(lambda: not self._peer.groups.held)
 
-    def writes(self) -> Iterable[Write]:
-        """The writes that stand at this instant, sorted by key."""
+    def writes(self, key: bytes | None = None) -> Iterable[Write]:
+        """The writes that stand at this instant, sorted by key; of one key alone if that is given."""
         with self._lock:
-            return self._peer.model.writes()
+            return self._peer.model.writes(key)
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -453,6 +453,10 @@ class _Service(transport.Service):
         """The first piece of the store at this instant, with timestamps."""
         self._pieces = pieces.versions(self._server.writes())
         return self.exposed_print_more()
+
+    def exposed_print_version(self, key: bytes) -> bytes:
+        """What stands under one key, as a piece of the same; empty where nothing does."""
+        return next(pieces.versions(self._server.writes(key)), b"")
 
     def exposed_print_more(self) -> bytes:
         """The next piece, empty behind the last."""

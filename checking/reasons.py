@@ -1,6 +1,7 @@
 """Explains in sentences why an operation of a story was answered as it was.
 
-May live here: finding reasons in a complete story. May not: the events of a trace (checking/telling.py).
+May live here: reading reasons off a story that is complete. May not: the events of a trace (checking/telling.py), and
+the sentences that a master says as well (control/explaining.py).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from checking.story import ServerAnswer, Story, StoryEvent, StoryOperation, StoryWrite
+from control import explaining
 from messages import Write
 
 __all__ = ["Reasons"]
@@ -30,18 +32,13 @@ class Reasons:
         if operation.put:
             yield from self._explain_put(operation)
             return
-        client = processes[operation.client].capitalize()
+        client = processes[operation.client]
         seen = writes[operation.seen] if operation.seen is not None else None
         if seen is not None and operation.seen_by is not None:
             by = self.story.operations[operation.seen_by]
-            how = "put" if by.put else "read"
-            guarantee = "Read Your Writes" if by.put else "Monotonic Reads"
-            yield (
-                f"{client} had itself {how} {operation.key} = {seen.value}{_place(by.where)}. "
-                f"It must not read anything older from now on ({guarantee})."
-            )
+            yield explaining.seen(client, operation.key, explaining.Seen(seen.value, by.put, by.where))
         else:
-            yield f"{client} had neither read nor written {operation.key} before, so any value, or none, is right."
+            yield explaining.unbound(client, operation.key)
         if not operation.asked:
             yield f"No server answered ({operation.outcome})."
         for asked in operation.asked:
@@ -68,21 +65,18 @@ class Reasons:
             )
 
     def _explain_answer(self, operation: StoryOperation, asked: ServerAnswer, seen: StoryWrite | None) -> str:
-        server = self.story.processes[asked.server].capitalize()
+        server, bound = self.story.processes[asked.server], seen is not None
         if asked.standing is None:
-            answer = f"{server} had no value for it"
-            return f"{answer}, which counts as older than any." if seen else f"{answer}: ERR_KEY."
+            return explaining.had(server, explaining.Had(None), bound)
         write = self.story.writes[asked.standing]
-        author = self.story.operations[write.operation] if write.operation is not None else None
-        by = f", put by {self.story.processes[author.client]}{_place(author.where)}" if author else ""
-        answer = f"{server} had {write.value}{by}"
-        if seen is None or operation.seen is None:
-            return f"{answer}."
-        if asked.standing == operation.seen:
-            return f"{answer}. This is the value that the session had seen."
-        if write.timestamp < seen.timestamp:
-            return f"{answer}. This value is older, so the server must not answer."
-        return f"{answer}. This value is later, so the server may answer."
+        by = self.story.operations[write.operation] if write.operation is not None else None
+        author, where = (self.story.processes[by.client], by.where) if by else ("", "")
+        age = ""
+        if seen is not None and operation.seen is not None:
+            age = (
+                "same" if asked.standing == operation.seen else "older" if write.timestamp < seen.timestamp else "later"
+            )
+        return explaining.had(server, explaining.Had(write.value, author, where, age), bound)
 
     def _explain_where(self, operation: StoryOperation, seen: int) -> Iterator[str]:
         """Explain which servers held what the session asked for, and why the server that it asked did not."""
@@ -106,18 +100,18 @@ class Reasons:
         having = [server for server, write in sorted(held.items()) if self._is_since(write, least)]
         able = [server for server in having if server in running]
         if able:
-            yield f"At that moment, {self._names(able)} could have answered."
+            yield explaining.somebody_could(self._names(able))
             yield self._explain_way(operation, able)
             return
-        yield "At that moment, no running server could have answered."
+        yield explaining.NOBODY_COULD
         for server in having:
-            yield f"{self._names([server]).capitalize()} had it, but {self._end_of(server, event)}."
+            yield explaining.had_but(self.story.processes[server], *self._end_of(server, event))
         for server, started in sorted(lost.items()):
             damaged = "damaged" if "damaged" in self.story.events[started].text else "lost"
-            back = f"came back without it{self._line_of(self._command_of(started))}: its disk was {damaged}"
-            yield f"{self._names([server]).capitalize()} had it, but {back}."
+            back = f"came back without it{self._line_of(started)}: its disk was {damaged}"
+            yield explaining.had_but(self.story.processes[server], back)
         if lost and not having:
-            yield f"No server has it any more, so this session gets ERR_DEP until {operation.key} is written again."
+            yield explaining.nobody_has(operation.key)
 
     def _is_since(self, write: int | None, timestamp: int) -> bool:
         return write is not None and self._versions[write].version.timestamp >= timestamp
@@ -129,39 +123,27 @@ class Reasons:
         components = next((parts for at, parts in reversed(self.story.partitions) if at <= event), [])
         near = [server for server in able if any(server in part and asked & {*part} for part in components)]
         if not near:
-            return "No path of links led from there to the servers that were asked: they were in different partitions."
-        return (
-            f"Links led from {self._names(near)} to the servers that were asked, "
-            "but neither stabilize nor gossip had moved the write over them yet."
-        )
+            return explaining.PARTITIONED
+        return explaining.not_moved(self._names(near))
 
-    def _end_of(self, server: int, event: int) -> str:
-        """Say how the last life of a server that is down at an event ended."""
+    def _end_of(self, server: int, event: int) -> tuple[str, str]:
+        """How the last life of a server that is down at an event has ended, and in which line."""
         ends = [life.ended for life in self.story.lives if life.process == server and life.ended is not None]
         end = max((end for end in ends if end <= event), default=None)
         command = self._command_of(end) if end is not None else None
         if command is None or command.text != f"killServer {self.story.processes[server].removeprefix('server ')}":
-            return "had died"
-        return f"had been killed{self._line_of(command)}"
+            return "had died", ""
+        return "had been killed", command.where
 
     def _command_of(self, event: int) -> StoryEvent | None:
         """Return the last command before an event."""
         before = (self.story.events[number] for number in range(event - 1, -1, -1))
         return next((moment for moment in before if moment.kind == "command"), None)
 
-    @staticmethod
-    def _line_of(command: StoryEvent | None) -> str:
+    def _line_of(self, event: int) -> str:
+        """The line of the last command before an event, in brackets."""
+        command = self._command_of(event)
         return f" ({command.where.rpartition(': ')[2]})" if command is not None and command.where else ""
 
-    def _names(self, processes: list[int]) -> str:
-        return _listed([self.story.processes[process] for process in processes])
-
-
-def _place(where: str) -> str:
-    """Return the place of a command in its script, as a part of a sentence."""
-    return f" in {where.rpartition(': ')[2]}" if where else ""
-
-
-def _listed(names: list[str]) -> str:
-    """List names in a sentence."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    def _names(self, processes: list[int]) -> list[str]:
+        return [self.story.processes[process] for process in processes]

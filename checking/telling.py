@@ -25,15 +25,13 @@ import msgpack
 import router
 from checking.reasons import Reasons
 from checking.story import MASTER, Arrival, Life, Message, ServerAnswer, Story, StoryEvent, StoryOperation, StoryWrite
+from control.explaining import shown
 from messages import Operation, Stored, Value, Write, outcome_from_flat, unpack_operations
 from model import unpack_delta
 from rpc.tracing import Event
 from vector_clock import EMPTY_CLOCK, Dot, Seen, VectorClock, Version
 
-__all__ = ["shown", "tell"]
-
-SHOWN_BYTES = 200
-"""How many bytes of a key or a value are shown."""
+__all__ = ["tell"]
 
 PRINTED_BYTES = 20_000
 """How many bytes of a command's output are shown."""
@@ -42,12 +40,6 @@ PRINTED_BYTES = 20_000
 def tell(traces: Mapping[str, Iterable[Event]]) -> Story:
     """Tell the story of a run from the events of each process."""
     return _Teller(traces).story
-
-
-def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
-    """Return a key, a value or a line as text: bytes that are not UTF-8 are escaped, and a long text is cut."""
-    text = data[:most].decode("utf-8", "backslashreplace")
-    return text if len(data) <= most else f"{text}… ({len(data)} bytes)"
 
 
 def _name_order(process: str) -> tuple[int, int]:

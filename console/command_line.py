@@ -72,6 +72,10 @@ def parse(version: str) -> Arguments:
     arguments = options.parse_args(namespace=Arguments())
     if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
         options.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
+    if arguments.json and arguments.show:
+        options.error("argument --show: not allowed with argument --json")
+    if arguments.record and not arguments.json:
+        options.error("argument --record: only with --json, which says where the record is")
     return arguments
 
 
@@ -128,6 +132,17 @@ def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_options_of_master(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="for programs: write one JSON object to stdout for each line, when it is done, and nothing to stderr but "
+        "what ends the run; docs/json.md has each field",
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="with --json: keep a history and a trace, which go with the run; the first object says where they are",
+    )
     parser.add_argument(
         "--show",
         action="store_true",

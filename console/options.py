@@ -28,6 +28,8 @@ class Arguments:
     gossip_interval = 1.0
     fsync = "never"
     timeout = 10.0
+    json = False
+    record = False
     show = False
     no_pipeline = False
     trace: Path | None = None
@@ -70,6 +72,7 @@ def settings_of(arguments: Arguments) -> Settings:
         arguments.gossip_interval,
         arguments.fsync,
         arguments.timeout,
-        arguments.history is not None,
+        arguments.history is not None or arguments.json,
+        arguments.record,
     )
     return settings if arguments.group_limit is None else settings._replace(group_limit=arguments.group_limit)

@@ -25,6 +25,7 @@ from rpc import transport
 
 if TYPE_CHECKING:
     from console.suggestions import Suggestion
+    from console.text_output import TextOutput
     from control.cluster import Cluster
 
 __all__ = ["Prompt", "Run"]
@@ -49,8 +50,7 @@ class Run(Protocol):
     """What the prompt needs of the run that it is a part of (`master.Master`)."""
 
     cluster: Cluster
-    dress: Callable[[str], str]
-    """How an error or a warning is shown."""
+    output: TextOutput
 
     def run_line(self, line: bytes) -> bool:
         """Carry out one line, and print its answer or error; returns whether there was no error."""
@@ -97,7 +97,7 @@ class Prompt:
         """Carry out what is typed until exit, quit or Ctrl-D."""
         lines = self._lines()
         if self._capable and os.isatty(2) and not os.environ.get("NO_COLOR"):
-            self._master.dress = _coloured
+            self._master.output.dress = _coloured
         self._tell(greeting)
         self._wake_by_signals()
         try:

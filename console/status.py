@@ -8,8 +8,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Iterable
 
-import router
-from context import Context
 from control.overview import Overview
 
 __all__ = ["draw", "wrapped"]
@@ -29,7 +27,7 @@ def draw(overview: Overview, width: int) -> list[str]:
     if not overview.servers:
         how = "joinServer 0 starts a server, and then joinClient 5 0 a client"
         return wrapped("", f"nothing has been started yet; {how}", width)
-    parts = sorted(sorted(part) for part in router.components(overview.links))
+    parts = overview.partitions()
     lines = _table(_servers(overview, parts, width), width)
     if len(parts) > 1:
         lines += wrapped("partitions: ", " | ".join(_ranges(part) for part in parts), width)
@@ -74,19 +72,12 @@ def _mark(ident: int, other: int, links: frozenset[int]) -> str:
 
 
 def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
-    """What has not reached a server yet, in words.
-
-    Writes are counted, also those that others have overtaken, and only those that some running server knows of.
-    What a silent one knows of, nobody can tell.
-    """
-    own = overview.contexts.get(ident)
-    if own is None:
+    """What has not reached a server yet, in words. What a silent one knows of, nobody can tell."""
+    found = overview.lacking(ident, part)
+    if found is None:
         return "unknown: silent"
     silent = overview.links.keys() - overview.contexts.keys()
-    reachable = _joined(overview.contexts[other] for other in part if other in overview.contexts)
-    here = _count(reachable) - _count(own)
-    elsewhere = _count(_joined(overview.contexts.values())) - _count(reachable)
-    lacks = _lacks(here, elsewhere)
+    lacks = _lacks(*found)
     if not silent:
         return lacks or "up to date"
     told = f"{_few(silent)} {'is' if len(silent) == 1 else 'are'} silent"
@@ -112,18 +103,6 @@ def _lacks(here: int, elsewhere: int) -> str:
     if here:
         return f"lacks {_writes(here)}"
     return f"lacks {_writes(elsewhere)} of other partitions" if elsewhere else ""
-
-
-def _joined(contexts: Iterable[Context]) -> Context:
-    joined = Context()
-    for context in contexts:
-        joined.join(context)
-    return joined
-
-
-def _count(context: Context) -> int:
-    """How many writes a context covers."""
-    return sum(context.vector.values()) + sum(map(len, context.cloud.values()))
 
 
 def _writes(count: int) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -85,10 +86,16 @@ class Cluster:
         self._group_calls: GroupCalls
         self._members = Members()
         self._run = RunDirectory()
+        self.record = Path(self._run.path, "record")
+        """Where what is recorded stands that goes with the run."""
         try:
             stores = settings.data_directory or self._run.make_stores()
             check_length(stores)
             transport.check_place(self._run.path)
+            if settings.record:
+                self.record.mkdir()
+                if not tracing.on:
+                    tracing.enable(self.record)
             self._spawner = self._start_spawner()
         except BaseException:
             self._run.remove()
@@ -392,6 +399,11 @@ class Cluster:
         """What there is, as far as the master knows; asks nobody."""
         return self._members.overview()
 
+    def connections(self, client: int) -> tuple[int, ...]:
+        """A client's servers, in order; none where there is no such client."""
+        found = self._members.clients.get(client)
+        return tuple(found.connections) if found else ()
+
     def status(self) -> Overview:
         """What there is, with what each server knows of, and whom it believes that it can reach.
 
@@ -399,13 +411,22 @@ class Cluster:
         to wait any more.
         """
         self.notice_deaths()
-        packed, reachable = self._supervisor.ask_in_peace(["context", "reachable"])
+        packed, reachable = self._supervisor.ask_in_peace(("context",), ("reachable",))
         return self.overview()._replace(
             contexts={
                 ident: Context.from_flat(transport.read(flat, answers.is_context)) for ident, flat in packed.items()
             },
             reachable={ident: frozenset(others) for ident, others in reachable.items()},
         )
+
+    def standing(self, key: bytes) -> dict[int, tuple[bytes, int] | None]:
+        """What running servers have under a key: value and timestamp, None for nothing. Silent ones are left out."""
+        (packed,) = self._supervisor.ask_in_peace(("print_version", key))
+        found: dict[int, tuple[bytes, int] | None] = {}
+        for ident, piece in packed.items():
+            entries = transport.read(piece, answers.is_versions) if piece else []
+            found[ident] = next(((value, timestamp) for _, value, timestamp in entries), None)
+        return found
 
 
 def _microseconds() -> int:

@@ -16,11 +16,13 @@ from messages import MAX_KEY, MAX_VALUE, Command
 
 __all__ = [
     "ALL_WORDS",
+    "BLANKS",
     "COMMANDS",
     "MAX_KEY",
     "MAX_LINE",
     "MAX_VALUE",
     "PROMPT_WORDS",
+    "STATUS",
     "Command",
     "CommandError",
     "Uncertain",
@@ -73,29 +75,34 @@ COMMANDS: dict[str, Form] = {
     ),
 }
 
+STATUS = "status"
+
 PROMPT_WORDS = {
     "help": "list the commands; help COMMAND explains one",
-    "status": "show servers, links, partitions and clients, and what has not reached whom yet",
+    STATUS: "show servers, links, partitions and clients, and what has not reached whom yet",
     "exit": "end everything, like quit or Ctrl-D",
     "quit": "end everything, like exit or Ctrl-D",
 }
 """What a person at the prompt can say besides; in a script these are unknown."""
+
+_FOR_PROGRAMS = {**COMMANDS, STATUS: Form(0, (), PROMPT_WORDS[STATUS])}
+"""The commands of a script whose answers are read by a program: one more has an answer there."""
 
 ALL_WORDS = (*COMMANDS, *PROMPT_WORDS)
 
 LONGEST_MISTAKE = 24
 """Words longer than this are not compared with commands."""
 
-_NAMES = {name.encode(): name for name in COMMANDS}
+_NAMES = {name.encode(): name for name in _FOR_PROGRAMS}
 
 
 def usage(name: str) -> str:
     """A command with the names of its words: `put clientId key value`."""
-    return " ".join((name, *COMMANDS[name].words))
+    return " ".join((name, *_FOR_PROGRAMS[name].words))
 
 
-def parse(line: bytes) -> Command | None:
-    """What a line without its line end means; None for an empty line or a comment.
+def parse(line: bytes, for_programs: bool = False) -> Command | None:
+    """What a line without its line end means; None for an empty line or a comment. *for_programs*: with `status`.
 
     Raises CommandError for anything that is no command.
     """
@@ -106,10 +113,10 @@ def parse(line: bytes) -> Command | None:
         raise CommandError(f"the line is longer than {MAX_LINE} bytes")
     # At most three words follow a name; where a third does, it is the rest of the line, blanks and all.
     word, *words = _WORD_END.split(line, maxsplit=3)
-    name = _NAMES.get(word)
-    if name is None:
-        raise CommandError(unknown(word, COMMANDS))
-    form = COMMANDS[name]
+    name, known = _NAMES.get(word), _FOR_PROGRAMS if for_programs else COMMANDS
+    if name not in known:
+        raise CommandError(unknown(word, known))
+    form = known[name]
     if len(words) != len(form.words):
         raise CommandError(f"{name}: wrong number of words; usage: {usage(name)}")
     ids = tuple([_id(name, word) for word in words[: form.ids]])

@@ -44,7 +44,7 @@ class History(NoHistory):
         A later failure is told to *warn*, once, and nothing more is written.
         """
         self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        self._path = path
+        self.path = path
         self._warn = warn
         self._start = time.monotonic_ns()
         self._index = 0
@@ -125,7 +125,7 @@ class History(NoHistory):
             while data and self._fd is not None:
                 data = data[os.write(self._fd, data) :]
         except OSError as error:
-            self._warn(f"{self._path}: {error.strerror}; the history ends here")
+            self._warn(f"{self.path}: {error.strerror}; the history ends here")
             self.close()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ time.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from messages import Command, Outcome
 
@@ -16,6 +17,8 @@ __all__ = ["NoHistory"]
 class NoHistory:
     """Told of everything, it does nothing."""
 
+    path: Path | None = None
+    """The file; None where there is none."""
     under_way = 0
     """How many commands have been invoked whose end is not written yet."""
 

@@ -24,11 +24,14 @@ READY_LINES = 1000
 
 
 class Step(NamedTuple):
-    """A line of a script that is a command, or an error."""
+    """A line of a script that is a command, or an error; or, for programs, one that is skipped, with neither."""
 
     where: str
     command: commands.Command | None
     error: str = ""
+    number: int = 0
+    text: bytes = b""
+    """The line without the blanks around it, for programs."""
 
     @property
     def size(self) -> int:
@@ -39,11 +42,14 @@ class Step(NamedTuple):
 class Script:
     """The steps of a script, as they are read."""
 
-    def __init__(self, fd: int, name: str, show: Callable[[bytes], None] | None = None) -> None:
-        """*show* is given each line, also what is no step, when it is read."""
+    def __init__(
+        self, fd: int, name: str, show: Callable[[bytes], None] | None = None, for_programs: bool = False
+    ) -> None:
+        """*show* is given each line, also what is no step, when it is read. *for_programs*: each line is a step."""
         self._lines = LineReader(fd)
         self._name = name
         self._show = show
+        self._for_programs = for_programs
         self._number = 0
         self._waiting: Step | None = None
         self.position = 0
@@ -83,14 +89,15 @@ class Script:
         if line and self._number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)  # some editors begin files with it
         if line is None:
-            return Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes")
+            return Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes", self._number)
         if self._show is not None:
             self._show(line)
+        text = line.strip(commands.BLANKS) if self._for_programs else b""
         try:
-            command = commands.parse(line)
+            command = commands.parse(line, self._for_programs)
         except commands.CommandError as error:
-            return Step(where, None, str(error))
-        return Step(where, command) if command else None
+            return Step(where, None, str(error), self._number, text)
+        return Step(where, command, "", self._number, text) if command or self._for_programs else None
 
 
 class LineReader:

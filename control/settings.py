@@ -22,5 +22,7 @@ class Settings(NamedTuple):
     timeout: float = 10.0
     history: bool = False
     """Whether printStore must tell which versions stand, not only their values."""
+    record: bool = False
+    """Whether history and trace are kept in the run's own directory, as long as it lasts."""
     group_limit: int = ANSWER_BYTES
     """As `server.Options` has it."""

@@ -75,14 +75,16 @@ class Supervisor:
             self.lose(lost)
         return answers
 
-    def ask_in_peace(self, names: Iterable[str]) -> list[dict[int, Any]]:
-        """Call these methods of all running servers; the answers to each. Blocks for `PROBE_SECONDS` at most.
+    def ask_in_peace(self, *asked: tuple[Any, ...]) -> list[dict[int, Any]]:
+        """Call these methods, each with its arguments, of all running servers; the answers to each.
+
+        Blocks for `PROBE_SECONDS` at most.
 
         A server that is silent is left in peace, and so is one that has not answered when nobody wants to wait any
         more. Others that fail are lost when this returns.
         """
         deadline = time.monotonic() + PROBE_SECONDS
-        sent = [send(self._to_running(dict.fromkeys(self._members.servers, (name,)))) for name in names]
+        sent = [send(self._to_running(dict.fromkeys(self._members.servers, call))) for call in asked]
         gathered = [gather(calls, deadline) for calls in sent]
         self.lose({ident: failure for came in gathered for ident, failure in came.failures.items()})
         return [came.answers for came in gathered]

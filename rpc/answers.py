@@ -60,6 +60,7 @@ ANSWERS: dict[str, Any] = {
     "pull_from": tuple[bool, tuple[int, ...], str | None, bytes, Faulty],
     "print_store": bytes,
     "print_versions": bytes,
+    "print_version": bytes,
     "print_more": bytes,
     "group_answers": bytes | None,
     "release_group": None,

@@ -61,7 +61,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-__all__ = ["Event", "begin", "called", "clear", "enable", "event", "on", "read", "stamp"]
+__all__ = ["Event", "begin", "called", "clear", "enable", "event", "folder", "on", "read", "stamp"]
 
 on = False
 """Whether this run is traced."""
@@ -92,6 +92,11 @@ def enable(folder: Path) -> None:
     global on, _folder
     folder.mkdir(parents=True, exist_ok=True)
     _folder, on = folder, True
+
+
+def folder() -> Path | None:
+    """Where the run is traced; None where it isn't."""
+    return _folder if on else None
 
 
 def clear() -> None:

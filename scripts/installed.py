@@ -31,7 +31,7 @@ def main() -> int:
         from scripts import cleanup
 
         return cleanup.main(sys.argv[2:], sys.argv[0])
-    import environment
+    from console import environment
 
     environment.enter("__main__")
     if sys.argv[1:2] == ["many"]:

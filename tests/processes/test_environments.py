@@ -18,7 +18,7 @@ from checking.driver import LIMIT_SECONDS, ROOT, command
 
 SCRIPT = b"joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 k\n"
 NAME = """a "checkout" of $HOME's 'own' $(it)"""
-OURS = ("client", "commands", "environment", "shared", "rpyc", "msgpack")
+OURS = ("client", "commands", "console", "shared", "rpyc", "msgpack")
 PYTHONS = ("argparse", "random", "signal", "pathlib", "pip", "venv")
 VARIABLES = {
     "PYTHONSAFEPATH": "1",

@@ -638,6 +638,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "context": [(b"x",)],
     "pull_from": [(), (5, 1.0), (("5",), 1.0), ((5,), "1"), ((5,), -1.0), ((5,), float("nan")), ((5, None), 1.0)],
     "print_store": [(1,)],
+    "print_version": [(), ("text",), (5,), (None,), (b"k", b"k")],
     "print_more": [(1,)],
     "group_answers": [(), (1,), ("1", 2), (1, None), (-1, 2), (1 << 64, 1), (1, 2, 3)],
     "release_group": [(1,)],

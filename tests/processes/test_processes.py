@@ -301,7 +301,7 @@ def test_signals_that_come_together_end_it_in_silence(turn: int) -> None:
 
 IN_A_FINALIZER = """
 import os, signal, sys
-import master
+from console import signals
 
 class Finalized:
     def __del__(self):
@@ -309,12 +309,12 @@ class Finalized:
         for _ in range(1000):
             pass
 
-sys.unraisablehook = master._unraisable
-signal.signal(signal.SIGTERM, master._stop)
+sys.unraisablehook = signals.unraisable
+signal.signal(signal.SIGTERM, signals.stop)
 try:
     Finalized()
     signal.pause()
-except master._Stop as stop:
+except signals.Stop as stop:
     print("stopped by", stop.signum)
 """
 

@@ -402,8 +402,8 @@ MUTANTS = [
     Mutant(
         "what a group has answered waits for those of its commands that run alone",
         "master.py",
-        "                self._print(printed)\n                printed.clear()\n",
-        "",
+        "                self._flush()\n                self._run_step(step, outcome.timestamp)\n",
+        "                self._run_step(step, outcome.timestamp)\n",
         pytest_run("tests/processes/test_pipeline.py", "-k", "before_a_refusal"),
     ),
     Mutant(

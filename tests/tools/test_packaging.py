@@ -122,11 +122,11 @@ def test_the_wheel_has_the_product_and_nothing_else(wheel: Path) -> None:
     product = {
         f"daadkvs/app/{name}"
         for name in listed.stdout.splitlines()
-        if (name.count("/") == 0 and name.endswith(".py"))
+        if (name.count("/") == 0 and name.endswith(".py") and name != "daadkvs.py")
         or name.startswith(("control/", "rpc/", "console/", "checking/"))
         or re.fullmatch(r"scripts/.*\.py", name)
-    }
-    assert names == product
+    } - {"daadkvs/app/console/py.typed"}
+    assert names == product | {"daadkvs/__init__.py", "daadkvs/py.typed"}
 
 
 def test_the_command_is_all_that_is_added_to_an_environment(installed: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_installed_daadkvs_runs_files_and_standard_input(
     installed: Path, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     """Wherever it is started, also beside modules whose names are those of its own."""
-    for name in ("client", "model", "environment", "control"):
+    for name in ("client", "model", "console", "control"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')\n")
     (tmp_path / "script").write_text(SCRIPT)
     command = str(installed / "bin" / "daadkvs")
@@ -164,6 +164,40 @@ def test_an_installed_daadkvs_runs_files_and_standard_input(
         assert (done.stdout, done.stderr, done.returncode) == ("k:v\n", "", 0)
     version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
     assert version == f"Daadkvs {master.__version__}\n"
+
+
+USE = """
+import os, sys
+import daadkvs
+
+with daadkvs.Run(gossip_interval=0) as run:
+    run.script("joinServer 0\\njoinClient 5 0\\nput 5 k v")
+    print(run.get(5, "k").value, run.diagram().svg[:4])
+    run.report("report.html")
+of_the_app = {"client", "model", "console", "control", "rpyc", "msgpack"}
+print(sorted({name.partition(".")[0] for name in sys.modules} & of_the_app))
+"""
+
+FIXTURE = """
+def test_a_run_of_its_own(daadkvs_run):
+    daadkvs_run.join_server(0)
+    daadkvs_run.join_client(5, 0)
+    assert daadkvs_run.get(5, "k").error == "ERR_KEY"
+"""
+
+
+def test_an_installed_daadkvs_can_be_imported(installed: Path, tmp_path: Path) -> None:
+    """Beside modules with the names of its own, of which none comes into the importing process."""
+    for name in ("client", "model", "console", "control"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')\n")
+    (tmp_path / "use.py").write_text(USE)
+    (tmp_path / "test_use.py").write_text(FIXTURE)
+    python = str(installed / "bin" / "python")
+    used = subprocess.run([python, "use.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (used.stdout, used.stderr) == ("v <svg\n[]\n", "")
+    assert "</html>" in (tmp_path / "report.html").read_text("utf-8")
+    tested = subprocess.run([python, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in tested.stdout, tested.stdout
 
 
 def started(command: list[str]) -> subprocess.Popen[bytes]:

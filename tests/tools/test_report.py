@@ -211,7 +211,10 @@ def test_a_click_on_an_err_dep_explains_it(page: Any) -> None:
     page.click("#next-dependency")
     said = page.locator("#details").inner_text()
     assert "Client 10 had itself put password = mellon in line 8" in said
-    assert "Server 1 had swordfish, put by client 10 in line 5. This value is older, so the server must not answer." in said
+    assert (
+        "Server 1 had swordfish, put by client 10 in line 5. This value is older, so the server must not answer."
+        in said
+    )
     assert "different partitions" in said
     assert "line 11" in said
     # and leads to what the session had seen

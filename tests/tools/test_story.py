@@ -18,8 +18,9 @@ from support.terminal import Terminal
 from checking.driver import ROOT, Conversation, run
 from checking.report import SHIVIZ_PARSER, shiviz
 from checking.story import Story, StoryOperation
-from checking.telling import shown, tell
+from checking.telling import tell
 from checking.traces import read
+from control.explaining import shown
 from rpc import tracing
 
 SESSIONS = """\

@@ -15,7 +15,7 @@ from checking.driver import ROOT
 
 LAYERS = (
     "scripts",
-    "master",
+    "master daadkvs",
     "console",
     "checking",
     "control",
@@ -25,7 +25,7 @@ LAYERS = (
     "rpc",
     "peer groups session model router context gossip",
     "messages",
-    "vector_clock environment",
+    "vector_clock",
 )
 """From the top downwards. What stands in one line may import each other, but for circles."""
 

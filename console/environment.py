@@ -10,7 +10,7 @@ A program that a user starts begins with
 
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # not there by itself after python -P
 
-    import environment
+    from console import environment
 
     environment.enter(__name__)
 
@@ -32,7 +32,7 @@ __all__ = ["PACKAGES", "culprit", "enter"]
 PACKAGES = ("rpyc", "msgpack", "setproctitle", "prompt_toolkit", "tqdm")
 """What Daadkvs needs to run."""
 
-_FOLDER = os.path.join(os.path.dirname(os.path.realpath(__file__)), ".venv")
+_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), ".venv")
 
 
 def enter(name: str, packages: Iterable[str] = PACKAGES) -> None:

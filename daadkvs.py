@@ -1,0 +1,500 @@
+"""Daadkvs from Python: a cluster in a process of its own, each command a method.
+
+    from daadkvs import Run
+
+    with Run(gossip_interval=0) as run:
+        run.join_server(0)
+        run.join_client(5, 0)
+        run.put(5, "colour", "red")
+        run.get(5, "colour").value      # 'red'
+
+May live here: a client of `master.py --json` (docs/json.md), which needs only Python, and its face for notebooks. May
+not: anything of the other rooms, so that it works in every interpreter; slow imports.
+
+A thread of each run talks to its master, and whoever calls a method waits for it. So many threads may use a run, and a
+Ctrl-C, or a notebook's *interrupt*, gives up the wait, and never leaves half a line on the way: the command is carried
+out all the same. The master has a session of its own, which no Ctrl-C reaches; it ends when its input does: by `close`,
+at the end of a `with`, or with this process, however that ends. docs/python.md has examples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import threading
+import weakref
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Self
+
+__all__ = [
+    *("Answer", "Client", "DaadkvsError", "Diagram", "Event", "Run", "Server", "Status", "Stores", "Text", "Uncertain")
+]
+
+Text = str | bytes  # a key or a value: str where it is UTF-8, else bytes
+
+END_SECONDS = 10.0
+"""How long a master may take to end before it is killed."""
+
+
+class DaadkvsError(Exception):
+    """A command could not be carried out, in the master's words, and the state is as it was; or there is no run."""
+
+    def __init__(self, text: str, answers: list[Answer] | None = None) -> None:
+        super().__init__(text)
+        self.answers = answers or []
+        """Of a command the one answer, of a script those to all of its lines."""
+
+
+class Uncertain(DaadkvsError):
+    """Nobody knows whether a command was carried out: a put's value may stand later."""
+
+
+class Event(NamedTuple):
+    """Something that has happened by itself: a process has "died", or there is a "warning"."""
+
+    type: str
+    text: str
+    ids: tuple[int, ...] = ()
+
+
+class Answer(NamedTuple):
+    """What has come of one command.
+
+    `command` is its line, and `line` that line's number in the run; `type` is "ok", "error" or "uncertain". `value` is
+    what a get has read; `error` is "ERR_KEY" or "ERR_DEP" for a get without a value, the master's text where `type`
+    isn't "ok", and else None; `why` says in sentences why it is ERR_DEP. `server` has answered (None for ERR_DEP, where
+    all have been asked); `timestamp` is that of the version, in microseconds; `store` is what a printStore has printed.
+    It took `seconds` in the cluster, `events` were noticed meanwhile, and `json` is the master's object (docs/json.md).
+    """
+
+    command: str
+    type: str
+    value: Text | None
+    error: str | None
+    why: tuple[str, ...]
+    server: int | None
+    timestamp: int | None
+    store: dict[Text, Text] | None
+    seconds: float
+    events: tuple[Event, ...]
+    line: int
+    json: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in self._asdict().items() if name != "json" and value]
+        return f"Answer({', '.join(shown)})"
+
+    @property
+    def raw(self) -> bytes | None:
+        """The value as bytes, whether it is UTF-8 or not."""
+        return self.value.encode() if isinstance(self.value, str) else self.value
+
+
+class Stores(dict[int, dict[Text, Text]]):
+    """What stands in each running server, by key."""
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame: a row for each key, a column for each server. Raises ImportError without pandas."""
+        import pandas
+
+        heads, keys, rows = self._table()
+        return pandas.DataFrame(rows, index=keys, columns=heads, dtype=object)
+
+    def _table(self) -> tuple[list[str], list[Text], list[list[Text | None]]]:
+        keys = sorted({key for store in self.values() for key in store}, key=_bytes)
+        rows = [[store.get(key) for store in self.values()] for key in keys]
+        return [f"server {server}" for server in self], keys, rows
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        def row(kind: str, cells: list[Any]) -> str:
+            shown = ("" if cell is None else cell if isinstance(cell, str) else repr(cell) for cell in cells)
+            return f"<tr>{''.join(f'<{kind}>{escape(cell)}</{kind}>' for cell in shown)}</tr>"
+
+        heads, keys, rows = self._table()
+        lines = [row("td", [key, *cells]) for key, cells in zip(keys, rows, strict=True)]
+        return f"<table>{row('th', ['key', *heads])}{''.join(lines)}</table>"
+
+
+class Server(NamedTuple):
+    """A server: its process (None where it is killed), its neighbours, and how many writes have not reached it yet.
+
+    Those are two numbers, of writes that others of its partition know of and of the rest; None where it is silent.
+    """
+
+    pid: int | None
+    links: tuple[int, ...] = ()
+    lacks: tuple[int, int] | None = None
+
+
+class Client(NamedTuple):
+    """A client: its process, None where it has died, and its connections in order."""
+
+    pid: int | None
+    connections: tuple[int, ...]
+
+
+class Status(NamedTuple):
+    """What there is, by id. The running servers of a partition can reach each other."""
+
+    servers: dict[int, Server]
+    partitions: list[list[int]]
+    clients: dict[int, Client]
+
+
+class Diagram(NamedTuple):
+    """The space-time diagram of a run, as a picture; a notebook shows it in place."""
+
+    svg: str
+
+    def _repr_html_(self) -> str:
+        return f'<div style="overflow: auto; max-height: 40em">{self.svg}</div>'
+
+
+class Run:
+    """A cluster, from its start to `close`. Every method blocks until its command is done.
+
+    Each raises DaadkvsError where the command is an error, and Uncertain where nobody knows; `ERR_KEY` and `ERR_DEP`
+    are answers. Ids are numbers, keys and values str or bytes.
+    """
+
+    def __init__(
+        self, *options: str, gossip_interval: float = 1.0, data_dir: str | Path | None = None, trace: bool = True
+    ) -> None:
+        """Start one, without servers. *options* are others of ./master's, such as "--timeout=2" or "--fsync=always".
+
+        *trace*: record what every process does, for `history`, `report` and `diagram`; the record goes with the run.
+        Raises DaadkvsError where it can't begin.
+        """
+        kept = [] if data_dir is None else [f"--data-dir={os.path.abspath(data_dir)}"]
+        record = ["--record"] if trace else []
+        self._talk = _Talk([f"--gossip-interval={gossip_interval}", *kept, *record, *options])
+        self._end = weakref.finalize(self, self._talk.close)
+        begun = self._talk.ask(b"", 1)[0]
+        self.version: str = begun["version"]
+        self.pid: int = self._talk.process.pid  # the master's
+        self._trace: str | None = begun.get("trace")
+        self._history: str | None = begun.get("history")
+        self.events: list[Event] = []
+        """All that has happened by itself so far: deaths and warnings."""
+
+    def close(self) -> None:
+        """End all processes of the run, and remove its files; nothing happens where that is done already.
+
+        A command that somebody still waits for is given up.
+        """
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def join_server(self, server: int) -> Answer:
+        """Start a server, or revive it; it is connected to every running server."""
+        return self._do("joinServer", server)
+
+    def kill_server(self, server: int) -> Answer:
+        """Kill a server's process; what it acknowledged stays on its disk."""
+        return self._do("killServer", server)
+
+    def join_client(self, client: int, server: int) -> Answer:
+        """Start a client, or go on with it, and connect it to a server."""
+        return self._do("joinClient", client, server)
+
+    def break_connection(self, one: int, other: int) -> Answer:
+        """Cut two servers, or a client and a server, from each other."""
+        return self._do("breakConnection", one, other)
+
+    def create_connection(self, one: int, other: int) -> Answer:
+        """Connect two servers, or a client and a server."""
+        return self._do("createConnection", one, other)
+
+    def stabilize(self) -> Answer:
+        """Return when all servers that can reach each other hold the same store."""
+        return self._do("stabilize")
+
+    def print_store(self, server: int) -> Answer:
+        """What stands in a server, in the answer's `store`."""
+        return self._do("printStore", server)
+
+    def put(self, client: int, key: Text, value: Text) -> Answer:
+        """Have a client store a value."""
+        _check(key, value)
+        return self._do("put", client, key, value)
+
+    def get(self, client: int, key: Text) -> Answer:
+        """Have a client read a key: the answer's `value`, or its `error`."""
+        _check(key)
+        return self._do("get", client, key)
+
+    def _do(self, name: str, *words: int | Text) -> Answer:
+        return self.command(b" ".join([name.encode(), *map(_word, words)]))
+
+    def command(self, line: Text) -> Answer:
+        """Carry out one line of a script."""
+        answers = [] if b"\n" in _bytes(line) else self.script(line)
+        if not answers:
+            raise DaadkvsError(f"this is not one command: {line!r:.80}")
+        return answers[0]
+
+    def script(self, text: Text, check: bool = True) -> list[Answer]:
+        """Carry out a script as ./master does, several puts and gets at a time: the answers to its commands.
+
+        With *check*, an error among them is raised when all are done: the first one, with all answers in its `answers`.
+        """
+        lines = _bytes(text).removesuffix(b"\n")
+        objects = self._talk.ask(lines + b"\n", lines.count(b"\n") + 1)
+        answers = self._answers(objects)
+        failed = next((answer for answer in answers if answer.type != "ok"), None)
+        if check and failed is not None:
+            name = failed.json.get("f")
+            kind = Uncertain if failed.type == "uncertain" else DaadkvsError
+            raise kind(f"{name}: {failed.error}" if name else f"{failed.error}", answers)
+        return answers
+
+    def _answers(self, objects: list[dict[str, Any]]) -> list[Answer]:
+        answers: list[Answer] = []
+        events: list[Event] = []
+        for found in objects:
+            if _is_event(found):
+                events.append(Event(found["type"], found["error"], tuple(found.get("ids", ()))))
+            elif found["type"] != "skipped":
+                answers.append(_answer(found, tuple(events)))
+                self.events += events
+                events = []
+        self.events += events
+        return answers
+
+    def store(self, server: int) -> dict[Text, Text]:
+        """What stands in a server, in the order of the keys' bytes."""
+        return self.print_store(server).store or {}
+
+    def stores(self) -> Stores:
+        """What stands in each running server; one after another, while gossip may go on."""
+        running = [ident for ident, server in self.status().servers.items() if server.pid is not None]
+        return Stores({ident: self.store(ident) for ident in running})
+
+    def status(self) -> Status:
+        """Servers, clients and partitions."""
+        found = self._do("status").json["status"]
+        servers = {}
+        for server in found["servers"]:
+            lacks = server.get("lacks")
+            lacks = lacks and (lacks["here"], lacks["elsewhere"])
+            servers[server["id"]] = Server(server.get("pid"), tuple(server.get("links", ())), lacks)
+        clients = {one["id"]: Client(one.get("pid"), tuple(one["connections"])) for one in found["clients"]}
+        return Status(servers, found["partitions"], clients)
+
+    def history(self) -> list[dict[str, Any]]:
+        """What was asked and answered so far, as docs/history.md has it; the first entry tells of the run."""
+        with open(self._recorded(self._history), encoding="ascii") as file:
+            return [json.loads(line) for line in file]
+
+    def report(self, path: str | Path) -> None:
+        """Make the page that shows what has happened so far (docs/trace.md); any browser opens it."""
+        self._show("-o", os.path.abspath(path))
+
+    def diagram(self) -> Diagram:
+        """The space-time diagram of what has happened so far."""
+        return Diagram(self._show("--svg", "-"))
+
+    def _show(self, *options: str) -> str:
+        import subprocess
+
+        command = [*_program("scripts", "report.py"), self._recorded(self._trace), *options]
+        done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8")
+        if done.returncode:
+            raise DaadkvsError(done.stderr.strip().removeprefix("error: "))
+        return done.stdout
+
+    def _recorded(self, path: str | None) -> str:
+        if path is None or not self._end.alive:
+            ended = "the run has ended, and its record is gone with it"
+            raise DaadkvsError("nothing is recorded: Run(trace=True) would" if path is None else ended)
+        return path
+
+
+def _bytes(text: Text) -> bytes:
+    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else memoryview(text).tobytes()
+
+
+def _word(word: int | Text) -> bytes:
+    """An id, a key or a value, as it stands in a line."""
+    return b"%d" % word if isinstance(word, int) else _bytes(word)
+
+
+def _check(key: Text, value: Text = "-") -> None:
+    """Raise DaadkvsError for what a line can't hold."""
+    word, rest = _bytes(key), _bytes(value)
+    if not word or set(word) & set(b" \t\n") or word.endswith(b"\r"):
+        raise DaadkvsError(f"a key is one word, without blanks and line ends: {key!r:.80}")
+    if not rest or b"\n" in rest or rest.strip(b" \t") != rest or rest.endswith(b"\r"):
+        raise DaadkvsError(f"a value has no line end in it and no blanks around it, and isn't empty: {value!r:.80}")
+
+
+def _text(spelled: str) -> Text:
+    """A key or a value, from JSON."""
+    if spelled.isascii():
+        return spelled
+    raw = spelled.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def _is_event(found: dict[str, Any]) -> bool:
+    """Whether this object is no line's."""
+    return found["type"] in ("died", "warning") or not ("line" in found or "json" in found)
+
+
+def _answer(found: dict[str, Any], events: tuple[Event, ...]) -> Answer:
+    get, value = found.get, _text(found["value"]) if "value" in found else None
+    store = {_text(key): _text(value) for key, value in found["store"]} if "store" in found else None
+    error, why, seconds = get("error", get("answer")), tuple(get("why", ())), found["took"] / 1e9
+    said = get("text", ""), found["type"], value, error, why, get("server"), get("timestamp"), store
+    return Answer(*said, seconds, events, found["line"], found)
+
+
+# -- talking to the master ---------------------------------------------------------------------------------
+
+
+def _program(*path: str) -> list[str]:
+    """The command that starts a program of Daadkvs's: installed, or of the checkout that this file is in."""
+    here = os.path.dirname(os.path.realpath(__file__))
+    python, app = sys.executable, os.path.join(here, "app")
+    if not os.path.isdir(app):
+        app, own = here, os.path.join(here, ".venv", "bin", "python")
+        python = own if os.access(own, os.X_OK) else python
+    return [python or "python3", "-E", os.path.join(app, *path)]
+
+
+class _Talk:
+    """A master, and the thread that talks to it, which is the only one that reads and writes."""
+
+    def __init__(self, options: list[str]) -> None:
+        import subprocess
+
+        command, pipe = [*_program("master.py"), "--json", *options], subprocess.PIPE
+        try:  # in a session of its own: a Ctrl-C here isn't one there
+            self.process: Any = subprocess.Popen(command, 0, None, pipe, pipe, pipe, start_new_session=True)
+        except OSError as error:
+            raise DaadkvsError(f"no master could be started: {error.strerror}") from error
+        self._owner = os.getpid()
+        self._closed = False
+        self._ended: str | None = None  # why nothing more is to be had from the master
+        self._questions: SimpleQueue[Any] = SimpleQueue()
+        self._gate = threading.Lock()  # held to put a question, or to close
+        self._asked = self._answered = 0
+        self._rest: list[bytes] = []  # of an object whose end has not come yet
+        _talks.add(self)
+        self._thread = threading.Thread(target=self._serve, name="daadkvs", daemon=True)
+        self._thread.start()
+
+    def ask(self, data: bytes, count: int) -> list[dict[str, Any]]:
+        """Have the master carry out *count* lines, and wait for their objects."""
+        if self._owner != os.getpid():
+            raise DaadkvsError("this run belongs to the process that this one was forked from")
+        objects: list[dict[str, Any]] = []
+        done = threading.Lock()
+        done.acquire()
+        with self._gate:
+            if self._closed:
+                raise DaadkvsError("the run has ended")
+            self._asked += 1
+            self._questions.put((data, count, objects, done))
+        done.acquire()  # it is let go when all is there, or the master isn't
+        if self._ended is not None and sum(not _is_event(found) for found in objects) < count:
+            raise DaadkvsError(self._ended)
+        return objects
+
+    def _serve(self) -> None:
+        while (question := self._questions.get()) is not None:
+            *asked, done = question
+            try:
+                if self._ended is None:
+                    self._exchange(*asked)
+            except Exception as error:  # one that goes on would be out of step
+                self.process.terminate()
+                self._ended = self._why_ended() if isinstance(error, EOFError | OSError) else repr(error)
+            self._answered += 1
+            done.release()
+        self.process.stdin.close()
+
+    def _exchange(self, lines: bytes, missing: int, objects: list[dict[str, Any]]) -> None:
+        """Send the lines, and read what comes meanwhile: a master whose objects nobody reads takes no more lines."""
+        stdin, stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(stdin, False)
+        data = memoryview(lines)
+        while data or missing:
+            if data:
+                poller = select.poll()
+                poller.register(stdin, select.POLLOUT)
+                poller.register(stdout, select.POLLIN)
+                ready = dict(poller.poll())
+                if stdin in ready:
+                    data = data[os.write(stdin, data[: select.PIPE_BUF]) :]
+                if stdout not in ready:
+                    continue
+            piece = os.read(stdout, 1 << 20)
+            if not piece:
+                raise EOFError
+            *whole, rest = piece.split(b"\n")
+            if whole:
+                whole[0] = b"".join([*self._rest, whole[0]])
+                self._rest.clear()
+                objects += (found := [json.loads(line) for line in whole])
+                missing -= sum(not _is_event(one) for one in found)
+            self._rest.append(rest)
+
+    def _why_ended(self) -> str:
+        status = self.process.wait()
+        said = self.process.stderr.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        how = f"was killed by signal {-status}" if status < 0 else f"has ended, with status {status}"
+        return said.removeprefix("error: ") or f"the master {how}"
+
+    def close(self) -> None:
+        """End the master, and wait for that. What is under way is given up."""
+        from subprocess import TimeoutExpired
+
+        if self._owner != os.getpid():
+            return
+        is_other = threading.current_thread() is not self._thread  # not one in which garbage was collected
+        with self._gate:
+            self._closed = True
+            self._questions.put(None)
+        if self._asked > self._answered or not is_other:
+            self.process.terminate()
+        try:
+            self.process.wait(END_SECONDS)
+        except TimeoutExpired:
+            self.process.kill()  # the others end by themselves within 2 s
+            self.process.wait()
+        if is_other:
+            self._thread.join(END_SECONDS)
+            self.process.stdout.close()
+            self.process.stderr.close()
+
+
+_talks: weakref.WeakSet[_Talk] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    """In a process that was forked off: have nothing to do with masters, which would not see their input end."""
+    for talk in _talks:
+        for pipe in (talk.process.stdin, talk.process.stdout, talk.process.stderr):
+            pipe.close()
+        talk.process.returncode = 0
+
+
+os.register_at_fork(after_in_child=_forget)
