@@ -430,8 +430,8 @@ MUTANTS = [
     Mutant(
         "a client keeps the socket of a connection that was broken",
         "client.py",
-        "        self._noticed.pop(server, None)\n        self._hang_up(server)\n\n    def exposed_server_up",
-        "        self._noticed.pop(server, None)\n\n    def exposed_server_up",
+        "        self._lost.pop(server, None)\n        self._hang_up(server)\n\n    def exposed_server_up",
+        "        self._lost.pop(server, None)\n\n    def exposed_server_up",
         pytest_run("tests/processes/test_processes.py", "-k", "broken_connection"),
     ),
     Mutant(
