@@ -1,6 +1,6 @@
-"""What there is in a cluster at one moment, as values.
+"""The state of a cluster at one moment, as values.
 
-May live here: those values. May not: how they are found out (control/cluster.py) or drawn (console/status.py).
+May live here: those values. May not: how they are obtained (control/cluster.py) or shown (console/status.py).
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ __all__ = ["ClientOverview", "Overview"]
 
 
 class ClientOverview(NamedTuple):
-    """A client: its process, None where it has died, and its connections in order."""
+    """The state of one client."""
 
     pid: int | None
+    """The id of its process; None if it has died."""
     connections: tuple[int, ...]
+    """The servers that it is connected to, in the order in which the connections were made."""
 
 
 class Overview(NamedTuple):
-    """A cluster at one moment."""
+    """The state of a cluster at one moment."""
 
     servers: Mapping[int, int | None]
-    """Each server id's process, None where it is killed."""
+    """Server id -> the id of its process; None if it has been killed."""
     links: Mapping[int, frozenset[int]]
-    """Each running server's neighbours."""
+    """Running server -> its neighbours."""
     clients: Mapping[int, ClientOverview]
     contexts: Mapping[int, Context]
-    """What the running servers know of, those that have answered."""
+    """Running server -> its context, for those servers that have answered."""
     reachable: Mapping[int, frozenset[int]]
-    """The servers that each running server believes that it can reach, itself included; of those that have answered."""
+    """Running server -> the servers that it believes it can reach, including itself, for those that have answered."""
