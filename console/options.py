@@ -1,6 +1,6 @@
-"""The command line of a master: its options, their help, and what is no value of theirs.
+"""The command line of the master: its options, their help, and which values they accept.
 
-May live here: reading the command line. May not: carrying anything of it out.
+May live here: reading the command line. May not: carrying it out.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["CannotBegin", "absolute", "check_scripts", "parse", "settings_of"]
 
 SHORTEST_TIMEOUT_SECONDS = 0.1
-"""Less would be taken up by an ordinary call on a busy machine."""
+"""The smallest --timeout. An ordinary call may take nearly as long on a busy machine."""
 
 
 class CannotBegin(Exception):
-    """The run can't begin; the text says why."""
+    """The run can't begin. The text says why."""
 
 
 def _seconds(text: str) -> float:
@@ -59,7 +59,7 @@ def _file(text: str) -> Path:
 
 
 class _Show(argparse.Action):
-    """An option that prints a text and ends the program: with status 1 where that can't be printed."""
+    """An option that prints a text and ends the program, with status 1 if the text can't be printed."""
 
     def __init__(self, option_strings: list[str], dest: str, text: Callable[[], str], help: str) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
@@ -74,7 +74,7 @@ class _Show(argparse.Action):
 
 
 def parse(version: str) -> argparse.Namespace:
-    """What the command line says to a master of this *version*. Ends the program where it is wrong."""
+    """The parsed command line, for a master of this *version*. Ends the program, with status 2, if it is wrong."""
     options = _parser(version)
     arguments = options.parse_args()
     if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
@@ -101,7 +101,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
     _add_options_of_servers(parser)
     _add_options_of_master(parser)
     parser.add_argument(
-        "--version", action=_Show, text=lambda: f"Daadkvs {version}\n", help="show which version this is, and exit"
+        "--version", action=_Show, text=lambda: f"Daadkvs {version}\n", help="show the version, and exit"
     )
     return parser
 
@@ -111,29 +111,29 @@ def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         metavar="DIR",
         type=_folder,
-        help="keep the stores in DIR, for a later run (default: they go with the run)",
+        help="keep the stores in DIR, for a later run (default: they are removed at the end of the run)",
     )
     parser.add_argument(
         "--gossip-interval",
         metavar="SECONDS",
         type=_seconds,
         default=1.0,
-        help="how long things must be quiet before servers gossip; 0 turns gossip off (default: 1)",
+        help="how long nothing new must reach a server before it gossips; 0 turns gossip off (default: 1)",
     )
     parser.add_argument(
         "--fsync",
         choices=("always", "interval", "never"),
         default="never",
-        help="when logs are forced to the disk: before each acknowledgement, once a second, or when the system "
-        "sees fit (default); what a server's death spares is the same with all three",
+        help="when logs are forced to the disk: before each acknowledgement, once a second, or whenever the system "
+        "does so (default); with all three, what a server has acknowledged survives its death",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
         default=10.0,
-        help="after how long without progress a server is taken for dead, and killed (default: 10; within stabilize "
-        "2 s are enough)",
+        help="after how long without progress a server counts as dead, and is killed (default: 10; at most 2 s "
+        "within stabilize)",
     )
 
 
@@ -147,33 +147,33 @@ def _add_options_of_master(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-pipeline",
         action="store_true",
-        help="never have several puts and gets under way at once; what is printed is the same, only later",
+        help="carry out one command at a time; the output is the same, but it takes longer",
     )
     parser.add_argument(
         "--trace",
         metavar="DIR",
         type=_folder,
-        help="write what every process does into DIR, with its vector clock; scripts/report.py makes a page of it",
+        help="record what every process does in DIR, with its vector clock, for scripts/report.py",
     )
     parser.add_argument(
         "--quiet",
         action="store_true",
-        help="never show how far a script has come; without it, a script from a file that takes more than a second "
-        "shows one line on stderr where that is a terminal, which is gone at the end",
+        help="show no progress (by default, a script from a file that takes more than a second shows its progress on "
+        "stderr, if that is a terminal; the line is removed at the end)",
     )
     parser.add_argument(
         "--history",
         metavar="FILE",
         type=_file,
-        help="write what is asked and answered into FILE, as JSON Lines, for scripts/check.py (a FILE that exists is "
+        help="record all commands and their outcomes in FILE, as JSON Lines, for scripts/check.py (an existing FILE is "
         "overwritten)",
     )
-    # For tests alone: a server gives a group up whose answers have more bytes than that. Nobody can tell.
+    # Only for tests: a server gives up a group whose answers contain more bytes than this. What is printed is the same.
     parser.add_argument("--group-limit", metavar="BYTES", type=_bytes, help=argparse.SUPPRESS)
 
 
 def check_scripts(names: list[str]) -> None:
-    """Raises CannotBegin where one of the scripts can't be read."""
+    """Raise CannotBegin if one of the scripts can't be read."""
     for name in names:
         try:
             if name == "-" or stat.S_ISFIFO(os.stat(name).st_mode):
@@ -188,7 +188,7 @@ def check_scripts(names: list[str]) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root. Raises CannotBegin where there is no current folder any more."""
+    """The absolute path. Raises CannotBegin if the current folder does not exist any more."""
     try:
         return path.absolute()
     except OSError as error:
@@ -196,6 +196,7 @@ def absolute(path: Path) -> Path:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings of a run with this command line. Raises CannotBegin."""
     from control.settings import Settings
 
     settings = Settings(

@@ -264,14 +264,14 @@ class Cluster:
         limit = self._supervisor.limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
         try:
             packed = client.remote.call("execute", batch, timeout=limit)
-            (outcome,), noticed = transport.read(packed, answers.of_a_client([value], client.connections))
+            (outcome,), losses = transport.read(packed, answers.of_a_client([value], client.connections))
         except transport.Failure as failure:
             self._supervisor.lose_client(client, failure)
             text = f"client {ident} is not running"
             if command.name == "put":
                 raise Uncertain(f"{text}; uncertain: the value may stand later", timestamp) from failure
             raise CommandError(text) from failure
-        self._supervisor.lose({server: failure_of(how) for server, how in noticed})
+        self._supervisor.lose({server: failure_of(how) for server, how in losses})
         return outcome_from_flat(outcome)
 
     def _timestamp(self) -> int:

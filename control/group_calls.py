@@ -57,12 +57,12 @@ class GroupCalls:
         try:
             packed = self._pending[client].wait(max(0.0, self._deadline - time.monotonic()))
             expected = answers.of_a_client(self._group.values(client), end.connections, in_group=True)
-            outcomes, noticed = transport.read(packed, expected)
+            outcomes, losses = transport.read(packed, expected)
         except (KeyError, transport.Failure) as failure:
             end.loss = failure if isinstance(failure, transport.Failure) else None
             return None
         outcomes = None if outcomes is None else [outcome_from_flat(flat) for flat in outcomes]
-        return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
+        return MemberAnswer(outcomes, losses[-1][1] if losses else None)
 
     def kill_client(self, client: int) -> None:
         self._supervisor.kill_client(self._members.clients[client])
