@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CannotBegin", "absolute", "check_scripts", "parse", "settings_of"]
 
+COMMAND_VARIABLE = "DAADKVS_COMMAND"
+"""The environment variable by which ./master says how it was called."""
+
 SHORTEST_TIMEOUT_SECONDS = 0.1
 """The smallest --timeout. An ordinary call may take nearly as long on a busy machine."""
 
@@ -86,17 +89,17 @@ def _parser(version: str) -> argparse.ArgumentParser:
     listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
     words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
     parser = argparse.ArgumentParser(
-        prog="master.py",
+        prog=os.environ.get(COMMAND_VARIABLE),  # by default, the name of the file that was started
         description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"
         "Reads commands, one a line, from the given files or from standard input;\n"
         "at a terminal it shows a prompt. Answers go to stdout, errors to stderr.",
-        epilog=f"commands:\n{listed}\n\nat the prompt, which completes words with Tab, also:\n{words}\n\n"
+        epilog=f"commands:\n{listed}\n\nfurther commands at the prompt, which completes words with Tab:\n{words}\n\n"
         "The exit status is 0, 1 if there was any error, 2 for wrong options,\n"
         "128 + n after signal n.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this, and exit")
+    parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this help, and exit")
     parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
     _add_options_of_servers(parser)
     _add_options_of_master(parser)

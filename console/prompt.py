@@ -20,6 +20,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+import environment
 from console import status
 from control import commands
 from rpc import transport
@@ -136,7 +137,7 @@ class Prompt:
 
                 return LineEditor(PROMPT, self._terminal, self._suggestions)
             except ModuleNotFoundError as error:
-                self._tell(f"(without the package {error.name} lines can't be edited; make sets everything up)")
+                self._tell(f"(lines can't be edited without the package {error.name}; {environment.advice()})")
         return self._plain_lines()
 
     def _plain_lines(self) -> _PlainLines:

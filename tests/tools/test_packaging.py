@@ -166,6 +166,22 @@ def test_an_installed_daadkvs_runs_files_and_standard_input(
     assert version == f"Daadkvs {master.__version__}\n"
 
 
+def test_an_installed_daadkvs_names_its_command_in_the_help(installed: Path) -> None:
+    done = subprocess.run([installed / "bin" / "daadkvs", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: daadkvs [-h]")
+
+
+def test_an_installed_daadkvs_without_its_packages_advises_to_reinstall_it(installed: Path) -> None:
+    (packages,) = installed.glob("lib/python*/site-packages")
+    program = (
+        f"import sys; sys.path.append({str(packages / 'daadkvs' / 'app')!r}); "
+        "import scripts.installed; sys.exit(scripts.installed.main())"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "error: packages that this needs are missing; reinstall Daadkvs\n"
+    assert (done.stdout, done.returncode) == ("", 2)
+
+
 def started(command: list[str]) -> subprocess.Popen[bytes]:
     """A master with a server, which goes on until its input ends."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
