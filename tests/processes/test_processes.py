@@ -645,7 +645,8 @@ def test_a_broken_connection_leaves_nothing_at_the_server() -> None:
         server = conversation.pids()["server 0"]
 
         def used() -> tuple[int, int]:
-            return tuple(len(list(Path(f"/proc/{server}/{what}").iterdir())) for what in ("fd", "task"))
+            process = Path(f"/proc/{server}")
+            return len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
 
         wait_until(lambda: len({used() for _ in range(5)}) == 1, "the server to be at rest")
         before = used()

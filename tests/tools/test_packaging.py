@@ -136,7 +136,7 @@ def test_the_command_is_all_that_is_added_to_an_environment(installed: Path) -> 
     assert not {"client.py", "server.py", "model.py", "master.py", "control", "scripts"} & {
         path.name for path in packages.iterdir()
     }
-    check = [installed / "bin" / "python", "-m", "pip", "check"]
+    check = [str(installed / "bin" / "python"), "-m", "pip", "check"]
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
