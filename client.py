@@ -1,10 +1,11 @@
-"""The client process: one user's session.
+"""The client process: the session of one user.
 
-May live here: talking to the servers of a session. What the session remembers, and whom it asks, is session.py's.
+May live here: calls to the servers of a session. May not: what the session remembers, and which server it asks next
+(session.py).
 
-The master passes puts and gets as a batch; the client asks its first server, goes on to the next where that one
-is dead or silent or can't satisfy the session, and answers with the results and with what it noticed about
-servers on the way. A put that is tried again elsewhere keeps its timestamp: it is the same write.
+The master sends puts and gets in a batch. The client asks its first server, and goes on to the next one if that server
+is dead or silent, or can't satisfy the session. It answers with the outcomes, and with the servers that it has lost
+meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["main"]
 
 
 class _Client(transport.Service):
-    """What the master asks a client for. One thread; calls block until servers have answered."""
+    """The calls that the master makes to a client. There is one thread; a call blocks until servers have answered."""
 
     def __init__(self, ident: int) -> None:
         self._ident = ident
@@ -32,34 +33,35 @@ class _Client(transport.Service):
         self._part = Part(self._session, [])
         self._addresses: dict[int, str] = {}
         self._remotes: dict[int, transport.Remote] = {}
-        self._noticed: dict[int, str] = {}
-        """Servers that were lost, and how: until the master, who may have missed an answer, says the same."""
+        self._lost: dict[int, str] = {}
+        """Servers that this client has lost, and how. Each answer repeats them until the master calls this client about
+        the server, since the master may have missed an earlier answer."""
         self._timeout = 10.0
 
     # -- connections ---------------------------------------------------------------------------------------
 
     def exposed_connect(self, server: int, address: str, timeout: float) -> None:
-        """Make a connection to a running server, whose calls may take *timeout* seconds."""
+        """Make a connection to a running server. Calls over it may take *timeout* seconds."""
         self._session.connect(server)
         self._timeout = timeout
         self.exposed_server_up(server, address)
 
     def exposed_disconnect(self, server: int) -> None:
-        """Forget a server; when this returns, nothing more crosses."""
+        """Break the connection to a server. When this returns, nothing more is sent or received over it."""
         self._session.disconnect(server)
-        self._noticed.pop(server, None)
+        self._lost.pop(server, None)
         self._hang_up(server)
 
     def exposed_server_up(self, server: int, address: str) -> None:
-        """A server that there is a connection to runs, or runs again."""
-        self._noticed.pop(server, None)
+        """Note that a server to which there is a connection is running at this address, perhaps again."""
+        self._lost.pop(server, None)
         self._hang_up(server)
         self._addresses[server] = address
         self._session.mark(server, True)
 
     def exposed_server_down(self, server: int) -> None:
-        """A server that there is a connection to has been killed."""
-        self._noticed.pop(server, None)
+        """Note that a server to which there is a connection has been killed."""
+        self._lost.pop(server, None)
         self._take_down(server)
 
     def _take_down(self, server: int) -> None:
@@ -76,7 +78,8 @@ class _Client(transport.Service):
     def exposed_execute(self, batch: bytes) -> bytes:
         """Carry out `[[key, value or nil for a get, timestamp], …]` in order.
 
-        Answers `[[outcome, …], [[server, how], …]]`; outcomes as in `Session.execute`, how as in `_notice`.
+        The answer is `[[outcome, …], [[server, how], …]]`: the outcomes (`messages.flat_outcome`), and the servers that
+        were lost (`_lose`).
         """
         commands = messages.unpack(batch, _are_commands)
         outcomes = [self._session.execute(key, value, timestamp, self._ask) for key, value, timestamp in commands]
@@ -85,8 +88,8 @@ class _Client(transport.Service):
     def exposed_execute_group(self, group: int, members: int, batch: bytes) -> bytes:
         """Carry out this client's part of a group of commands, all at its only server.
 
-        *members*: how many clients have a part there. Answers as `exposed_execute`, with nil for the outcomes
-        where nothing was carried out, or the server was lost.
+        *members*: how many clients have a part there. The answer is that of `exposed_execute`, with nil in place of the
+        outcomes if nothing was carried out or the server was lost.
         """
         (server,) = self._session.connections
         self._part = Part(self._session, messages.unpack(batch, _are_commands))
@@ -98,34 +101,34 @@ class _Client(transport.Service):
                 values = [operation.value for operation in self._part.operations]
                 outcomes = self._part.conclude(server, transport.read(packed, answers.to_operations(values)))
         except transport.NoRoom:
-            pass  # given up: alone, each command is told why
+            pass  # the group is given up; when each command is carried out alone, its error gives the reason
         except transport.Failure as failure:
-            self._notice(server, _how(failure))
+            self._lose(server, _how(failure))
         return self._answer(batch, outcomes)
 
     def _answer(self, batch: bytes, outcomes: list[OperationOutcome] | None) -> bytes:
-        """What the master is answered."""
+        """The answer to the master."""
         flat = None if outcomes is None else [flat_outcome(outcome) for outcome in outcomes]
         if tracing.on and outcomes is not None:
             tracing.event("operated", operations=batch, outcomes=msgpack.packb(flat))
-        packed: bytes = msgpack.packb([flat, list(self._noticed.items())])
+        packed: bytes = msgpack.packb([flat, list(self._lost.items())])
         return packed
 
     def exposed_undo_group(self) -> None:
-        """Forget what the last group has brought: its server was lost before everybody had an answer."""
+        """Forget what the last group has brought, since its server was lost before all clients had an answer."""
         self._part.undo()
         if tracing.on:
             tracing.event("undone")
 
     def _ask(self, server: int, operation: Operation) -> Any:
-        """What `Session.execute` asks a server by."""
+        """Have a server carry out an operation (`session.Ask`)."""
         try:
             packed = self._remote(server).call("execute", pack_operations([operation]))
             answered, refusal = transport.read(packed, answers.of_a_server([operation.value]))
         except transport.NoRoom as no_room:
             raise Refused(str(no_room)) from no_room
         except transport.Failure as failure:
-            self._notice(server, _how(failure))
+            self._lose(server, _how(failure))
             raise ServerLost(cut_short=not isinstance(failure, transport.Unreachable)) from failure
         if refusal is not None:
             raise Refused(refusal)
@@ -133,26 +136,27 @@ class _Client(transport.Service):
 
     def _remote(self, server: int) -> transport.Remote:
         if server not in self._addresses:
-            raise transport.Unreachable("it has been found dead or silent before")
+            raise transport.Unreachable("the server is down")
         remote = self._remotes.get(server)
         if remote is None or not remote.alive:
             remote = self._remotes[server] = transport.Remote(self._addresses[server], self._timeout)
         return remote
 
-    def _notice(self, server: int, how: str) -> None:
-        """A server was lost: "died", "silent", or how it failed in a call."""
-        self._noticed.setdefault(server, how)
+    def _lose(self, server: int, how: str) -> None:
+        """Note that a server was lost. *how*: "died", "silent", or a description of its failure in a call."""
+        self._lost.setdefault(server, how)
         self._take_down(server)
 
 
 def _how(failure: transport.Failure) -> str:
+    """How a server was lost, as `_lose` takes it."""
     if isinstance(failure, transport.RemoteError):
         return str(failure)
     return "silent" if isinstance(failure, transport.Silent) else "died"
 
 
 def _are_commands(batch: Any) -> bool:
-    """Whether it is `[[key, value or nil for a get, timestamp], …]`; in a third of the time of a `messages.checker`."""
+    """Whether this is `[[key, value or nil for a get, timestamp], …]`. Three times as fast as a `messages.checker`."""
     return type(batch) is list and all(map(_is_command, batch))
 
 
@@ -164,7 +168,7 @@ def _is_command(command: Any) -> bool:
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
-    """Serve the master's connection, the first one, until it ends."""
+    """Serve the first connection, which is the master's, until it ends. Then end the process."""
     tracing.begin(f"client {ident}")
     transport.serve(transport.accept_only(listener), _Client(ident))
     os._exit(0)

@@ -1,22 +1,22 @@
-"""What a replica knows of: a version vector, and a cloud of dots beyond it.
+"""The context of a replica: the dots of all writes that it knows of, as a version vector and a cloud.
 
 May live here: the bookkeeping of dots. May not: keys, values, sockets, threads, files or the time of day.
 
 Theory of operation
 -------------------
-A replica must be able to say "I know all of this" in few bytes, so that a peer sends it only the rest. For
-each replica the *version vector* holds a counter up to which everything is known; the *cloud* holds single
-dots above that counter (Almeida et al., 2018, "Delta state replicated data types"). Where the cloud's dots
-close up with the vector, they move into it:
+A replica must be able to describe in few bytes which writes it knows, so that a peer sends it only the others. The
+*version vector* holds, for each replica, a counter up to which all writes of that replica are known. The *cloud* holds
+single dots above that counter (Almeida et al., 2018, "Delta state replicated data types"). Dots of the cloud that
+follow the vector without a gap move into the vector:
 
     A's writes 1, 2, 3 and 5 are known       vector {A: 3}   cloud {A: {5}}
-    and now its write 4                      vector {A: 5}   cloud {}
+    A's write 4 becomes known as well        vector {A: 5}   cloud {}
 
 All safety rests on one invariant:
 
-    a replica whose context covers a dot holds that write, or one that stands over it.
+    a replica whose context covers a dot holds the write with that dot, or one that stands over it.
 
-So a context may be joined with a peer's only when everything that the peer held is here already.
+Therefore a replica may join a peer's context with its own only after it has received all writes that the peer held.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Context:
         return counter <= self.vector.get(replica, 0) or counter in self.cloud.get(replica, ())
 
     def includes(self, other: Context) -> bool:
-        """Whether everything that *other* knows is known here."""
+        """Whether this context covers every dot that *other* covers."""
         for replica, counter in other.vector.items():
             known = self.vector.get(replica, 0)
             if known < counter and not self.cloud.get(replica, set()).issuperset(range(known + 1, counter + 1)):
@@ -53,7 +53,7 @@ class Context:
         )
 
     def add(self, dot: Dot) -> None:
-        """Learn of one dot."""
+        """Add one dot."""
         replica, counter = dot
         known = self.vector.get(replica, 0)
         if counter == known + 1:
@@ -64,7 +64,7 @@ class Context:
             self.cloud.setdefault(replica, set()).add(counter)
 
     def join(self, other: Context) -> None:
-        """Learn of everything that *other* knows."""
+        """Add every dot that *other* covers."""
         for replica, counter in other.vector.items():
             if self.vector.get(replica, 0) < counter:
                 self.vector[replica] = counter
@@ -74,7 +74,7 @@ class Context:
             self._close_up(replica)
 
     def _close_up(self, replica: Replica) -> None:
-        """Move the cloud's dots that follow the vector into it, and forget those that it covers."""
+        """Move the dots of the cloud that follow the vector without a gap into it, and drop those that it covers."""
         counter, dots = self.vector.get(replica, 0), self.cloud[replica]
         while counter + 1 in dots:
             counter += 1
@@ -87,12 +87,12 @@ class Context:
             del self.cloud[replica]
 
     def flat(self) -> list[Any]:
-        """The context as plain lists for the wire and the log; equal contexts give equal lists.
+        """The context as plain lists, for messages and the log; equal contexts give equal lists.
 
-        `[[server, incarnation, counter], …], [[server, incarnation, [counter, …]], …]`, all sorted.
+        The lists are `[[server, incarnation, counter], …]` and `[[server, incarnation, [counter, …]], …]`, all sorted.
         """
-        vector = [[server, life, counter] for (server, life), counter in sorted(self.vector.items())]
-        cloud = [[server, life, sorted(dots)] for (server, life), dots in sorted(self.cloud.items())]
+        vector = [[server, incarnation, counter] for (server, incarnation), counter in sorted(self.vector.items())]
+        cloud = [[server, incarnation, sorted(dots)] for (server, incarnation), dots in sorted(self.cloud.items())]
         return [vector, cloud]
 
     @classmethod
@@ -100,8 +100,8 @@ class Context:
         """The inverse of `flat`."""
         context = cls()
         vector, cloud = flat
-        context.vector = {Replica(server, life): counter for server, life, counter in vector}
-        context.cloud = {Replica(server, life): set(dots) for server, life, dots in cloud}
+        context.vector = {Replica(server, incarnation): counter for server, incarnation, counter in vector}
+        context.cloud = {Replica(server, incarnation): set(dots) for server, incarnation, dots in cloud}
         return context
 
     def copy(self) -> Context:

@@ -1,15 +1,15 @@
-"""Groups: several puts and gets under way at once, where nobody can tell.
+"""Groups: several puts and gets that are under way at once, with the results of carrying them out one by one.
 
-May live here: which commands may be in a group; what a server does with the parts of one, what a session learns from
-it, and what the master makes of answers, silence and losses. May not: sockets, threads, files or the time of day.
-What a group needs done outside is handed in; so server.py, client.py, control/cluster.py and the simulator
-(checking/simulator/calls.py) all run this code.
+May live here: which commands may be in a group; what a server does with the parts of a group, what a session learns
+from it, and what the master makes of answers, silence and losses. May not: sockets, threads, files or the time of day.
+What a group needs from its surroundings is handed in. Therefore server.py, client.py, control/cluster.py and the
+simulator (checking/simulator/calls.py) all run this code.
 
 Theory of operation
 -------------------
 A *group* is a number of consecutive puts and gets of a script, each with the timestamp that the master has issued for
-it. The commands of one client are its *part*. Each client hands its part to its only server, in one call. The server
-waits until it has the parts of all its *members*, the clients that have a part there; then it carries out all of them
+it. The commands of one client are its *part*. Each client sends its part to its only server, in one call. The server
+waits until it has the parts of all its *members*, the clients that have a part there. Then it carries out all of them
 in the order of their timestamps, which is that of the script, with one write to the log.
 
     master                clients                server
@@ -18,23 +18,26 @@ in the order of their timestamps, which is that of the script, with one write to
     | <- outcomes ------- | <- answers --------- |
     | -- release ------------------------------> |   from here on exchanges go on
 
-Nobody can tell, because
+No user can observe a difference from carrying the commands out one after another, because
 
 1. each server carries out its commands of a group in the order of the script, whichever clients they come from;
 2. only clients with exactly one connection take part: a command that may fail over to another server runs alone;
-3. from its first part on, a server neither starts, answers nor applies an exchange until the master releases the group:
-   so no put that comes later in the script reaches another server before that has carried out an earlier get;
+3. from the arrival of the first part, a server neither starts, answers nor applies an exchange until the master
+   releases the group: so no put reaches another server before that server has carried out the gets that precede this
+   put in the script;
 4. answers are printed in the order of the script, and only when the group is complete.
 
-A server carries its parts out as a whole or *gives them up* as a whole: when a part has not come in time, when the
-answers would be too large for one message, or when the log refuses. The master then carries out those commands one
-after another, in the order of the script, before it releases the group. **Each keeps the timestamp that it was
-issued with.** With a new one, a put would stand over a later put that another server of the group has taken.
+A server either carries out all its parts or *gives up* all of them: when a part has not arrived in time, when the
+answers would be too large for one message, or when the log refuses the writes. The master then carries out those
+commands one after another, in the order of the script, before it releases the group. **Each command keeps the timestamp
+that it was issued with.** With a new timestamp, a put would stand over a later put of the script that another server of
+the group has already stored.
 
-When a client is lost, its server is asked what it has answered to that client, and gives the group up if it has not
-carried it out by then: whatever comes later is refused. When a server is lost, nothing of the group has happened there.
-Its log ends with the record of the group, which is cut off: nobody was told that it was kept, and because of rule 3
-nobody can have seen it. Clients that heard from that server forget what they heard.
+When a client is lost, the master asks its server for the answers that this client was given. If the server has not
+carried out the group by then, it gives the group up and refuses the parts that arrive later. When a server is lost, its
+part of the group is undone. If the log of that server ends with the record of the group, the record is cut off: no user
+has been told that those writes were kept, and because of rule 3 no other server has received them. Clients that were
+answered by that server forget these answers.
 """
 
 from __future__ import annotations
@@ -62,13 +65,14 @@ __all__ = [
 ]
 
 ANSWER_BYTES = 16 << 20
-"""About how many bytes of values one group may answer with at a server; more is asked for one by one."""
+"""About how many bytes of values a server may answer to one group. A larger group is given up."""
 
 
 def may_take_part(command: Command, connections: Sequence[int], is_running: Callable[[int], bool]) -> bool:
-    """Whether a command of a client with these connections may be in a group: a put or get at its only server.
+    """Whether a command of a client with these connections may be in a group.
 
-    A client that might fail over could not tell how far it had come.
+    It must be a put or get, and the client must have exactly one connection, to a running server. A client with several
+    connections may fail over in the middle of its part, and its commands would then be spread over several servers.
     """
     return command.name in ("put", "get") and len(connections) == 1 and is_running(connections[0])
 
@@ -82,23 +86,23 @@ class ServerGroup:
     def __init__(self, number: int, members: int, answer_bytes: int) -> None:
         self.number = number
         self.parts: dict[int, list[Operation]] = {}
-        """Session -> its operations, in the order in which the parts came."""
+        """Session -> its operations, in the order in which the parts arrived."""
         self.closed = False
-        """Whether the group has been carried out or given up: no part is taken from then on."""
+        """Whether the group has been carried out or given up. A closed group accepts no further part."""
         self._members = members
         self._answer_bytes = answer_bytes
         self._answers: dict[int, bytes] = {}
 
     def add(self, session: int, operations: list[Operation]) -> bool:
-        """Take the part of a session; returns whether the parts of all members are here now."""
+        """Accept the part of a session; returns whether the parts of all members have now arrived."""
         self.parts[session] = operations
         return len(self.parts) == self._members
 
     def carry_out(self, model: Model, execute: Callable[[list[Operation], int], list[Write | Missing] | None]) -> None:
-        """Carry out all parts in the order of the script; or none, where the answers would be too large.
+        """Carry out all parts in the order of the script, or none of them if the answers would be too large.
 
-        *execute* logs and applies operations, and returns their answers; None where the log refuses, and nothing
-        was done. It is given the group's number, which the log's record is marked with.
+        *execute* logs and applies operations, marks the log's record with the group's number, which is its second
+        argument, and returns the answers. If the log refuses the writes, it does nothing and returns None.
         """
         operations = [operation for part in self.parts.values() for operation in part]
         if len(self.parts) > 1:
@@ -115,31 +119,38 @@ class ServerGroup:
         return model.answer_bytes(operations) <= self._answer_bytes
 
     def give_up(self) -> None:
-        """Carry out nothing; a group that has been carried out stays so."""
+        """Close the group without carrying it out. This has no effect if it has been carried out already."""
         self.closed = True
 
     @property
     def carried_out(self) -> bool:
+        """Whether the operations of the group have been logged and applied."""
         return bool(self._answers)
 
     def answers(self, session: int) -> bytes | None:
-        """What a session is answered, packed (`messages.plain_answer`); None where nothing was carried out."""
+        """The packed list of the answers to a session (`messages.plain_answer`); None if nothing was carried out."""
         return self._answers.get(session)
 
 
 class ServerGroups:
-    """A server's side of groups: the latest one, and whether exchanges are held because of it."""
+    """A server's side of all groups: the latest one, and whether exchanges are held because of it."""
 
     def __init__(self, holds: bool, answer_bytes: int = ANSWER_BYTES) -> None:
-        """*holds*: whether there are any exchanges to hold; only a server that gossips is told of a release."""
+        """*holds*: whether a group holds exchanges; this must be false if nobody will call `release`.
+
+        *answer_bytes*: a group whose answers contain more bytes than this is given up.
+        """
         self.held = False
-        """Whether exchanges have to wait for `release`."""
+        """Whether exchanges have to wait until `release` is called."""
         self._holds = holds
         self._answer_bytes = answer_bytes
         self._latest = ServerGroup(0, 0, 0)
 
     def of(self, number: int, members: int) -> ServerGroup | None:
-        """The group that a part belongs to; None where that group is over."""
+        """The group with this *number*, for a part of it; None if that group is closed or is older than the latest.
+
+        A number that is larger than that of the latest group begins a new group, with this many *members*.
+        """
         if number > self._latest.number:
             self._latest = ServerGroup(number, members, self._answer_bytes)
             self.held = self._holds
@@ -147,7 +158,10 @@ class ServerGroups:
         return group if group.number == number and not group.closed else None
 
     def answers(self, number: int, session: int) -> bytes | None:
-        """What a session was answered in a group. One that has not been carried out is given up."""
+        """The packed answers to a session in the group *number*, as `ServerGroup.answers` returns them.
+
+        A group that has not been carried out is given up, also if none of its parts has arrived.
+        """
         if number > self._latest.number:
             self._latest = ServerGroup(number, 0, 0)
         if number != self._latest.number:
@@ -156,7 +170,7 @@ class ServerGroups:
         return self._latest.answers(session)
 
     def release(self) -> None:
-        """The group is complete everywhere: exchanges may go on."""
+        """Let exchanges go on, since the group is complete at all servers."""
         self.held = False
 
 
@@ -164,21 +178,21 @@ class ServerGroups:
 
 
 class Part:
-    """A session's part of a group."""
+    """The part of a group that belongs to one session."""
 
     def __init__(self, session: Session, commands: list[tuple[bytes, bytes | None, int]]) -> None:
-        """*commands*: key, value or None for a get, and timestamp of each."""
+        """*commands*: for each its key, its value (None for a get), and its timestamp."""
         self.operations = [session.operation(key, value, timestamp) for key, value, timestamp in commands]
         self._session = session
         self._before: dict[bytes, Seen | None] = {operation.key: operation.seen for operation in self.operations}
 
     def conclude(self, server: int, answers: list[Any]) -> list[OperationOutcome]:
-        """The outcomes that a server's answers make; the session has seen all of them from now on."""
+        """The outcomes that follow from a server's answers. From now on the session has seen all of these answers."""
         answered = zip(self.operations, answers, strict=True)
         return [self._session.conclude(operation, server, answer) for operation, answer in answered]
 
     def undo(self) -> None:
-        """Have the session forget what this part has brought."""
+        """Have the session forget what it has seen through this part."""
         self._session.restore(self._before)
 
 
@@ -186,61 +200,61 @@ class Part:
 
 
 class MemberAnswer(NamedTuple):
-    """What a client answers about its part."""
+    """A client's report about its part of a group."""
 
     outcomes: list[OperationOutcome] | None
-    """None where nothing was carried out, or the server was lost."""
+    """None if the server has given the group up, or was lost."""
     server_loss: str | None
-    """How the client lost its server: "died", "silent", or what failed in it; None where it did not."""
+    """How the client lost its server: "died", "silent", or a description of the failure. None if it was not lost."""
 
 
 class Undone(NamedTuple):
-    """A command of a group that has yet to be carried out, alone."""
+    """A command of a group that has not been carried out, and has to be carried out by itself."""
 
     timestamp: int
-    """The one that it was issued with, and keeps."""
+    """The timestamp that the command was issued with, which it keeps."""
 
 
 class Calls(Protocol):
-    """What the master does outside of a group, for it. (Names of servers and clients are their ids.)"""
+    """What a group needs from the master: calls to other processes. Servers and clients are named by their ids."""
 
     def send(self, client: int, number: int, members: int, part: bytes) -> None:
-        """Begin to have a client hand in its part of the group *number*; don't wait.
+        """Send a client its part of the group *number*. Does not wait for the answer.
 
-        *members*: how many clients have a part at that server. *part*: what `Part` takes, packed.
+        *members*: how many clients have a part at the same server. *part*: the packed list of commands for `Part`.
         """
 
     def wait(self, client: int) -> MemberAnswer | None:
-        """Wait for a client's answer; None where it is dead or silent."""
+        """Wait for a client's report; None if the client is dead or does not answer in time."""
 
     def kill_client(self, client: int) -> None:
-        """See that a client is dead."""
+        """Make sure that a client is dead."""
 
     def answers_of(self, server: int, number: int, client: int) -> list[Any] | None:
-        """`ServerGroups.answers`, unpacked. None also where the server is lost by now."""
+        """The unpacked result of `ServerGroups.answers`. None also if the server is lost."""
 
     def is_running(self, server: int) -> bool:
-        """Whether a server is not lost."""
+        """Whether a server has not been lost."""
 
     def take_back(self, server: int, loss: str, number: int) -> None:
-        """See that a server is dead, and that its log doesn't end with the record of the group *number*."""
+        """Make sure that a server is dead and that its log does not end with the record of the group *number*."""
 
     def undo(self, client: int) -> None:
         """Have a client forget its part (`Part.undo`)."""
 
 
 class Group:
-    """The master's side: consecutive puts and gets that are under way together."""
+    """The master's side of a group. Its methods block as long as those of the `Calls` that they are given."""
 
     def __init__(self, number: int, commands: list[Command], timestamps: list[int], server_of: Mapping[int, int]):
-        """*number* is larger than that of every group before. *server_of*: client -> its only server."""
+        """*number* must be larger than the numbers of all earlier groups. *server_of*: client -> its only server."""
         self.number = number
         self.members: dict[int, list[int]] = {}
         """Server -> the clients that have a part there."""
         self._server_of = server_of
         self._commands = commands
         self._timestamps = timestamps
-        self._places: dict[int, list[int]] = {}  # client -> the places of its commands in the group
+        self._places: dict[int, list[int]] = {}  # client -> the positions of its commands in the group
         for place, command in enumerate(commands):
             (client,) = command.ids
             if client not in self._places:
@@ -249,7 +263,7 @@ class Group:
             self._places[client].append(place)
 
     def values(self, client: int) -> list[bytes | None]:
-        """What a client's commands put, in order; None for each get."""
+        """The values of a client's puts, in order, with None in place of each get."""
         commands = [self._commands[place] for place in self._places[client]]
         return [command.value if command.name == "put" else None for command in commands]
 
@@ -265,10 +279,10 @@ class Group:
         return command.key, command.value if command.name == "put" else None, self._timestamps[place]
 
     def finish(self, calls: Calls) -> list[OperationOutcome | Undone]:
-        """Wait for the group: what has come of each command.
+        """Wait until the group has ended; returns what has become of each command.
 
-        Those that are undone must be carried out one after another, in the order of the script, before the group is
-        released.
+        The commands that are `Undone` must be carried out one after another, in the order of the script, before the
+        group is released.
         """
         answered, dead, lost = self._collect(calls)
         for client in dead:
@@ -280,13 +294,13 @@ class Group:
                 if answered.pop(client, None) is not None and client not in dead:
                     calls.undo(client)
         outcomes: list[OperationOutcome | Undone] = [Undone(timestamp) for timestamp in self._timestamps]
-        for client, came in answered.items():
-            for place, outcome in zip(self._places[client], came, strict=True):
+        for client, reported in answered.items():
+            for place, outcome in zip(self._places[client], reported, strict=True):
                 outcomes[place] = outcome
         return outcomes
 
     def _collect(self, calls: Calls) -> tuple[dict[int, list[OperationOutcome]], list[int], dict[int, str]]:
-        """What the clients answer: client -> outcomes; clients that are dead or silent; server -> how it was lost."""
+        """Wait for all clients: (client -> outcomes, clients that are dead or silent, server -> how it was lost)."""
         answered: dict[int, list[OperationOutcome]] = {}
         dead: list[int] = []
         lost: dict[int, str] = {}
@@ -305,7 +319,7 @@ class Group:
     def _ask_server_of(
         self, client: int, calls: Calls, answered: dict[int, list[OperationOutcome]], lost: dict[int, str]
     ) -> None:
-        """Find out what a client that is lost was answered, unless its server is lost as well."""
+        """Find out the answers that a lost client was given, unless its server is lost as well."""
         server = self._server_of[client]
         if server in lost:
             return

@@ -184,15 +184,15 @@ class Write(NamedTuple):
         The clock is left empty if it contains only the dot, that is, if the session had seen nothing of the key.
         """
         timestamp, dot, clock = self.version
-        (server, life), counter = dot
+        (server, incarnation), counter = dot
         seen = [] if clock.entries == (dot,) else clock.flat()
-        return [self.key, self.value, timestamp, server, life, counter, seen]
+        return [self.key, self.value, timestamp, server, incarnation, counter, seen]
 
     @classmethod
     def from_flat(cls, flat: list[Any]) -> Write:
         """The inverse of `flat`."""
-        key, value, timestamp, server, life, counter, seen = flat
-        dot = Dot(Replica(server, life), counter)
+        key, value, timestamp, server, incarnation, counter, seen = flat
+        dot = Dot(Replica(server, incarnation), counter)
         clock = VectorClock.from_flat(seen) if seen else EMPTY_CLOCK.with_dot(dot)
         return cls(key, value, Version(timestamp, dot, clock))
 
@@ -257,8 +257,8 @@ def plain_answer(operation: Operation, answer: Write | Missing) -> Any:
     """
     if isinstance(answer, Missing):
         return answer.value
-    timestamp, ((server, life), counter), clock = answer.version
-    dot = [server, life, counter]
+    timestamp, ((server, incarnation), counter), clock = answer.version
+    dot = [server, incarnation, counter]
     return dot if operation.value is not None else [answer.value, timestamp, dot, clock.flat()]
 
 

@@ -72,8 +72,8 @@ def unpack_delta(delta: bytes, from_disk: bool = False) -> tuple[list[Write], Co
     """
     writes, context = msgpack.unpackb(delta)
     if not from_disk:
-        for key, value, timestamp, server, life, counter, seen in writes:
-            check_entry(key, value, (timestamp, server, life, counter, *seen))
+        for key, value, timestamp, server, incarnation, counter, seen in writes:
+            check_entry(key, value, (timestamp, server, incarnation, counter, *seen))
         if not _is_context(context):
             raise ValueError("not a context")
     return [Write.from_flat(flat) for flat in writes], Context.from_flat(context) if context else None
@@ -264,8 +264,8 @@ class Model:
         size = 0
         for write in wanted:
             if size >= CHUNK_BYTES:
-                (server, life), counter = chunk[-1].version.dot
-                return [pack_delta(chunk), [server, life, counter]]
+                (server, incarnation), counter = chunk[-1].version.dot
+                return [pack_delta(chunk), [server, incarnation, counter]]
             chunk.append(write)
             size += write.size
         whole = cursor is None

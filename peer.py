@@ -1,14 +1,14 @@
-"""A server among its peers: one replica with its log, its links, and what it has told whom.
+"""A server without its sockets and threads: one replica with its log, its links, and what its neighbours know.
 
-May live here: what a server does, and in which order: the log before the store, the store before the answer; what
-may cross a link, and when; whom to gossip with next. May not: sockets, threads, locks, files or the time of day. The
-log and the time are handed in. server.py calls this under one lock; the simulator (checking/simulator/) runs a
-thousand of them in one process.
+May live here: what a server does, and in which order (the log before the store, and the store before the answer); what
+may cross a link, and when; which neighbour to gossip with next. May not: sockets, threads, locks, files or the time of
+day. The log and the time are handed in. server.py calls this under one lock; the simulator (checking/simulator/)
+runs many peers in one process.
 
 Theory of operation
 -------------------
-A `Peer` is a `Model` and a `Router` with a log in front: whatever changes the replica is appended to the log first.
-Where the log refuses, nothing has happened.
+A `Peer` consists of a `Model` and a `Router` with a log in front of them. Every change of the replica is appended to
+the log first. If the log refuses it, the change does not happen.
 
 Updates cross a link in an *exchange*, which this server starts and the neighbour answers:
 
@@ -17,16 +17,17 @@ Updates cross a link in an *exchange*, which this server starts and the neighbou
         answer = the neighbour's answer_pull(exchange.request())
         exchange.receive(answer)
 
-The link is looked up at each of these steps, on both sides: an exchange that was under way when its link was broken
-brings nothing more, even if the link has been made anew since. (A link that was made anew is another object.) And none
-of them may be taken while a group holds exchanges (groups.py): whoever calls waits until `groups.held` is false.
+Both sides look up the link at each of these steps. An exchange that was under way when its link was broken therefore
+transfers nothing more, even if the link has been made again since then, because the new link is another object. While a
+group holds exchanges (groups.py), none of these steps may be taken: the caller waits until `groups.held` is false.
 
-*Gossip* is rumour-driven (gossip.py). A server with news pulls from each neighbour, and thereby shows it what it
-knows; a neighbour that sees that it lacks some of that pulls in turn. Each remembers what the other is known to
-know, so nobody asks where nothing can be new. `GossipLoop` says which exchange is next.
+*Gossip* is driven by news (gossip.py). A server with news pulls from each neighbour, and thereby shows the neighbour
+its own context. A neighbour that finds that it lacks something pulls in turn. Each remembers what the other knows, so
+that no server starts an exchange that can't transfer anything new. `GossipLoop` chooses the next exchange.
 
-The record of a group stays the last in the log until the group is *settled*, that is, until the master can't take it
-back any more: it releases the group, or asks for something else. Nothing else changes the replica before.
+The record of a group remains the last one in the log until the group is *settled*. This is the case once the master has
+released the group, or has asked for something else, since it can't take the group back after that. Nothing else changes
+the replica before.
 """
 
 from __future__ import annotations
@@ -48,48 +49,51 @@ __all__ = ["Answer", "Exchange", "GossipLoop", "Held", "Link", "Log", "NotLinked
 
 
 class Log(Protocol):
-    """Where changes are written to before they are made; storage.Storage is one."""
+    """The log that changes are written to before they are made. `storage.Storage` is one."""
 
     def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
-        """Keep *delta*, or raise, and keep nothing."""
+        """Append *delta*, with the number of its *group* if it has one. If this raises, nothing has been appended.
+
+        *source*: the replica before the change, in case the log has to be replaced by a snapshot.
+        """
 
     def renew(self, source: Model) -> None:
-        """Where the log can't be relied on any more, write all of *source* anew, or raise."""
+        """Replace the log, which is no longer reliable, by a new one that holds all of *source*. May raise."""
 
 
 class Link(NamedTuple):
-    """A link to a neighbour, compared by identity: one that was broken and made again is another."""
+    """A link to a neighbour. Links are compared by identity: one that was broken and made again is a different link."""
 
     address: str
 
 
 class NotLinked(Exception):
-    """The two are not neighbours (yet, or any more), in the eyes of one of them."""
+    """The two servers are not neighbours, according to at least one of them."""
 
 
 class Held(Exception):
-    """An exchange was to go on while a group holds exchanges. Nobody should have asked."""
+    """A step of an exchange was taken while a group holds exchanges. The caller should have waited."""
 
 
 class Answer(NamedTuple):
-    """What a neighbour has answered to a request of an exchange."""
+    """A neighbour's answer to a request of an exchange."""
 
     pull: list[Any]
     """The model's answer: `[delta, cursor or nil]`."""
     writes: list[Write]
     context: Context | None
     records: list[Any]
-    """Link records that are news to whoever asked."""
+    """The link records that the asking server lacks (`Router.newer_than`)."""
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Answer:
-        """The inverse of msgpack's packing of what `Peer.answer_pull` returns. Raises ValueError, TypeError."""
+        """The answer in these bytes: the packed result of `Peer.answer_pull`. Raises ValueError or TypeError."""
         pull, records = messages.unpack(packed, _is_answer)
         return cls(pull, *unpack_delta(pull[0]), records)
 
 
 def unpack_request(packed: bytes) -> list[Any]:
-    """The inverse of msgpack's packing of an `Exchange.request`. Raises ValueError for anything else."""
+    """The request in these bytes: the packed result of `Exchange.request`. Raises ValueError for anything else."""
     request: list[Any] = messages.unpack(packed, _is_request)
     return request
 
@@ -108,60 +112,71 @@ _is_answer = messages.checker(
 
 
 class Peer:
-    """One server's state. No method blocks, but for the log; none may be called from two threads at once.
+    """The state of one server. Only calls of the log may block. No two threads may use it at the same time.
 
-    Times are in seconds of any clock that doesn't go backwards. What the log raises is passed on.
+    Times are in seconds of any clock that does not go backwards. What the log raises is passed on.
     """
 
     def __init__(self, replica: Replica, gossip_interval: float, group_limit: int = ANSWER_BYTES) -> None:
-        """*gossip_interval*: 0 for a server that never gossips. *group_limit*: as in `groups.ServerGroups`."""
+        """*gossip_interval*: in seconds; 0 for a server that never gossips.
+
+        *group_limit*: the *answer_bytes* of `groups.ServerGroups`.
+        """
         self.model = Model(replica)
         self.router = Router(replica.server, replica.incarnation)
         self.groups = ServerGroups(gossip_interval > 0, group_limit)
         self.links: dict[int, Link] = {}
         self._log: Log
-        self._ends_with_group = False  # the log, which the master may still take back
+        self._ends_with_group = False  # whether the log ends with a group that the master may still take back
         self._gossips = gossip_interval > 0
         self._rumour = RumourClock(gossip_interval)
-        self._know_more: set[int] = set()  # neighbours that have shown that they know more
-        self._retries: set[int] = set()  # an exchange with these has failed
-        self._have_news: set[int] = set()  # those of the partners that have news for us, or may have
-        # What each neighbour knows, or will ask for: a context, and a digest of link records.
-        self._known_at: dict[int, tuple[Context, dict[int, list[int]]]] = {}
+        self._ahead: set[int] = set()  # neighbours that have shown that they know something more than this server
+        self._failed: set[int] = set()  # neighbours with which the last exchange has failed
+        self._may_have_news: set[int] = set()  # those partners that may know something more than this server
+        # Neighbour -> what it knows, or will ask for: a context, and a digest of link records.
+        self._knowledge: dict[int, tuple[Context, dict[int, list[int]]]] = {}
 
     # -- start ---------------------------------------------------------------------------------------------
 
     def recover(self, deltas: Iterable[bytes], damaged: bool) -> None:
-        """Take in what the disk has, before anything else. After damage, no context among it is believed."""
+        """Apply the deltas from the disk; to be called before anything else.
+
+        *damaged*: whether some of them may be missing. If so, the contexts among them are ignored, since they may cover
+        writes that are lost. Raises what `unpack_delta` raises.
+        """
         for delta in deltas:
             writes, context = unpack_delta(delta, from_disk=True)
             self.model.apply(writes, None if damaged else context)
 
     def start(self, log: Log) -> None:
-        """Use *log* from now on."""
+        """Append all changes to *log* from now on."""
         self._log = log
 
     # -- puts and gets -------------------------------------------------------------------------------------
 
     def execute(self, operations: Iterable[Operation], now: float, group: int | None = None) -> list[Write | Missing]:
-        """Carry out operations in order, with one write to the log, which may mark it as that of a *group*."""
+        """Carry out operations in order, with one append to the log; returns an answer to each.
+
+        *group*: the number of the group that they belong to. Raises what the log raises; then nothing has changed.
+        """
         answers, writes = self.model.decide(operations)
         if writes:
             self._log.append(pack_delta(writes), self.model, group)
             self.model.apply(writes)
-            self._heard(now)
+            self._note_news(now)
         self._ends_with_group = group is not None and bool(writes)
         return answers
 
     def release_group(self) -> None:
-        """The group is complete everywhere: exchanges may go on, and nobody takes its record back."""
+        """Settle the latest group, which is complete at all servers: exchanges may go on."""
         self.groups.release()
         self._ends_with_group = False
 
     def renew_log(self) -> bool:
-        """Write the log anew, after a sync has failed; False where that has to wait until a group is settled.
+        """Replace the log after a sync has failed. Returns False if this must wait until a group is settled.
 
-        In a new log, the group could not be told from the rest, and not be taken back.
+        In the new log, the writes of the group would not be separate from the others, so the master could not take them
+        back.
         """
         if self._ends_with_group:
             return False
@@ -171,27 +186,27 @@ class Peer:
     # -- links ---------------------------------------------------------------------------------------------
 
     def link(self, neighbour: int, address: str, now: float) -> None:
-        """Have a link to this neighbour; in place of the one that there may be."""
+        """Make a link to this neighbour, which replaces an existing one. The new link counts as news."""
         self.links[neighbour] = Link(address)
-        self._known_at.pop(neighbour, None)
+        self._knowledge.pop(neighbour, None)
         self.router.link(neighbour)
-        self._heard(now)
+        self._note_news(now)
 
     def unlink(self, neighbour: int) -> None:
-        """Have no link to it: from now on nothing from there is taken in, or answered.
+        """Remove the link to this neighbour: from now on nothing from there is applied or answered.
 
-        That is no news to gossip about: the others hear of it with the next.
+        This does not count as news; the other servers learn of it together with the next news.
         """
         self.links.pop(neighbour, None)
-        self._known_at.pop(neighbour, None)
+        self._knowledge.pop(neighbour, None)
         self.router.unlink(neighbour)
-        self._know_more.discard(neighbour)
-        self._retries.discard(neighbour)
+        self._ahead.discard(neighbour)
+        self._failed.discard(neighbour)
 
     # -- anti-entropy --------------------------------------------------------------------------------------
 
     def answer_pull(self, request: list[Any]) -> list[Any] | None:
-        """Answer an `Exchange.request`; None to anybody but a neighbour. Raises Held."""
+        """The answer to an `Exchange.request`; None if the server that asks is not a neighbour. Raises Held."""
         self._check_not_held()
         neighbour, is_gossip, digest, pull_request = request
         if neighbour not in self.links:
@@ -199,20 +214,23 @@ class Peer:
         answer = [self.model.answer(pull_request), self.router.newer_than(digest)]
         if is_gossip and self._gossips:
             theirs = Context.from_flat(pull_request[0])
-            self._known_at[neighbour] = theirs, digest
+            self._knowledge[neighbour] = theirs, digest
             if self.router.lacks(digest) or not self.model.context.includes(theirs):
-                self._know_more.add(neighbour)
+                self._ahead.add(neighbour)
         return answer
 
     def exchange(self, neighbour: int, is_gossip: bool = False) -> Exchange:
-        """Begin to learn what a neighbour holds. Raises NotLinked."""
+        """A new exchange, which fetches what a neighbour has and this server lacks. Raises NotLinked."""
         link = self.links.get(neighbour)
         if link is None:
             raise NotLinked
         return Exchange(self, neighbour, link, is_gossip)
 
     def take_in(self, answer: Answer, now: float) -> None:
-        """Learn what a neighbour has answered. Doing it twice, or late, does no harm. Raises Held."""
+        """Log and apply a neighbour's answer. It does no harm to do this twice, or late.
+
+        Raises Held, and what the log raises; then nothing has changed.
+        """
         self._check_not_held()
         news = self.model.is_news(answer.writes, answer.context)
         if news:
@@ -220,7 +238,7 @@ class Peer:
             self.model.apply(answer.writes, answer.context)
             self._ends_with_group = False
         if self.router.merge(answer.records) or news:
-            self._heard(now)
+            self._note_news(now)
 
     def _check_not_held(self) -> None:
         if self.groups.held:
@@ -228,73 +246,73 @@ class Peer:
 
     # -- gossip --------------------------------------------------------------------------------------------
 
-    def _heard(self, now: float) -> None:
-        """Something new has reached the replica."""
+    def _note_news(self, now: float) -> None:
+        """Note that something new has reached this server."""
         if self._gossips:
-            self._rumour.heard(now)
+            self._rumour.add_news(now)
 
     @property
     def due(self) -> float | None:
-        """When to call `partners` again: at once where it is in the past; None where there is no news."""
-        return float("-inf") if self._know_more else self._rumour.due()
+        """When to call `partners` again. A time in the past means at once, and None that there is nothing to do."""
+        return float("-inf") if self._ahead else self._rumour.due()
 
     def partners(self, now: float) -> list[int]:
-        """Whom to gossip with: all neighbours once our news is due, or just those who have some for us.
+        """The neighbours to gossip with now: all of them if news is due, otherwise those that know something more.
 
-        Those with whom it has failed last time come last, so that nobody has to wait for them.
+        Neighbours with which the last exchange has failed come last, so that the others do not wait for them.
         """
         found: set[int] = set()
         failed: set[int] = set()
         due = self._rumour.due()
         if due is not None and due <= now:
-            self._rumour.told()
+            self._rumour.clear()
             found = set(self.links)
-            failed, self._retries = self._retries & found, set()
-        self._have_news, self._know_more = self._know_more | failed, set()
-        return [*sorted((found | self._have_news) - failed), *sorted(failed)]
+            failed, self._failed = self._failed & found, set()
+        self._may_have_news, self._ahead = self._ahead | failed, set()
+        return [*sorted((found | self._may_have_news) - failed), *sorted(failed)]
 
     def gossip(self, neighbour: int) -> Exchange | None:
-        """Begin a partner's exchange; None where nothing could be new to either. Raises NotLinked."""
-        if neighbour not in self._have_news and self._knows_all(neighbour):
+        """A new exchange with a partner; None if it could bring nothing new to either side. Raises NotLinked."""
+        if neighbour not in self._may_have_news and self._knows_all(neighbour):
             return None
         return self.exchange(neighbour, is_gossip=True)
 
     def _knows_all(self, neighbour: int) -> bool:
-        """Whether an exchange could bring nothing new to this neighbour; else it would have come by itself."""
-        context, digest = self._known_at.get(neighbour, (None, {}))
+        """Whether this neighbour knows everything that this server knows, or will ask for it by itself."""
+        context, digest = self._knowledge.get(neighbour, (None, {}))
         return context is not None and context.includes(self.model.context) and not self.router.newer_than(digest)
 
-    def gossiped(self, exchange: Exchange) -> None:
-        """An exchange of gossip is done: the neighbour has seen what we know, and asks for what it lacks."""
+    def gossip_done(self, exchange: Exchange) -> None:
+        """Note that an exchange of gossip is done: the neighbour has been shown what this server knows."""
         if self.links.get(exchange.neighbour) is exchange.link:
-            self._known_at[exchange.neighbour] = exchange.telling
+            self._knowledge[exchange.neighbour] = exchange.shown
 
     def gossip_failed(self, neighbour: int, now: float) -> None:
-        """An exchange of gossip has failed: try again after an interval, as long as there is the link."""
+        """Note that an exchange of gossip has failed. If the link still exists, it is repeated after an interval."""
         if neighbour in self.links:
-            self._retries.add(neighbour)
-            self._heard(now)
+            self._failed.add(neighbour)
+            self._note_news(now)
 
 
 class Exchange:
-    """The asking side of one exchange."""
+    """The asking side of one exchange (`Peer.exchange` makes one)."""
 
     def __init__(self, peer: Peer, neighbour: int, link: Link, is_gossip: bool) -> None:
         self.neighbour = neighbour
         self.link = link
-        self.telling = peer.model.context.copy(), peer.router.digest()
-        """What the neighbour is shown of this server."""
+        self.shown = peer.model.context.copy(), peer.router.digest()
+        """What the neighbour learns about this server's knowledge: its context, and its digest of link records."""
         self._peer = peer
         self._pull = Pull(peer.model)
         self._is_gossip = is_gossip
 
     @property
     def done(self) -> bool:
-        """Whether everything that the neighbour held, when it answered last, is here."""
+        """Whether this server has everything that the neighbour held when it gave its last answer."""
         return self._pull.done
 
     def request(self) -> list[Any]:
-        """The next request: `[who asks, is it gossip, its digest of link records, the model's request]`.
+        """The next request: `[the asking server, whether it is gossip, its digest of link records, Pull.request]`.
 
         Raises Held.
         """
@@ -303,7 +321,10 @@ class Exchange:
         return [peer.router.server, self._is_gossip, peer.router.digest(), self._pull.request()]
 
     def receive(self, answer: Answer | None, now: float) -> None:
-        """Take in the answer to the last request. Raises NotLinked, Held; what was learnt until then is kept."""
+        """Log and apply the answer to the last request; None is the answer of a server that is not a neighbour.
+
+        Raises NotLinked, Held, and what the log raises. The earlier answers of the exchange remain in effect.
+        """
         if answer is None or self._peer.links.get(self.neighbour) is not self.link:
             raise NotLinked
         self._pull.receive(answer.pull)
@@ -313,17 +334,17 @@ class Exchange:
 class GossipLoop:
     """The exchanges that a server starts of its own accord, one after another.
 
-    While `next` gives one, carry it out until it is done and call `done`, or `failed`.
+    While `next` returns an exchange, carry it out, and then call `done` or `failed`.
     """
 
     def __init__(self, peer: Peer) -> None:
         self.exchange: Exchange | None = None
-        """The one that is under way."""
+        """The exchange that is under way."""
         self._peer = peer
         self._partners: deque[int] = deque()
 
     def next(self, now: float) -> Exchange | None:
-        """Begin the next exchange that is due; None where there is none now (`Peer.due` says when)."""
+        """Begin the next exchange that is due; None if none is due now (`Peer.due` is the time of the next)."""
         while True:
             if not self._partners:
                 self._partners.extend(self._peer.partners(now))
@@ -338,13 +359,13 @@ class GossipLoop:
                 return self.exchange
 
     def done(self) -> None:
-        """The exchange has come to its end."""
+        """Note that the exchange is complete."""
         assert self.exchange is not None
-        self._peer.gossiped(self.exchange)
+        self._peer.gossip_done(self.exchange)
         self.exchange = None
 
     def failed(self, now: float) -> None:
-        """The exchange has failed: the neighbour was lost, or silent, or the log has refused."""
+        """Note that the exchange has failed: the neighbour was lost or silent, or the log has refused."""
         assert self.exchange is not None
         self._peer.gossip_failed(self.exchange.neighbour, now)
         self.exchange = None

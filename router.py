@@ -1,17 +1,17 @@
-"""Who can be reached, over which hops.
+"""The router: which servers can reach each other, and over which links.
 
-May live here: links, what is said of them, and what follows: components, reachable servers, spanning trees.
-May not: sockets, threads, files or the time of day.
+May live here: links, what servers know of each other's links, and what follows from that: components, reachable
+servers, spanning trees. May not: sockets, threads, files or the time of day.
 
 Theory of operation
 -------------------
-The links between servers form an undirected graph. The master makes and breaks them, so its graph is always
-right; stabilize follows spanning trees of that one.
+The links between servers form an undirected graph. The master makes and breaks all links, so the master's graph is
+always correct. stabilize follows spanning trees of that graph.
 
-A server is told only of its own links. What it knows of the others' it learns by gossip, as in link-state
-routing (McQuillan et al., 1980; OSPF): each server writes a *record* of its neighbours, numbered, and passes on
-whatever records of others it has; the higher number replaces the lower. A link counts when both of its ends
-have it in their records, so what a dead server once said connects nobody.
+The master informs a server of its own links only. A server learns of the links of other servers by gossip, as in
+link-state routing (McQuillan et al., 1980; OSPF). Each server writes a numbered *record* of its neighbours, and passes
+on the records of other servers that it has. A record replaces one with a lower number. A link counts if the records of
+both ends contain it. Therefore the last record of a dead server, which nobody will replace, connects nobody.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ __all__ = [
 ]
 
 Graph = Mapping[int, Set[int]]
-"""Server id -> ids of its neighbours, symmetric: a link stands under both of its ends."""
+"""Server id -> ids of its neighbours. The graph is symmetric: each end of a link has the other as a neighbour."""
 
 
 class SpanningTree(NamedTuple):
-    """A tree over one component."""
+    """A spanning tree of one component."""
 
     root: int
     parents: dict[int, int]
-    """Every server but the root -> the neighbour that is one hop nearer to the root."""
+    """Every server except the root -> the neighbour that is one hop nearer to the root."""
     levels: list[list[int]]
-    """The servers by depth, each level sorted; the first holds the root alone."""
+    """The servers by depth, each level sorted by id; the first level contains only the root."""
 
     def level(self, depth: int) -> list[int]:
-        """The servers that are *depth* hops from the root."""
+        """The servers that are *depth* hops from the root; none if the tree is not that deep."""
         return self.levels[depth] if depth < len(self.levels) else []
 
     def children(self) -> dict[int, list[int]]:
-        """Server -> its children, sorted; servers without any are left out."""
+        """Server -> its children, sorted by id; servers without children are left out."""
         children: dict[int, list[int]] = {}
         for child, parent in sorted(self.parents.items()):
             children.setdefault(parent, []).append(child)
@@ -56,9 +56,9 @@ class SpanningTree(NamedTuple):
 
 
 def spanning_tree(graph: Graph, root: int) -> SpanningTree:
-    """The breadth-first tree from *root*: everybody is as near to the root as links allow.
+    """The breadth-first tree from *root*, in which every server is as near to the root as the links allow.
 
-    Of several possible parents the one with the lowest id is taken, so equal graphs give equal trees.
+    Of several possible parents the one with the lowest id is chosen, so equal graphs give equal trees.
     """
     parents: dict[int, int] = {}
     levels = [[root]]
@@ -76,7 +76,7 @@ def spanning_tree(graph: Graph, root: int) -> SpanningTree:
 
 
 def reachable(graph: Graph, start: int) -> set[int]:
-    """All servers that *start* can reach over any number of hops, itself included."""
+    """All servers that *start* can reach over any number of hops, including itself."""
     found, frontier = {start}, {start}
     while frontier:
         frontier = {neighbour for server in frontier for neighbour in graph[server]} - found
@@ -85,7 +85,7 @@ def reachable(graph: Graph, start: int) -> set[int]:
 
 
 def components(graph: Graph) -> list[set[int]]:
-    """The sets of servers that can reach each other, by their lowest ids."""
+    """The sets of servers that can reach each other, sorted by the lowest id in each."""
     found: list[set[int]] = []
     rest = set(graph)
     while rest:
@@ -96,9 +96,10 @@ def components(graph: Graph) -> list[set[int]]:
 
 
 def centre(graph: Graph, start: int) -> int:
-    """A server in the middle of *start*'s component, so that a tree from there is shallow.
+    """A server in the middle of *start*'s component, so that a breadth-first tree from there is shallow.
 
-    The middle of a longest path: exact in trees, close to it in other graphs.
+    It is the middle of a long path, found by two breadth-first searches. In a tree this is a longest path and the
+    result is exact; in other graphs it is an approximation.
     """
     end = spanning_tree(graph, start).levels[-1][0]
     tree = spanning_tree(graph, end)
@@ -109,27 +110,28 @@ def centre(graph: Graph, start: int) -> int:
 
 
 def gather_and_scatter(graph: Graph, parts: Iterable[set[int]]) -> list[dict[int, list[int]]]:
-    """How all of these components can become equal: steps of server -> the neighbours to pull from.
+    """The steps in which the servers of each of these components come to hold the same store.
 
-    First from the leaves of a spanning tree to its root, then back. Within a step all servers, of all components,
-    may work at the same time; a step may only begin when the one before is done.
+    Each step maps servers to the neighbours that they have to pull from. The updates move from the leaves of a spanning
+    tree to its root, and then back. Within a step all servers of all components may work at the same time. A step may
+    begin only when the preceding one has ended.
     """
     trees = [spanning_tree(graph, centre(graph, min(part))) for part in parts]
     depth = max((len(tree.levels) for tree in trees), default=0)
     steps: list[dict[int, list[int]]] = []
-    for level in range(depth - 2, -1, -1):  # gather: parents from their children, the deepest first
+    for level in range(depth - 2, -1, -1):  # gather: parents pull from their children, the deepest level first
         step: dict[int, list[int]] = {}
         for tree in trees:
             children = tree.children()
             step |= {server: children[server] for server in tree.level(level) if server in children}
         steps.append(step)
-    for level in range(1, depth):  # scatter: children from their parents
+    for level in range(1, depth):  # scatter: children pull from their parents
         steps.append({server: [tree.parents[server]] for tree in trees for server in tree.level(level)})
     return steps
 
 
 class Router:
-    """What one server knows of the links: its own for certain, the others' by hearsay."""
+    """What one server knows of the links: its own for certain, those of others from the records that it received."""
 
     def __init__(self, server: int, incarnation: int) -> None:
         self.server = server
@@ -148,21 +150,21 @@ class Router:
         return self._records[self.server][1]
 
     def link(self, neighbour: int) -> None:
-        """Note a link of this server; one that is there already changes nothing."""
+        """Add a link of this server. Adding one that exists changes nothing."""
         if neighbour not in self.neighbours:
             self._write_own(self.neighbours | {neighbour})
 
     def unlink(self, neighbour: int) -> None:
-        """Forget a link of this server; one that isn't there changes nothing."""
+        """Remove a link of this server. Removing one that does not exist changes nothing."""
         if neighbour in self.neighbours:
             self._write_own(self.neighbours - {neighbour})
 
     def digest(self) -> dict[int, list[int]]:
-        """Server -> the number of the record that is known of it, for a peer to answer with `newer_than`."""
+        """Server -> the number of its record that is known here. A peer answers it with the result of `newer_than`."""
         return {server: list(number) for server, (number, _) in self._records.items()}
 
     def newer_than(self, digest: Mapping[int, list[int]]) -> list[Any]:
-        """The records that somebody with *digest* lacks: `[[server, [incarnation, number], [neighbour, …]], …]`."""
+        """The records that a server with this digest lacks: `[[server, [incarnation, number], [neighbour, …]], …]`."""
         return [
             [server, list(number), sorted(neighbours)]
             for server, (number, neighbours) in sorted(self._records.items())
@@ -170,13 +172,16 @@ class Router:
         ]
 
     def lacks(self, digest: Mapping[int, list[int]]) -> bool:
-        """Whether somebody with *digest* knows of a record that is unknown or older here."""
+        """Whether a server with this digest has a record that is newer than the one here, or is unknown here."""
         return any(
             server not in self._records or self._records[server][0] < tuple(number) for server, number in digest.items()
         )
 
     def merge(self, records: Iterable[Any]) -> bool:
-        """Take in records from a peer; returns whether any was news. Nobody else writes this server's own."""
+        """Adopt those records from a peer that are newer than the ones here; returns whether there were any.
+
+        Records of this server itself are ignored, since no other server can know its links better.
+        """
         news = False
         for server, number, neighbours in records:
             numbered = (int(number[0]), int(number[1]))
@@ -187,17 +192,17 @@ class Router:
         return news
 
     def graph(self) -> dict[int, set[int]]:
-        """The links that both ends have in their records."""
-        said = {server: neighbours for server, (_, neighbours) in self._records.items()}
+        """The links that are contained in the records of both ends."""
+        recorded = {server: neighbours for server, (_, neighbours) in self._records.items()}
         return {
-            server: {other for other in neighbours if server in said.get(other, ())}
-            for server, neighbours in said.items()
+            server: {other for other in neighbours if server in recorded.get(other, ())}
+            for server, neighbours in recorded.items()
         }
 
     def reachable(self) -> set[int]:
-        """The servers that this one can reach, as far as it knows, itself included.
+        """The servers that this one can reach, as far as it knows, including itself.
 
-        Its own links are certain, also where the record of the other end has not come yet.
+        Its own links count even before the record of the other end has arrived.
         """
         graph = {neighbour: set[int]() for neighbour in self.neighbours} | self.graph()
         graph[self.server] = set(self.neighbours)

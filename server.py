@@ -1,22 +1,21 @@
-"""The server process: an RPyC service, and a gossip loop, around one replica.
+"""The server process: an RPyC service and a gossip loop around one replica.
 
-May live here: threads, locks and calls. What a put, an exchange or a link does to the replica is decided in peer.py
-and the pure rooms below it, and what is on disk in storage.py; this file brings them together.
+May live here: threads, locks and calls. May not: what a put, an exchange or a link does to the replica (peer.py and the
+pure rooms below it), and what is on disk (storage.py). This file brings them together.
 
 Threads
 -------
-- one for each connection: the master's, each client's, each neighbour's. They carry out calls;
-- one that gossips: it alone starts exchanges of its own accord;
-- one that brings the log to the disk once a second, with --fsync interval; where that fails, all is written anew,
-  and the next put is refused with the reason;
-- one that does for storage.py what no append should wait for: it syncs snapshots, and removes files;
-- the main thread, which waits for the end of the watchdog, and ends the process with it.
+One thread for each connection (of the master, a client or a neighbour) carries out the calls that come over it. One
+thread gossips; it alone starts exchanges of the server's own accord. With --fsync interval, one thread syncs the log
+once a second; if a sync fails, the log is replaced by a new one, and the next put is refused with the reason. One
+thread does the work of storage.py that no append should wait for: it syncs snapshots and removes files. The main thread
+waits until the watchdog ends, and then ends the process.
 
-The threads of clients that have a part in the same *group* (groups.py) wait for each other; the last one carries out
-all parts. Whoever starts, answers or applies an exchange waits until no group holds exchanges.
+The threads of clients that have a part in the same *group* (groups.py) wait for each other, and the last one carries
+out all parts. A thread that starts, answers or applies an exchange waits until no group holds exchanges.
 
-One lock guards the replica: the peer, with all that is in it, and the storage. It is never held during a call.
-What a client or a neighbour is told has been logged before; what is logged is applied before the lock is let go.
+One lock guards the peer and the storage. It is never held during a call to another process. What is sent to a client or
+a neighbour has been logged before, and what has been logged is applied before the lock is released.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,31 +45,30 @@ from vector_clock import Replica
 __all__ = ["Options", "main"]
 
 STABILIZE_SLICE_SECONDS = 0.25
-"""How long one pull_from call goes on before it reports to the master that there is more."""
+"""How long one pull_from call goes on before it reports to the master that there is more to fetch."""
 
 GOSSIP_PATIENCE_SECONDS = 2.0
-"""How long a neighbour may be silent in gossip at most, before the others have their turn. It is asked again later."""
+"""How long a neighbour may be silent in gossip before it is the turn of the others. It is asked again later."""
 
 
 class _TimedLog:
-    """The log of a storage (`peer.Log`), which tells how long it has been writing."""
+    """The log of a storage (`peer.Log`), with the time at which the present write began."""
 
     def __init__(self) -> None:
         self.storage: Storage
         self.writing_since: float | None = None
-        """Since when it has been writing one thing; None while it doesn't write."""
+        """When the call that is writing now began (`time.monotonic`); None if none is writing."""
 
     def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
-        self.writing_since = time.monotonic()
-        try:
-            self.storage.append(delta, source, group)
-        finally:
-            self.writing_since = None
+        self._write(self.storage.append, delta, source, group)
 
     def renew(self, source: Model) -> None:
+        self._write(self.storage.renew, source)
+
+    def _write(self, write: Callable[..., None], *args: Any) -> None:
         self.writing_since = time.monotonic()
         try:
-            self.storage.renew(source)
+            write(*args)
         finally:
             self.writing_since = None
 
@@ -87,22 +85,22 @@ class Server:
         self._ready = threading.Event()
         self._failure: str | None = None
         self.broken: str | None = None
-        """Why this server can't go on."""
+        """Why this server can't go on; None as long as it can."""
         self._damages: list[str] = []
         self._for_master = Neighbours(options.timeout)
         self._for_gossip = Neighbours(min(options.timeout, GOSSIP_PATIENCE_SECONDS))
         self._gossip = GossipLoop(self._peer)
         self._wake = threading.Condition(self._lock)
-        self._wakes_at = float("-inf")  # when the thread that gossips goes on by itself
+        self._wakes_at = float("-inf")  # when the thread that gossips will wake up by itself
         self._to_sync = threading.Event()
-        self._untold: str | None = None  # why the disk has refused something that was acknowledged
+        self._sync_failure: str | None = None  # why the last sync failed, until a put has been refused with it
         self._group_closed = threading.Condition(self._lock)
         self._released = threading.Condition(self._lock)
 
     # -- start ---------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Bring the replica back from its disk, and start its own threads."""
+        """Restore the replica from its disk, and start the server's own threads. `state` tells how that went."""
         try:
             options = self._options
             storage = Storage(
@@ -114,11 +112,11 @@ class Server:
                 executor=start_worker(),
                 progress=self._progress,
             )
-            gc.disable()  # it would go through all that has been read, again and again
+            gc.disable()  # a collection would traverse everything that has been read, again and again
             recovery = storage.recover()
             self._damages = recovery.damages
             self._peer.recover(recovery.deltas, bool(recovery.damages))
-            gc.freeze()  # what was read is no garbage: never look through it again
+            gc.freeze()  # nothing that was read is garbage, so no collection needs to traverse it
             gc.enable()
             storage.start(self._peer.model)
             self._log.storage = storage
@@ -132,17 +130,17 @@ class Server:
                 tracing.event("started", incarnation=self._options.incarnation, delta=writes, damages=recovery.damages)
         except (StorageError, transport.NoRoom, MemoryError) as error:
             self.fail(transport.why(error))
-        except Exception as error:  # records that are whole, and make no sense
+        except Exception as error:  # a record is complete and its checksum is right, but its content is not valid
             self.fail(f"its store can't be read: {type(error).__name__}: {error}")
         self._ready.set()
 
     def fail(self, why: str) -> None:
-        """This server can't begin."""
+        """Note that this server could not start, and why."""
         self._failure = why
         self._ready.set()
 
     def state(self, wait: float) -> answers.State:
-        """How far the start has come. Blocks up to *wait* seconds while the server recovers."""
+        """The state of the start. Blocks for at most *wait* seconds, until the server has recovered."""
         if not self._ready.wait(wait):
             return "recovering", self._progress.done
         if self._failure is not None:
@@ -152,9 +150,10 @@ class Server:
     # -- puts, gets and printStore -------------------------------------------------------------------------
 
     def execute(self, batch: bytes) -> bytes:
-        """Carry out a session's operations (`messages.pack_operations`), with one write to the log.
+        """Carry out a session's operations (`messages.pack_operations`), with one append to the log.
 
-        Answers `[[answer, …], nil]` (`messages.plain_answer`), or `[[], why]`, with nothing done, if the disk refused.
+        Returns `[[answer, …], nil]` (`messages.plain_answer`), packed. If the disk refused the writes, nothing has been
+        done, and the result is `[[], why]`.
         """
         operations = unpack_operations(batch)
         with self._lock:
@@ -168,10 +167,11 @@ class Server:
         return _pack([answered, None])
 
     def execute_group(self, number: int, session: int, members: int, part: bytes) -> bytes | None:
-        """Carry out a session's part of a group, together with those of the other *members*.
+        """Carry out a session's part of a group, together with the parts of the other members.
 
-        Blocks until all are here, for half a time-out at most. The answers as in `execute`; None where the
-        group was given up, and nothing carried out.
+        *members*: how many sessions have a part at this server. Blocks until all parts have arrived, but for at most
+        half of the time-out. Returns the packed list of answers (`messages.plain_answer`), or None if the group was
+        given up.
         """
         operations = unpack_operations(part, session)
         with self._lock:
@@ -187,7 +187,7 @@ class Server:
             return group.answers(session)
 
     def _carry_out(self, group: ServerGroup) -> None:
-        """Carry out a group whose parts are all here. The lock is held."""
+        """Carry out a group of which all parts have arrived. The caller holds the lock."""
 
         def execute(operations: list[Operation], number: int) -> list[Write | Missing] | None:
             try:
@@ -201,41 +201,42 @@ class Server:
             tracing.event("executed", parts=parts)
 
     def _execute(self, operations: list[Operation], group: int | None = None) -> list[Write | Missing]:
-        """Log and apply what clients have put. The lock is held. Raises StorageError; then nothing was done."""
-        if self._untold is not None and any(operation.value is not None for operation in operations):
-            # The next put that runs alone tells the user: nobody else would.
-            why, self._untold = self._untold, self._untold if group is not None else None
+        """Carry out operations. The caller holds the lock. Raises StorageError; then nothing has been done."""
+        why = self._sync_failure
+        if why is not None and any(operation.value is not None for operation in operations):
+            if group is None:  # the error of a put that runs alone reaches the user
+                self._sync_failure = None
             raise StorageError(why)
         answers = self._peer.execute(operations, time.monotonic(), group)
-        self._logged()
+        self._after_append()
         return answers
 
     def group_answers(self, number: int, session: int) -> bytes | None:
-        """What `execute_group` answered, or will: a group that is still incomplete is given up."""
+        """What `execute_group` has returned to a session, or will return. An incomplete group is given up."""
         with self._lock:
             answers = self._peer.groups.answers(number, session)
             self._group_closed.notify_all()
             return answers
 
     def release_group(self) -> None:
-        """The group is complete everywhere: exchanges may go on."""
+        """Let exchanges go on, since the group is complete at all servers."""
         with self._lock:
             self._peer.release_group()
             self._released.notify_all()
 
     def _wait_for_release(self) -> None:
-        """Wait until no group holds exchanges. The lock is held (but let go while waiting)."""
+        """Wait until no group holds exchanges. The caller holds the lock, which is released while waiting."""
         self._released.wait_for(lambda: not self._peer.groups.held)
 
     def writes(self, key: bytes | None = None) -> Iterable[Write]:
-        """The writes that stand at this instant, sorted by key; of one key alone if that is given."""
+        """The writes that are standing at this instant, sorted by key; those of one *key*, if it is given."""
         with self._lock:
             return self._peer.model.writes(key)
 
     # -- links ---------------------------------------------------------------------------------------------
 
     def link(self, neighbours: Iterable[tuple[int, str]]) -> None:
-        """Have links to these neighbours, at these addresses."""
+        """Make links to these neighbours: (server id, address) of each."""
         with self._lock:
             for neighbour, address in neighbours:
                 self._peer.link(neighbour, address, time.monotonic())
@@ -244,7 +245,7 @@ class Server:
             self._wake_up()
 
     def unlink(self, neighbour: int) -> None:
-        """Have no link to it: when this returns, nothing more from there is applied, or answered."""
+        """Remove the link to a neighbour. When this returns, nothing more from there is applied or answered."""
         with self._lock:
             self._peer.unlink(neighbour)
             if tracing.on:
@@ -258,7 +259,7 @@ class Server:
             return tuple(sorted(self._peer.router.reachable()))
 
     def is_hung(self, limit: float) -> bool:
-        """Whether the log has been writing one thing for *limit* seconds. Blocks until that is certain."""
+        """Whether one write to the log has taken *limit* seconds so far. Blocks until this is certain."""
         since = self._log.writing_since
         if since is None:
             return False
@@ -270,12 +271,12 @@ class Server:
     # -- anti-entropy --------------------------------------------------------------------------------------
 
     def context(self) -> bytes:
-        """What the replica knows of, packed; equal contexts are equal bytes."""
+        """The replica's context, packed. Equal contexts give equal bytes."""
         with self._lock:
             return _pack(self._peer.model.context.flat())
 
     def answer_pull(self, request: bytes) -> bytes | None:
-        """Answer a neighbour's pull (`peer.Exchange.request`); None to anybody else."""
+        """The answer to a packed `peer.Exchange.request`; None if the server that asks is not a neighbour."""
         unpacked = unpack_request(request)
         with self._lock:
             self._wait_for_release()
@@ -286,11 +287,11 @@ class Server:
     def pull_from(
         self, neighbours: Iterable[int], patience: float
     ) -> tuple[bool, tuple[int, ...], str | None, bytes, answers.Faulty]:
-        """For stabilize: learn what these neighbours hold, for a fraction of a second at most.
+        """Fetch what these neighbours hold, within stabilize. Blocks for `STABILIZE_SLICE_SECONDS`, and a call.
 
-        *patience*: how long one of them may be silent, in seconds. Returns whether all of it is here, the
-        neighbours that were silent or gone, why the disk refused or there was no room (if so), the context, and the
-        neighbours that failed.
+        *patience*: how long each neighbour may be silent, in seconds. Returns (whether everything has been fetched, the
+        neighbours that were silent or could not be reached, the reason why the disk refused or something was
+        exhausted (or None), the context, the neighbours that failed, each with a description).
         """
         self._for_master.timeout = patience
         deadline = time.monotonic() + STABILIZE_SLICE_SECONDS
@@ -303,7 +304,7 @@ class Server:
                     exchange = self._peer.exchange(neighbour)
                 done = self._pull(self._for_master, exchange, deadline) and done
             except transport.NoRoom as no_room:
-                refusal = f"nothing can be had from server {neighbour}: {no_room}"
+                refusal = f"no updates can be fetched from server {neighbour}: {no_room}"
                 break
             except transport.RemoteError as error:
                 faulty.append((neighbour, str(error)))
@@ -319,7 +320,7 @@ class Server:
     def _pull(self, neighbours: Neighbours, exchange: Exchange, deadline: float) -> bool:
         """Go on with an exchange until it is done (True) or the deadline has passed (False).
 
-        Raises Failure, NotLinked, StorageError; what was learnt until then is kept.
+        Raises Failure, NotLinked or StorageError; what has been applied by then remains in effect.
         """
         while not exchange.done:
             if time.monotonic() > deadline:
@@ -335,21 +336,21 @@ class Server:
             with self._lock:
                 self._wait_for_release()
                 exchange.receive(answer, time.monotonic())
-                self._logged()
+                self._after_append()
                 if tracing.on and answer is not None and answer.writes:
                     tracing.event("learnt", neighbour=exchange.neighbour, delta=answer.pull[0])
         return True
 
     # -- gossip --------------------------------------------------------------------------------------------
 
-    def _logged(self) -> None:
-        """Something new may be in the log. The lock is held."""
+    def _after_append(self) -> None:
+        """Wake the threads that have to do with a new record in the log, if there is one. The caller holds the lock."""
         if self._options.fsync == "interval":
             self._to_sync.set()
         self._wake_up()
 
     def _wake_up(self) -> None:
-        """Wake the thread that gossips, if there is something for it to do earlier than it thinks. The lock is held."""
+        """Wake the thread that gossips, if it would wake up too late by itself. The caller holds the lock."""
         due = self._peer.due
         if due is not None and due < self._wakes_at:
             self._wake.notify()
@@ -362,7 +363,7 @@ class Server:
             except (transport.Failure, StorageError, NotLinked):
                 with self._lock:
                     self._gossip.failed(time.monotonic())
-            except MemoryError as error:  # it may be half applied: whoever asks next is told, and has this ended
+            except MemoryError as error:  # an answer may be half applied: the next call fails, so the server is killed
                 self.broken = transport.why(error)
                 return
             else:
@@ -370,7 +371,7 @@ class Server:
                     self._gossip.done()
 
     def _wait_for_exchange(self) -> Exchange:
-        """Wait until there is somebody to exchange updates with."""
+        """Wait until an exchange is due, and begin it."""
         with self._wake:
             while True:
                 exchange = self._gossip.next(time.monotonic())
@@ -386,18 +387,18 @@ class Server:
         while True:
             self._to_sync.wait()
             self._to_sync.clear()
-            time.sleep(1.0)  # the policy's interval, not a wait for anything
+            time.sleep(1.0)  # the interval between two syncs
             try:
                 self._log.storage.sync()
             except StorageError as error:
                 with self._lock:
-                    self._untold = str(error)
+                    self._sync_failure = str(error)
                     try:
                         renewed = self._peer.renew_log()
                     except StorageError:
                         renewed = False
                 if not renewed:
-                    self._to_sync.set()  # again after an interval
+                    self._to_sync.set()  # try again after an interval
 
 
 class _Broken(Exception):
@@ -405,7 +406,7 @@ class _Broken(Exception):
 
 
 class _Service(transport.Service):
-    """What a server offers on each of its connections."""
+    """The calls that a server answers on each of its connections."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -416,7 +417,7 @@ class _Service(transport.Service):
             raise _Broken(self._server.broken)
         return super().called(name, args)
 
-    # to the master
+    # for the master
 
     def exposed_state(self, wait: float) -> answers.State:
         return self._server.state(wait)
@@ -428,7 +429,7 @@ class _Service(transport.Service):
         self._server.unlink(neighbour)
 
     def exposed_ping(self) -> None:
-        """Answered at once, whatever the server is busy with: the process lives."""
+        """Return at once, whatever the server is busy with. An answer shows that the process is alive."""
 
     def exposed_is_hung(self, limit: float) -> bool:
         return self._server.is_hung(limit)
@@ -445,12 +446,12 @@ class _Service(transport.Service):
         return self._server.pull_from(neighbours, patience)
 
     def exposed_print_store(self) -> bytes:
-        """The first piece of the store at this instant; `exposed_print_more` has the others."""
+        """The first piece of the store at this instant; `exposed_print_more` returns the others."""
         self._pieces = pieces.lines(self._server.writes())
         return self.exposed_print_more()
 
     def exposed_print_versions(self) -> bytes:
-        """The first piece of the store at this instant, with timestamps."""
+        """The first piece of the store at this instant, with timestamps; `exposed_print_more` returns the others."""
         self._pieces = pieces.versions(self._server.writes())
         return self.exposed_print_more()
 
@@ -459,7 +460,7 @@ class _Service(transport.Service):
         return next(pieces.versions(self._server.writes(key)), b"")
 
     def exposed_print_more(self) -> bytes:
-        """The next piece, empty behind the last."""
+        """The next piece of the store; empty after the last one."""
         return next(self._pieces, b"")
 
     def exposed_group_answers(self, number: int, session: int) -> bytes | None:
@@ -468,7 +469,7 @@ class _Service(transport.Service):
     def exposed_release_group(self) -> None:
         self._server.release_group()
 
-    # to clients
+    # for clients
 
     def exposed_execute(self, batch: bytes) -> bytes:
         return self._server.execute(batch)
@@ -476,7 +477,7 @@ class _Service(transport.Service):
     def exposed_execute_group(self, number: int, session: int, members: int, part: bytes) -> bytes | None:
         return self._server.execute_group(number, session, members, part)
 
-    # to neighbours
+    # for neighbours
 
     def exposed_pull(self, request: bytes) -> bytes | None:
         return self._server.answer_pull(request)
@@ -488,7 +489,7 @@ def _pack(value: Any) -> bytes:
 
 
 def main(listener: socket.socket, tether: socket.socket, options: Options) -> None:
-    """Serve until the watchdog, at the other end of *tether*, is gone."""
+    """Serve until the watchdog, which holds the other end of *tether*, has ended. Then end the process."""
     tracing.begin(f"server {options.server}")
     server = Server(options)
     transport.start_thread(transport.accept_forever, listener, lambda: _Service(server))

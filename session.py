@@ -1,18 +1,18 @@
 """A client's session: its connections in order, and what it has seen of each key.
 
-May live here: which server the session turns to next, and what Read Your Writes and Monotonic Reads ask of
-that server (Terry et al., 1994, "Session guarantees for weakly consistent replicated data").
-May not: sockets, threads, files or the time of day. client.py does the talking: asking a server is handed in.
+May live here: which server the session asks next, and what Read Your Writes and Monotonic Reads demand of that server
+(Terry et al., 1994, "Session guarantees for weakly consistent replicated data"). May not: sockets, threads, files or
+the time of day. The function that asks a server is handed in by client.py.
 
 Theory of operation
 -------------------
-A server may be behind. A session must never read, of any key, a value older than one that it has written
-(Read Your Writes) or read (Monotonic Reads). So the session remembers, per key, the *largest* version that
-it has seen, in the total order of versions, and takes it along to whatever server it asks. That server must hold
-this version or a larger one; otherwise it must not answer. Keys are independent of each other.
+A server may be behind others. A session must never read a value of a key that is older than one that it has written
+(Read Your Writes) or read (Monotonic Reads). Therefore the session remembers, for each key, the *largest* version that
+it has seen, in the total order of versions, and sends it along with each operation. The server must hold this version
+or a larger one; otherwise it may not answer a get. Keys are independent of each other.
 
-The session also remembers the merged vector clocks of all that it has seen of the key: the causal past of its
-next write to that key.
+The session also remembers the merged vector clocks of all versions of the key that it has seen. They are the causal
+past of its next write to that key.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ __all__ = ["Ask", "Refused", "ServerLost", "Session"]
 
 
 class Refused(Exception):
-    """The server could not carry out the operation, for instance because its disk is full; the text says why."""
+    """The server could not carry out the operation, for instance because its disk is full. The text says why."""
 
 
 class ServerLost(Exception):
-    """The server gave no answer, and counts as down. *cut_short*: it may have carried out the operation."""
+    """The server gave no answer, and counts as down from now on.
+
+    *cut_short*: whether it may have carried out the operation.
+    """
 
     def __init__(self, cut_short: bool) -> None:
         super().__init__(cut_short)
@@ -48,17 +51,17 @@ class ServerLost(Exception):
 
 
 Ask = Callable[[int, Operation], Any]
-"""Has a server carry out an operation, and returns its answer as plain values (`messages.plain_answer`).
+"""A function that has a server carry out an operation; returns the answer as plain values (`messages.plain_answer`).
 
-Raises Refused, ServerLost.
+It may block. It raises Refused or ServerLost if there is no answer.
 """
 
 
 class Session:
-    """One client's connections and memory. Every method returns at once."""
+    """The connections of one client, and what it has seen. Only `execute` may block."""
 
     def __init__(self) -> None:
-        self._servers: dict[int, bool] = {}  # id -> is it up; the dict's order is that of the connections
+        self._servers: dict[int, bool] = {}  # id -> whether it is up; the order of the dict is that of the connections
         self._seen: dict[bytes, Seen] = {}
 
     # -- connections ---------------------------------------------------------------------------------------
@@ -70,35 +73,35 @@ class Session:
 
     @property
     def usable(self) -> tuple[int, ...]:
-        """The servers to try, in this order: all connections but those to servers that are down."""
+        """The servers to try, in this order: those of all connections, except servers that are down."""
         return tuple(server for server, up in self._servers.items() if up)
 
     def connect(self, server: int) -> None:
-        """Make a connection, as the last one; one that exists keeps its place."""
+        """Add a connection at the end, to a server that is up. A connection that exists keeps its position."""
         self._servers[server] = True
 
     def disconnect(self, server: int) -> None:
-        """Forget a connection. What was seen through it is kept."""
+        """Remove a connection, if it exists. The session keeps what it has seen through it."""
         self._servers.pop(server, None)
 
     def mark(self, server: int, up: bool) -> None:
-        """Note that *server* is up or down. It keeps its place; a server without a connection is ignored."""
+        """Note whether *server* is up. It keeps its position. A server without a connection is ignored."""
         if server in self._servers:
             self._servers[server] = up
 
     # -- what has been seen --------------------------------------------------------------------------------
 
     def seen(self, key: bytes) -> Seen | None:
-        """What the session has seen of *key*; None when it has neither read a value of it nor written it."""
+        """What the session has seen of *key*; None if it has neither read a value of the key nor written one."""
         return self._seen.get(key)
 
-    def saw(self, key: bytes, version: Version) -> None:
-        """The session has read or written *version* of *key*."""
+    def add_seen(self, key: bytes, version: Version) -> None:
+        """Note that the session has read or written *version* of *key*."""
         seen = self._seen.get(key)
         self._seen[key] = seen.then(version) if seen else Seen.first(version)
 
     def restore(self, before: Mapping[bytes, Seen | None]) -> None:
-        """Forget what was read and written since `seen` gave these."""
+        """Go back to what the session had seen before: *before* maps keys to earlier results of `seen`."""
         for key, seen in before.items():
             if seen is None:
                 self._seen.pop(key, None)
@@ -108,13 +111,14 @@ class Session:
     # -- puts and gets -------------------------------------------------------------------------------------
 
     def operation(self, key: bytes, value: bytes | None, timestamp: int) -> Operation:
-        """A put, or a get where *value* is None, with what the session has seen of the key."""
+        """A put (or a get if *value* is None), together with what the session has seen of the key."""
         return Operation(key, value, timestamp, self.seen(key))
 
     def execute(self, key: bytes, value: bytes | None, timestamp: int, ask: Ask) -> OperationOutcome:
-        """Carry out a put or a get at the first server that can do it, and return the outcome.
+        """Carry out a put (or a get if *value* is None) at the first server that can do so; returns the outcome.
 
-        A put that is tried again at another server keeps its timestamp, since it is the same write.
+        Blocks as long as *ask* does, which is called for one server after another. A put that is tried again at another
+        server keeps its timestamp, since it is the same write.
         """
         operation = self.operation(key, value, timestamp)
         cut_short = unsatisfied = False
@@ -122,7 +126,7 @@ class Session:
             try:
                 answer = ask(server, operation)
             except Refused as refusal:
-                if cut_short and value is not None:  # it may stand on the server that was lost
+                if cut_short and value is not None:  # a server that was lost may have stored it
                     return UncertainPut(timestamp)
                 return Refusal(f"server {server}: {refusal}")
             except ServerLost as loss:
@@ -137,15 +141,15 @@ class Session:
         return UncertainPut(timestamp) if cut_short and value is not None else Unusable()
 
     def conclude(self, operation: Operation, server: int, answer: Any) -> OperationOutcome:
-        """The outcome that a server's final answer makes; from now on the session has seen that answer."""
+        """The outcome that follows from a server's final answer. From now on the session has seen this answer."""
         if isinstance(answer, str):
-            pass  # there is no value to have been seen
+            pass  # the session has seen no value
         elif operation.value is not None:
             dot = Dot.from_flat(answer)
             seen = self.seen(operation.key)
             clock = seen.clock if seen else EMPTY_CLOCK
-            self.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
+            self.add_seen(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))
         else:
             _, timestamp, dot, clock = answer
-            self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
+            self.add_seen(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))
         return outcome_of(answer, server, operation.timestamp)

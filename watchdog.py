@@ -1,10 +1,11 @@
-"""The watchdog process: starts, guards and kills its one server when the master tells it to.
+"""The watchdog process: it starts its one server, guards it, and kills it when the master asks for that.
 
-May live here: the life of one server process. May not: anything that the server does.
+May live here: starting, guarding and killing one server process. May not: anything that the server does.
 
-The watchdog is the server's parent, so it alone can kill it for certain and wait until it is gone. The two hold
-the ends of a socket pair, the *tether*, over which nothing is ever sent: when one end closes, its process is dead.
-A server whose watchdog is gone ends; a watchdog whose master is gone kills its server, even a frozen one, and ends.
+The watchdog is the server's parent. Therefore it can kill the server reliably, and wait until it is gone. The two
+processes hold the ends of a socket pair, the *tether*, over which nothing is ever sent. When one end is closed, its
+process is dead. A server ends when its watchdog is gone. A watchdog whose master is gone kills its server, even a
+frozen one, and ends.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["main"]
 
 
 class _Watchdog(transport.Service):
-    """What the master asks a watchdog for. One thread; every call returns at once."""
+    """The calls that the master makes to a watchdog. There is one thread, and no call blocks for long."""
 
     def __init__(self, ident: int, run_directory: str, alive: int) -> None:
         self._ident = ident

@@ -1,12 +1,13 @@
-"""The command line of a master as argparse reads it: what each option is called, its help, and what is no value of it.
+"""The command line of the master: its options, their help, and which values they accept.
 
-May live here: the parser. May not: the defaults (console/options.py), since a run without options does without this
-room: argparse takes longer to import than to run. Nothing of an option is carried out here.
+May live here: the parser. May not: the defaults (console/options.py). A run without options does without this room,
+because importing argparse takes longer than using it. Nothing of an option is carried out here.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -19,8 +20,11 @@ from control import commands
 
 __all__ = ["parse"]
 
+COMMAND_VARIABLE = "DAADKVS_COMMAND"
+"""The environment variable by which ./master says how it was called."""
+
 SHORTEST_TIMEOUT_SECONDS = 0.1
-"""Less would be taken up by an ordinary call on a busy machine."""
+"""The smallest --timeout. An ordinary call may take nearly as long on a busy machine."""
 
 
 def _seconds(text: str) -> float:
@@ -52,7 +56,7 @@ def _file(text: str) -> Path:
 
 
 class _Show(argparse.Action):
-    """An option that prints a text and ends the program: with status 1 where that can't be printed."""
+    """An option that prints a text and ends the program, with status 1 if the text can't be printed."""
 
     def __init__(self, option_strings: list[str], dest: str, text: Callable[[], str], help: str) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
@@ -67,7 +71,7 @@ class _Show(argparse.Action):
 
 
 def parse(version: str) -> Arguments:
-    """What the command line says to a master of this *version*. Ends the program where it is wrong."""
+    """The parsed command line, for a master of this *version*. Ends the program, with status 2, if it is wrong."""
     options = _parser(version)
     arguments = options.parse_args(namespace=Arguments())
     if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
@@ -83,22 +87,22 @@ def _parser(version: str) -> argparse.ArgumentParser:
     listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
     words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
     parser = argparse.ArgumentParser(
-        prog="master.py",
+        prog=os.environ.get(COMMAND_VARIABLE),  # by default, the name of the file that was started
         description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"
         "Reads commands, one a line, from the given files or from standard input;\n"
         "at a terminal it shows a prompt. Answers go to stdout, errors to stderr.",
-        epilog=f"commands:\n{listed}\n\nat the prompt, which completes words with Tab, also:\n{words}\n\n"
+        epilog=f"commands:\n{listed}\n\nfurther commands at the prompt, which completes words with Tab:\n{words}\n\n"
         "The exit status is 0, 1 if there was any error, 2 for wrong options,\n"
         "128 + n after signal n.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this, and exit")
+    parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this help, and exit")
     parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
     _add_options_of_servers(parser)
     _add_options_of_master(parser)
     parser.add_argument(
-        "--version", action=_Show, text=lambda: f"Daadkvs {version}\n", help="show which version this is, and exit"
+        "--version", action=_Show, text=lambda: f"Daadkvs {version}\n", help="show the version, and exit"
     )
     return parser
 
@@ -108,26 +112,26 @@ def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         metavar="DIR",
         type=_folder,
-        help="keep the stores in DIR, for a later run (default: they go with the run)",
+        help="keep the stores in DIR, for a later run (default: they are removed at the end of the run)",
     )
     parser.add_argument(
         "--gossip-interval",
         metavar="SECONDS",
         type=_seconds,
-        help="how long things must be quiet before servers gossip; 0 turns gossip off (default: 1)",
+        help="how long nothing new must reach a server before it gossips; 0 turns gossip off (default: 1)",
     )
     parser.add_argument(
         "--fsync",
         choices=("always", "interval", "never"),
-        help="when logs are forced to the disk: before each acknowledgement, once a second, or when the system "
-        "sees fit (default); what a server's death spares is the same with all three",
+        help="when logs are forced to the disk: before each acknowledgement, once a second, or whenever the system "
+        "does so (default); with all three, what a server has acknowledged survives its death",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
-        help="after how long without progress a server is taken for dead, and killed (default: 10; within stabilize "
-        "2 s are enough)",
+        help="after how long without progress a server counts as dead, and is killed (default: 10; at most 2 s "
+        "within stabilize)",
     )
 
 
@@ -152,26 +156,26 @@ def _add_options_of_master(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-pipeline",
         action="store_true",
-        help="never have several puts and gets under way at once; what is printed is the same, only later",
+        help="carry out one command at a time; the output is the same, but it takes longer",
     )
     parser.add_argument(
         "--trace",
         metavar="DIR",
         type=_folder,
-        help="write what every process does into DIR, with its vector clock; scripts/report.py makes a page of it",
+        help="record what every process does in DIR, with its vector clock, for scripts/report.py",
     )
     parser.add_argument(
         "--quiet",
         action="store_true",
-        help="never show how far a script has come; without it, a script from a file that takes more than a second "
-        "shows one line on stderr where that is a terminal, which is gone at the end",
+        help="show no progress (by default, a script from a file that takes more than a second shows its progress on "
+        "stderr, if that is a terminal; the line is removed at the end)",
     )
     parser.add_argument(
         "--history",
         metavar="FILE",
         type=_file,
-        help="write what is asked and answered into FILE, as JSON Lines, for scripts/check.py (a FILE that exists is "
+        help="record all commands and their outcomes in FILE, as JSON Lines, for scripts/check.py (an existing FILE is "
         "overwritten)",
     )
-    # For tests alone: a server gives a group up whose answers have more bytes than that. Nobody can tell.
+    # Only for tests: a server gives up a group whose answers contain more bytes than this. What is printed is the same.
     parser.add_argument("--group-limit", metavar="BYTES", type=_bytes, help=argparse.SUPPRESS)

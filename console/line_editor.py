@@ -1,10 +1,10 @@
 """Typing a line at a real terminal: editing, completion, hints, and a history that lasts.
 
-May live here: everything that knows prompt_toolkit. May not: what a line means; the words and hints that are shown
-come from console/suggestions.py.
+May live here: everything that depends on prompt_toolkit. May not: what a line means; which words and hints are shown
+(console/suggestions.py).
 
-prompt_toolkit runs an event loop of its own for each line. A signal that ends the run is therefore only noted
-while it does; the line is given up, the terminal is put back as it was, and then the signal is handled.
+prompt_toolkit runs an event loop of its own for each line. A signal that ends the run is therefore only noted while
+this loop runs. Then the line is given up, the terminal is restored, and the signal is handled.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ __all__ = ["LineEditor", "history_path"]
 
 HISTORY_LINES = 2000
 HISTORY_LINE_BYTES = 4096
-"""How many lines the history keeps at least, and how long they may be; others are forgotten with the run."""
+"""How many lines the history file keeps at least, and how long they may be. Longer lines are forgotten with the run."""
 
 MOVES = ("left", "right", "up", "down", "home", "end", "c-left", "c-right", "c-home", "c-end")
-"""The keys that move the cursor, which with Shift would select text for the next letter to replace."""
+"""The keys that move the cursor. With Shift, they would select text, which the next letter would then replace."""
 
 SWALLOWING: list[tuple[Keys | str, ...]] = [
     *(("escape", letter) for letter in "0123456789-aet"),
@@ -54,7 +54,7 @@ SWALLOWING: list[tuple[Keys | str, ...]] = [
     ("c-]", Keys.Any),
     ("escape", "c-]", Keys.Any),
 ]
-"""Keys of Emacs after which the next one is no letter of the line any more, though nothing shows that."""
+"""Keys of Emacs that swallow the next letter, although nothing on the screen shows that."""
 
 STYLE = Style.from_dict({"hint": "ansibrightblack", "hint.current": "ansibrightblack underline"})
 
@@ -63,12 +63,12 @@ class LineEditor:
     """Lines typed at the terminal that is standard input, one after another."""
 
     def __init__(self, prompt: str, terminal: int, suggest: Callable[[list[str]], list[Suggestion]]) -> None:
-        """*terminal*: the descriptor to show everything on. *suggest*: what may follow these words."""
+        """*terminal*: the descriptor of the terminal to write to. *suggest* returns what may follow the given words."""
         colours = not os.environ.get("NO_COLOR")
         screen = io.TextIOWrapper(io.BufferedWriter(_Screen(terminal, "wb", closefd=False)), "utf-8")
         output = create_output(screen)
         if isinstance(output, Vt100_Output):
-            output.enable_cpr = False  # asking where the cursor is disturbs what is being typed ahead
+            output.enable_cpr = False  # asking for the position of the cursor disturbs what is being typed ahead
         assert isinstance(sys.stdin, io.TextIOWrapper)
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         self._pasted: list[str] = []
@@ -87,9 +87,9 @@ class LineEditor:
         )
 
     def read(self) -> list[str]:
-        """The next line; several where they have been pasted. Bytes that aren't UTF-8 are surrogates in them.
+        """The next line, or several lines if they were pasted. Bytes that are not valid UTF-8 become surrogates.
 
-        Raises EOFError for Ctrl-D or the end of the terminal, KeyboardInterrupt for Ctrl-C.
+        Blocks. Raises EOFError for Ctrl-D or the end of the terminal, and KeyboardInterrupt for Ctrl-C.
         """
         self._pasted = []
         begun, self._begun = self._begun, ""
@@ -103,14 +103,14 @@ class LineEditor:
         return [*first.split("\n"), *self._pasted]  # a line end can be typed too, with Ctrl-Q
 
     def forget(self) -> None:
-        """Don't offer the last line of what was pasted, which had no end, for editing."""
+        """Drop the last line of what was pasted, which had no line end and would be offered for editing next."""
         self._begun = ""
 
     @contextmanager
     def _signals_noted(self) -> Iterator[list[int]]:
-        """Within this block, signals only give up the line; they are handled at its end. Yields those that came.
+        """Within this block, signals only give up the line. They are handled at its end. Yields the list of them.
 
-        (asyncio wakes up for any signal that has a handler while it has one of its own, here that of SIGWINCH.)
+        (asyncio wakes up for every signal with a handler as long as it has a handler itself, here that of SIGWINCH.)
         """
         noted: list[int] = []
 
@@ -151,11 +151,11 @@ class LineEditor:
 
         @bindings.add("enter", filter=completion_is_selected)
         def _(event: KeyPressEvent) -> None:
-            event.current_buffer.complete_state = None  # the highlighted word stands in the line; the menu goes
+            event.current_buffer.complete_state = None  # the highlighted word is in the line already; close the menu
 
         @bindings.add("c-@")
         def _(event: KeyPressEvent) -> None:
-            """Ctrl-Space would begin a selection, in which nothing can be typed."""
+            """Do nothing. Ctrl-Space would begin a selection, in which nothing can be typed."""
 
         for move in MOVES:
             shifted = f"c-s-{move[2:]}" if move.startswith("c-") else f"s-{move}"
@@ -170,7 +170,7 @@ class LineEditor:
         return bindings
 
     def _paste(self, buffer: Buffer, text: str) -> None:
-        """Insert what was pasted; where it has line ends, its lines are as good as entered, but for the last."""
+        """Insert what was pasted. If it has line ends, all its lines count as entered, except the last."""
         first, *others = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         if not others:
             buffer.insert_text(first)
@@ -183,20 +183,20 @@ class LineEditor:
 
 
 def _press(key: KeyPress, event: KeyPressEvent) -> None:
-    """Do as if another key had been pressed."""
+    """Behave as if this key had been pressed instead."""
     event.key_processor.feed(key, first=True)
 
 
 def _press_last(event: KeyPressEvent) -> None:
-    """Do as if only the last of several keys had been pressed."""
+    """Behave as if only the last of several keys had been pressed."""
     _press(event.key_sequence[-1], event)
 
 
 class _Screen(io.FileIO):
-    """A terminal that may go away: what is written then is lost, and the end of its input ends the run."""
+    """A terminal that may disappear. What is written after that is lost, and the end of its input ends the run."""
 
     def write(self, data: object) -> int:
-        """Write bytes; how many."""
+        """Write bytes; returns how many were written."""
         try:
             return super().write(data) or 0  # type: ignore[arg-type]
         except OSError:
@@ -207,7 +207,10 @@ class _Screen(io.FileIO):
 
 
 def _complete(buffer: Buffer) -> None:
-    """Complete a word as far as that is clear, and else show what fits; at once, so that typing ahead works."""
+    """Complete the word at the cursor as far as it is unambiguous, or else show what fits.
+
+    This happens at once, and not in the background, so that typing ahead works.
+    """
     if buffer.complete_state:
         buffer.complete_next()
         return
@@ -221,7 +224,7 @@ def _complete(buffer: Buffer) -> None:
 
 
 class _Completer(Completer):
-    """The words that fit, whatever the case of a command's letters."""
+    """Completes words. Upper and lower case count as equal in the name of a command."""
 
     def __init__(self, suggest: Callable[[list[str]], list[Suggestion]]) -> None:
         self._suggest = suggest
@@ -230,7 +233,7 @@ class _Completer(Completer):
         whole, typed = split(document.text_before_cursor)
         try:
             suggested = self._suggest(whole)
-        except Exception:  # a mistake of ours, of which nothing is lost
+        except Exception:  # an internal error, which need not disturb the user
             return
         for word, note, more in suggested:
             if word.startswith(typed) or (not whole and word.lower().startswith(typed.lower())):
@@ -238,7 +241,10 @@ class _Completer(Completer):
 
 
 class _Hints(Processor):
-    """Shows behind the line, in grey, what is still to come, or that Ctrl-R finds nothing; in < > without colours."""
+    """Shows in grey, after the line, the words that are still missing, or that Ctrl-R finds nothing.
+
+    Without colours, they are shown in angle brackets.
+    """
 
     def __init__(self, colours: bool) -> None:
         self._colours = colours
@@ -264,7 +270,7 @@ class _Hints(Processor):
 
 
 def history_path() -> Path | None:
-    """Where the history lasts; None where there is no such place."""
+    """The file that keeps the history; None if there is no folder for it."""
     state = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
         state = os.path.expanduser("~/.local/state")
@@ -272,7 +278,7 @@ def history_path() -> Path | None:
 
 
 class _History(InMemoryHistory):
-    """The lines of this and earlier runs: a file with a line each, for its user only. It never fails."""
+    """The lines of this run and of earlier ones, in a file that only its user can read. It never raises."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -290,13 +296,13 @@ class _History(InMemoryHistory):
 
     def _read(self) -> list[str]:
         try:
-            # It doesn't wait for whatever else may bear that name.
+            # O_NONBLOCK: the name may belong to something else, such as a pipe.
             fd = os.open(self._path or "", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(fd, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                 text = file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else ""
         except OSError:
             return []
-        # Somebody may have looked at it with an editor that leaves line ends, or a beginning, of its own.
+        # An editor may have added a byte order mark, or changed the line ends.
         return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")[:-1]]
 
     def _write(self, lines: list[str], how: int) -> None:
@@ -311,4 +317,4 @@ class _History(InMemoryHistory):
                 finally:
                     os.close(fd)
         except OSError:
-            pass  # what can't be kept is forgotten with the run
+            pass  # a line that can't be kept is forgotten with the run

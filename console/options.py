@@ -1,7 +1,7 @@
-"""What a master can be told by its command line, and what holds where it is told nothing.
+"""The options of a master with their defaults, and the settings of a run that follow from them.
 
-May live here: the options with their defaults, and what they mean for the run. May not: how they are written
-(console/command_line.py); carrying anything of them out.
+May live here: the options, as typed values. May not: parsing a command line (console/command_line.py), or carrying an
+option out.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["Arguments", "CannotBegin", "absolute", "check_scripts", "settings_of
 
 
 class CannotBegin(Exception):
-    """The run can't begin; the text says why."""
+    """The run can't begin. The text says why."""
 
 
 class Arguments:
-    """What a command line says; the defaults are what it says where it is empty. Times are in seconds."""
+    """A parsed command line. The values here are those of an empty one. Times are in seconds."""
 
     data_dir: Path | None = None
     gossip_interval = 1.0
@@ -42,7 +42,7 @@ class Arguments:
 
 
 def check_scripts(names: list[str]) -> None:
-    """Raises CannotBegin where one of the scripts can't be read."""
+    """Raise CannotBegin if one of the scripts can't be read."""
     for name in names:
         try:
             if name == "-" or stat.S_ISFIFO(os.stat(name).st_mode):
@@ -57,7 +57,7 @@ def check_scripts(names: list[str]) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root. Raises CannotBegin where there is no current folder any more."""
+    """The absolute path. Raises CannotBegin if the current folder does not exist any more."""
     try:
         return path.absolute()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What is written to stdout and stderr, whole and in order, also where that is a terminal with a progress line on it.
+"""Writing to stdout and stderr, completely and in order, also if a terminal shows a progress line at the same time.
 
-May live here: writing to standard streams, and what becomes of a run that nobody reads any more. May not: what is said.
+May live here: writing to standard streams, and what follows if they can't be written to. May not: what is written.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ __all__ = ["OutputGone", "dressed_for", "fill_closed_streams", "hidden_when_writ
 
 
 class OutputGone(Exception):
-    """Nobody reads stdout any more, or it takes no more; the text says why, unless that is an ordinary end."""
+    """Standard output can't be written to. The text says why; it is empty if the reader has closed it."""
 
 
 def dressed_for(fd: int) -> Callable[[bytes], bytes]:
-    """How `--show` shows a line of a script: a command behind `> `, the rest as it is; at a terminal, with colours."""
+    """A function that formats a line of a script for `--show`: a command follows `> `, other lines stay as they are.
+
+    If the descriptor *fd* is a terminal, colours are used.
+    """
     is_plain = not os.isatty(fd) or os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb", "unknown")
     dim, bold, plain = (b"", b"", b"") if is_plain else (b"\x1b[2m", b"\x1b[1m", b"\x1b[0m")
 
@@ -40,12 +43,12 @@ def dressed_for(fd: int) -> Callable[[bytes], bytes]:
 
 
 _progress: Progress | None = None
-"""The line that is to be taken away before anything else is written to the terminal."""
+"""The progress line that has to be hidden before anything else is written to the terminal."""
 
 
 @contextmanager
 def hidden_when_writing(progress: Progress | None) -> Iterator[None]:
-    """Within this block, what is written takes the progress line's place; at its end the line is gone."""
+    """Within this block, the progress line is hidden whenever something is written. At its end the line is removed."""
     global _progress
     _progress = progress
     try:
@@ -57,7 +60,7 @@ def hidden_when_writing(progress: Progress | None) -> Iterator[None]:
 
 
 def say(text: str, dress: Callable[[str], str] = str) -> None:
-    """One line on stderr, whatever a file's name may hold; where nobody reads that any more, it is lost."""
+    """Write one line to stderr. Control characters are escaped. If stderr can't be written to, the line is lost."""
     line = "".join(f"\\x{ord(c):02x}" if c < " " else c for c in text)
     try:
         write_all(2, (dress(line) + "\n").encode("utf-8", "surrogateescape"))
@@ -66,6 +69,7 @@ def say(text: str, dress: Callable[[str], str] = str) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
+    """Write all of *data*, and block until that is done. Raises OutputGone."""
     if _progress is not None and data:
         _progress.hide()
     with memoryview(data) as view:
@@ -80,7 +84,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def output_gone(gone: OutputGone) -> int:
-    """Say why nothing can be printed any more; the exit status for that."""
+    """Report why nothing can be printed any more; returns the exit status for that."""
     if not str(gone):
         return 128 + signal.SIGPIPE
     say(f"error: standard output: {gone}")
@@ -88,7 +92,7 @@ def output_gone(gone: OutputGone) -> int:
 
 
 def fill_closed_streams() -> None:
-    """A closed standard stream would become somebody's socket. What takes its place can't be used either."""
+    """Replace closed standard streams by ones that can't be used, so that no socket gets their descriptors."""
     for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDWR)):
         try:
             os.fstat(fd)

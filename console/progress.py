@@ -1,6 +1,6 @@
-"""How far a long script has come: one line on stderr, drawn now and then and gone at the end.
+"""The progress of a long script: one line on stderr, which is updated from time to time and removed at the end.
 
-May live here: everything that knows tqdm, which is imported when the line is first drawn. May not: what is counted.
+May live here: everything that depends on tqdm, which is imported when the line is first drawn. May not: counting.
 """
 
 from __future__ import annotations
@@ -18,20 +18,26 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "progress_of"]
 
 SILENT_SECONDS = 1.0
-"""A script that takes less than this shows nothing."""
+"""A script that takes less time than this shows no progress."""
 
 DRAW_SECONDS = 0.1
+"""The shortest time between two updates."""
 
 ROOM = 8
-"""Columns left free at the right, for the ^C that the terminal echoes: it would wrap, and half a line would stay."""
+"""Columns that are left free at the right for the ^C that the terminal echoes. Without them, the line would wrap, and
+only a part of it would be removed."""
 
 USUAL_COLUMNS = 80
+"""The width that is assumed if the terminal does not report one."""
 
 FORM = "{desc} {percentage:3.0f}% |{bar}| {remaining} left"
 
 
 def progress_of(fd: int) -> Progress | None:
-    """For a script whose size is known, where stderr is a terminal that can draw a line again; else None."""
+    """A progress line for the script that is read from *fd*.
+
+    None if the size of the script is not known, or stderr is no terminal on which a line can be replaced.
+    """
     if os.environ.get("TERM", "") in ("", "dumb", "unknown") or not os.isatty(2):
         return None
     status = os.fstat(fd)
@@ -42,10 +48,10 @@ def progress_of(fd: int) -> Progress | None:
 
 
 class Progress:
-    """The line. A terminal that goes away makes no difference."""
+    """The progress line. Its methods never raise, also if the terminal disappears."""
 
     def __init__(self, size: int) -> None:
-        """*size*: of the script, in bytes."""
+        """*size*: the size of the script, in bytes."""
         self._size = size
         self._commands = 0
         self._started = time.monotonic()
@@ -54,7 +60,7 @@ class Progress:
         self._drawn = False
 
     def done(self, commands: int, position: int) -> None:
-        """So many more commands are done; the script is read up to *position*, in bytes."""
+        """Note that this many more commands are done, and that the script has been read up to *position*, in bytes."""
         self._commands += commands
         now = time.monotonic()
         if now >= self._due:
@@ -62,17 +68,17 @@ class Progress:
             self._draw(now - self._started, min(position, self._size))
 
     def hide(self) -> None:
-        """Take the line away; `done` draws it again."""
+        """Remove the line, until `done` draws it again."""
         if self._drawn:
             try:
                 sys.stderr.write("\r\x1b[K")  # to the end of the terminal's line, not just of the bar's
                 sys.stderr.flush()
             except OSError:
                 pass
-            self._drawn = False  # not before: a signal may end the run at any moment
+            self._drawn = False  # only now, since a signal may end the run at any moment
 
     def end(self) -> None:
-        """Take the line away for good."""
+        """Remove the line, and never draw it again."""
         self._due = float("inf")
         self.hide()
 
@@ -80,7 +86,7 @@ class Progress:
         try:
             if self._bar is None:
                 self._bar = _bar(self._size)
-                self._bar.start_t -= seconds  # its time left follows from all of the run
+                self._bar.start_t -= seconds  # the estimate of the time left is based on the whole run
             self._bar.n = position
             self._bar.set_description_str(
                 f"{self._commands:,} commands, {self._commands / seconds:,.0f}/s", refresh=False
@@ -94,7 +100,7 @@ class Progress:
 
 def _width() -> int:
     try:
-        columns = os.get_terminal_size(2).columns  # 0 where nobody has set it
+        columns = os.get_terminal_size(2).columns  # 0 if it has not been set
     except OSError:
         columns = 0
     return max(1, (columns or USUAL_COLUMNS) - ROOM)
@@ -103,6 +109,6 @@ def _width() -> int:
 def _bar(size: int) -> tqdm[None]:
     from tqdm import tqdm
 
-    tqdm.set_lock(threading.RLock())  # its own would be shared between processes
-    tqdm.monitor_interval = 0  # no thread
+    tqdm.set_lock(threading.RLock())  # the default lock is shared between processes
+    tqdm.monitor_interval = 0  # tqdm starts no thread
     return tqdm(total=size, file=sys.stderr, leave=False, ncols=_width(), bar_format=FORM, delay=1e9)

@@ -1,13 +1,14 @@
-"""The prompt: what a person at a terminal says to the master, and what is shown there.
+"""The prompt: what a user types at a terminal, and what is shown there.
 
-May live here: the prompt's own words, what is written to the terminal, Ctrl-C. May not: how a line is edited
-(console/line_editor.py), what may come next in it (console/suggestions.py), what a command means or does.
+May live here: the prompt's own commands (help, status, exit, quit), what is written to the terminal, Ctrl-C. May not:
+how a line is edited (console/line_editor.py), what may come next in it (console/suggestions.py), what a command means
+or does.
 
-Only the answers of commands go to stdout; everything that is written here goes to the terminal itself, and errors to
-stderr. In a terminal that can do nothing (TERM=dumb) lines are read as they come, without editing and colours.
+Only the answers of commands are written to stdout. Everything that is written here goes to the terminal itself, and
+errors go to stderr. On a terminal without any capabilities (TERM=dumb), lines are read without editing and colours.
 
-Ctrl-C gives up the line that is being typed, or waiting for the command that runs. For that, every signal that is
-caught also writes a byte into a pipe: whoever waits for a process, or for a line, wakes up by it.
+Ctrl-C drops the line that is being typed, or ends the waiting for the command that is running. For this purpose every
+signal that is caught also writes a byte into a pipe, which wakes up whoever waits for a process or for a line.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from console import status
+from console import environment, status
 from control import commands
 from rpc import transport
 
@@ -33,8 +34,10 @@ __all__ = ["Prompt", "Run"]
 PROMPT = "daadkvs> "
 
 USUAL_COLUMNS = 80
+"""The width that is assumed if the terminal does not report one."""
+
 FEWEST_COLUMNS = 20
-"""Where a terminal has less, it wraps lines itself."""
+"""On a narrower terminal, lines are left to wrap."""
 
 KEYS = 1000
 KEY_CHARACTERS = 100
@@ -47,7 +50,7 @@ PLAIN = "\x1b[0m"
 
 
 class Run(Protocol):
-    """What the prompt needs of the run that it is a part of (`master.Master`)."""
+    """What the prompt needs from the run that it is a part of (`master.Master`)."""
 
     cluster: Cluster
     output: TextOutput
@@ -56,27 +59,30 @@ class Run(Protocol):
         """Carry out one line, and print its answer or error; returns whether there was no error."""
 
     def carrying_out(self, name: str) -> None:
-        """Errors are about this command from now on."""
+        """From now on, errors are those of this command."""
 
     def error(self, text: str) -> None:
         """Show an error."""
 
     def internal_error(self, name: str, error: Exception) -> None:
-        """Show a mistake of ours in what *name* says."""
+        """Show an internal error in the command or the part of the program that *name* describes."""
 
 
 class _Lines(Protocol):
-    """Where lines come from."""
+    """A source of lines."""
 
     def read(self) -> list[str]:
-        """The next line, or several that came at once; EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+        """The next line, or several that were pasted. Blocks.
+
+        Raises EOFError at the end, and KeyboardInterrupt for Ctrl-C.
+        """
 
     def forget(self) -> None:
-        """Drop what else has come with them."""
+        """Drop the rest of what was pasted."""
 
 
 class Prompt:
-    """A run's conversation with a person. Make it before the cluster: its calls are to be interruptible."""
+    """The conversation of a run with its user. It must be made before the cluster, whose calls it can interrupt."""
 
     def __init__(self, master: Run) -> None:
         self._master = master
@@ -90,7 +96,7 @@ class Prompt:
         self._capable = os.isatty(self._terminal) and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
     def interrupt(self, *_: object) -> None:
-        """The handler of SIGINT: give up what is being done."""
+        """Handle SIGINT."""
         self._interrupted = True
 
     def run(self, greeting: str) -> None:
@@ -130,7 +136,7 @@ class Prompt:
 
                 return LineEditor(PROMPT, self._terminal, self._suggestions)
             except ModuleNotFoundError as error:
-                self._tell(f"(without the package {error.name} lines can't be edited; make sets everything up)")
+                self._tell(f"(lines can't be edited without the package {error.name}; {environment.advice()})")
         return self._plain_lines()
 
     def _plain_lines(self) -> _PlainLines:
@@ -145,7 +151,7 @@ class Prompt:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def _settle(self) -> bool:
-        """Forget a Ctrl-C that came too late to give anything up; returns whether there was one."""
+        """Forget a Ctrl-C that has had no effect, because it arrived too late; returns whether there was one."""
         _drain(self._woken)
         interrupted, self._interrupted = self._interrupted, False
         return interrupted
@@ -156,8 +162,8 @@ class Prompt:
     # -- what was typed ------------------------------------------------------------------------------------
 
     def _run_all(self, typed: list[str]) -> bool:
-        """Carry out lines that came at once, until Ctrl-C; returns whether there is to be another."""
-        self._wake_by_signals()  # once more: prompt_toolkit has its own way meanwhile
+        """Carry out lines that were pasted, until Ctrl-C; returns whether the prompt goes on."""
+        self._wake_by_signals()  # again, since prompt_toolkit has changed it
         self._settle()
         for number, line in enumerate(typed):
             if self._interrupted:
@@ -170,14 +176,14 @@ class Prompt:
         return True
 
     def _run(self, line: str) -> bool:
-        """Carry out a line; returns whether there is to be another."""
+        """Carry out a line; returns whether the prompt goes on."""
         name, *words = _BLANKS.split(line.strip(" \t"))
         if name in commands.PROMPT_WORDS:
             return self._run_word(name, words)
         if not name or name.startswith("#") or name in commands.COMMANDS:
             succeeded = self._master.run_line(line.encode("utf-8", "surrogateescape"))
             if self._interrupted and succeeded:
-                self._tell("(it was done all the same)")
+                self._tell("(the command was carried out nevertheless)")
             if name == "put" and len(words) >= 3 and len(words[1]) <= KEY_CHARACTERS:
                 self._remember(words[1])
         else:
@@ -194,7 +200,7 @@ class Prompt:
                     self._help(words)
                 else:
                     self._status()
-            except Exception as error:  # a mistake of ours: that is no reason to end somebody's run
+            except Exception as error:  # an internal error, which is no reason to end the run
                 self._master.internal_error(name, error)
         else:
             return False
@@ -228,7 +234,7 @@ def _usages() -> dict[str, str]:
 
 
 def _listed(texts: dict[str, str], width: int) -> Iterable[str]:
-    """Usages with their summaries beside them, or below where there is little room."""
+    """Usages with their summaries beside them, or below them if there is little room."""
     usages = max(map(len, texts))
     beside = usages + 2 <= width // 2
     for usage, summary in texts.items():
@@ -247,16 +253,16 @@ def _coloured(text: str) -> str:
 
 
 class _PlainLines:
-    """Lines as the terminal itself lets a person edit them."""
+    """Lines that are edited by the means of the terminal itself."""
 
     def __init__(self, terminal: int, woken: int, interrupted: Callable[[], bool]) -> None:
-        """*woken* is readable after a signal; *interrupted* then says whether it was Ctrl-C."""
+        """*woken* is a descriptor that is readable after a signal; *interrupted* then says whether it was Ctrl-C."""
         self._terminal = terminal
         self._woken = woken
         self._interrupted = interrupted
 
     def read(self) -> list[str]:
-        """As `_Lines.read`."""
+        """See `_Lines.read`."""
         _show(self._terminal, PROMPT)
         data = b""
         while not data.endswith(b"\n"):
@@ -274,37 +280,37 @@ class _PlainLines:
         return data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
 
     def forget(self) -> None:
-        """As `_Lines.forget`."""
+        """See `_Lines.forget`."""
 
 
 def _read_terminal() -> bytes:
     try:
         return os.read(0, 65536)
     except OSError:
-        return b""  # it has gone
+        return b""  # the terminal has disappeared
 
 
 def _terminal() -> int:
-    """The descriptor to show things on: stderr, or the terminal of this process where that leads elsewhere."""
+    """The descriptor of the terminal to write to: stderr, or this process's own terminal if stderr is none."""
     if not os.isatty(2):
         try:
             return os.open("/dev/tty", os.O_WRONLY | os.O_CLOEXEC)
         except OSError:
-            pass  # then all of it goes to stderr
+            pass  # then stderr is used
     return 2
 
 
 def _columns(terminal: int) -> int:
-    """How wide the terminal is; `USUAL_COLUMNS` where nobody knows."""
+    """The width of the terminal; `USUAL_COLUMNS` if it is not known."""
     try:
-        columns = os.get_terminal_size(terminal).columns  # 0 where nobody has set it
+        columns = os.get_terminal_size(terminal).columns  # 0 if it has not been set
     except OSError:
         columns = 0
     return max(columns or USUAL_COLUMNS, FEWEST_COLUMNS)
 
 
 def _show(fd: int, text: str) -> None:
-    """Write to the terminal; where it is gone, the text is lost, and the end of its input ends the run."""
+    """Write to the terminal. If it has disappeared, the text is lost, and the end of its input ends the run."""
     data = text.encode("utf-8", "surrogateescape")
     try:
         while data:

@@ -1,6 +1,7 @@
-"""What the prompt's `status` shows of a cluster: a table and a small picture, as text.
+"""What the prompt's `status` shows of a cluster: tables, and a small picture of the links, as text.
 
-May live here: how it is drawn. May not: what there is, and how that is found out (control/overview.py); sockets, files.
+May live here: how the state of a cluster is drawn. May not: what the state is, and how it is obtained
+(control/overview.py); sockets, files.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from control.overview import Overview
 __all__ = ["draw", "wrapped"]
 
 MATRIX_SERVERS = 10
-"""Up to how many running servers the links are a picture; above, and where it would be too wide, a list."""
+"""For how many running servers, at most, the links are shown as a picture. If there are more, or the picture would be
+too wide, they are shown as a list."""
 
 FEW_CHARACTERS = 12
-"""How long a list of ids within a sentence may be."""
+"""The longest list of ids within a sentence."""
 
 TEXT_COLUMNS = 20
-"""What a column of text needs to be wrapped in its place; where there is less, it goes below."""
+"""The width that a column of text needs to be wrapped in its place. If there is less, the text is placed below."""
 
 
 def draw(overview: Overview, width: int) -> list[str]:
-    """The lines that show it, for a terminal of *width* columns."""
+    """The lines that show the state of a cluster, for a terminal of *width* columns."""
     if not overview.servers:
         how = "joinServer 0 starts a server, and then joinClient 5 0 a client"
         return wrapped("", f"nothing has been started yet; {how}", width)
@@ -40,7 +42,7 @@ def draw(overview: Overview, width: int) -> list[str]:
 
 
 def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tuple[str, ...]]:
-    """The servers as rows, those that can reach each other together; the killed ones last."""
+    """The servers as rows, grouped by partition. Servers that have been killed come last."""
     running = [ident for part in parts for ident in part]
     digits = max(len(str(ident)) for ident in overview.servers)
     head = _picture("links", [str(ident) for ident in running], digits)
@@ -61,7 +63,7 @@ def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tup
 
 
 def _picture(head: str, cells: list[str], digits: int) -> str:
-    """A line of the links' picture: a row, or the ids above it."""
+    """A line of the picture of the links: a row of marks, or the ids above them."""
     return f"{head:5}  " + " ".join(f"{cell:>{digits}}" for cell in cells)
 
 
@@ -72,7 +74,11 @@ def _mark(ident: int, other: int, links: frozenset[int]) -> str:
 
 
 def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
-    """What has not reached a server yet, in words. What a silent one knows of, nobody can tell."""
+    """A description of the writes that a server lacks.
+
+    Those writes are counted that a running server knows of, including writes that are no longer standing. What a silent
+    server knows of is unknown.
+    """
     found = overview.lacking(ident, part)
     if found is None:
         return "unknown: silent"
@@ -80,15 +86,15 @@ def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
     lacks = _lacks(*found)
     if not silent:
         return lacks or "up to date"
-    told = f"{_few(silent)} {'is' if len(silent) == 1 else 'are'} silent"
+    silence = f"{_few(silent)} {'is' if len(silent) == 1 else 'are'} silent"
     if lacks:
-        return f"{lacks}, perhaps more; {told}"
+        return f"{lacks}, perhaps more; {silence}"
     others = overview.contexts.keys() - {ident}
-    return f"up to date with {_few(others)}; {told}" if others else f"unknown: {told}"
+    return f"up to date with {_few(others)}; {silence}" if others else f"unknown: {silence}"
 
 
 def _belief(ident: int, part: Iterable[int], overview: Overview) -> str:
-    """A note on a server that believes that it can reach other servers than it can: gossip has yet to tell it."""
+    """A note about a server whose belief about the servers that it can reach is out of date; empty otherwise."""
     believed = overview.reachable.get(ident)
     if believed is None or believed == set(part):
         return ""
@@ -97,7 +103,7 @@ def _belief(ident: int, part: Iterable[int], overview: Overview) -> str:
 
 
 def _lacks(here: int, elsewhere: int) -> str:
-    """How many writes a server lacks, of its partition and of others; empty for none."""
+    """How many writes of its own partition and of others a server lacks; empty if it lacks none."""
     if here and elsewhere:
         return f"lacks {_writes(here)} of its partition, {elsewhere} of others"
     if here:
@@ -130,7 +136,7 @@ def _clients(overview: Overview) -> list[tuple[str, ...]]:
 
 
 def wrapped(begin: str, text: str, width: int) -> list[str]:
-    """Lines with *text* behind *begin*, broken between words; what doesn't fit goes on below its first word."""
+    """Lines with *begin* and then *text*, broken between words. Further lines are indented by the length of *begin*."""
     return textwrap.wrap(
         text,
         width,
@@ -142,14 +148,14 @@ def wrapped(begin: str, text: str, width: int) -> list[str]:
 
 
 def _table(rows: list[tuple[str, ...]], width: int) -> list[str]:
-    """Rows with their columns below each other: numbers to the right, the rest to the left.
+    """Rows with aligned columns: numbers are aligned to the right, and text to the left.
 
-    The columns for which there is no room at the right go below their row, each with its head.
+    Columns for which there is no room are placed below their row, each with its heading.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     beside = len(widths)
     while beside > 3 and sum(widths[:beside]) + 2 * (beside - 1) > width:
-        needed = sum(widths[: beside - 1]) + 2 * (beside - 1)  # the last one may be wrapped
+        needed = sum(widths[: beside - 1]) + 2 * (beside - 1)  # the last column may be wrapped
         if beside == len(widths) and needed + TEXT_COLUMNS <= width:
             break
         beside -= 1
@@ -170,13 +176,13 @@ def _table(rows: list[tuple[str, ...]], width: int) -> list[str]:
 
 
 def _few(idents: Collection[int]) -> str:
-    """Ids where they are few characters, else how many they are."""
+    """These ids, if they can be written in a few characters; otherwise their number."""
     ranges = _ranges(idents)
     return ranges if len(ranges) <= FEW_CHARACTERS or len(idents) == 1 else f"{len(idents)} servers"
 
 
 def _ranges(idents: Iterable[int]) -> str:
-    """Ids in few characters: `0-3, 7`."""
+    """Ids in a short form, such as `0-3, 7`."""
     spans: list[list[int]] = []
     for ident in sorted(idents):
         if spans and ident == spans[-1][1] + 1:

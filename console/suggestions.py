@@ -1,6 +1,6 @@
-"""What may come next in a line that is being typed at the prompt: the words that fit, and a hint at what is missing.
+"""What may come next in a line that is being typed at the prompt: the words that fit, and a hint about what is missing.
 
-May live here: what can be said of a line's beginning, given the cluster's state. May not: terminals, calls.
+May live here: what follows from the beginning of a line and the state of the cluster. May not: terminals, calls.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NUMBERS = ("id", "id1", "id2", "clientId", "serverId")
 
 
 class Suggestion(NamedTuple):
-    """A word that fits, what it is, and whether another follows it."""
+    """A word that fits, a note about it, and whether *more* words follow it."""
 
     word: str
     note: str = ""
@@ -26,14 +26,14 @@ class Suggestion(NamedTuple):
 
 
 class Hint(NamedTuple):
-    """A piece of the hint behind the cursor; *current* is the word that is to be typed next."""
+    """A part of the hint after the cursor. *current*: whether it is the word that is to be typed next."""
 
     text: str
     current: bool = False
 
 
 def split(text: str) -> tuple[list[str], str]:
-    """The whole words of a line's beginning, and the one that is being typed, which may be empty."""
+    """The complete words of a line's beginning, and the word that is being typed, which may be empty."""
     *whole, typed = re.split("[ \t]+", text.lstrip(" \t"))
     return whole, typed
 
@@ -42,7 +42,7 @@ def split(text: str) -> tuple[list[str], str]:
 
 
 def suggestions(whole: list[str], overview: Overview, keys: Iterable[str]) -> list[Suggestion]:
-    """What may follow these words. *keys*: those that have been put."""
+    """What may follow these complete words. *keys*: the keys that have been put."""
     if not whole:
         of_all = [Suggestion(name, form.summary, bool(form.words)) for name, form in commands.COMMANDS.items()]
         return of_all + [Suggestion(name, summary, name == "help") for name, summary in commands.PROMPT_WORDS.items()]
@@ -61,7 +61,7 @@ def suggestions(whole: list[str], overview: Overview, keys: Iterable[str]) -> li
 
 
 def _ids(name: str, wanted: str, given: list[str], overview: Overview) -> list[int]:
-    """The ids that a command can do something with at this place."""
+    """The ids for which a command has an effect at this position."""
     running = sorted(overview.links)
     clients = sorted(ident for ident, client in overview.clients.items() if client.pid is not None)
     if name == "joinServer":
@@ -83,7 +83,7 @@ def _ids(name: str, wanted: str, given: list[str], overview: Overview) -> list[i
 
 
 def _partners(word: str, overview: Overview) -> set[int]:
-    """What this id is connected with."""
+    """The ids that this one is connected to."""
     ident = _number(word)
     if ident in overview.clients:
         return set(overview.clients[ident].connections)
@@ -105,7 +105,7 @@ def _kind(ident: int, overview: Overview) -> str:
 
 
 def hint(text: str) -> list[Hint]:
-    """What to show behind a line that has been typed so far: the words still to come, or what is wrong."""
+    """What to show after the line that has been typed so far: the words that are missing, or what is wrong."""
     if text.lstrip(" \t").startswith("#"):
         return []
     whole, typed = split(text)
@@ -113,7 +113,7 @@ def hint(text: str) -> list[Hint]:
     if name in commands.PROMPT_WORDS:
         return [Hint("COMMAND", True)] if [name, *given] == ["help", ""] else []
     if name not in commands.COMMANDS:
-        # As long as its end isn't in sight, the name may still become one.
+        # As long as no blank follows the name, it may still become the name of a command.
         return [Hint("  " + commands.unknown(name.encode("utf-8", "replace"), commands.ALL_WORDS))] if given else []
     words = commands.COMMANDS[name].words
     if len(given) > len(words):

@@ -1,7 +1,7 @@
 """Calling many processes at the same time, and waiting for all of them until a deadline.
 
-May live here: sending, waiting, and sorting what comes of each call. May not: who is called, and what follows when
-somebody does not answer (control/supervisor.py).
+May live here: sending calls, waiting for them, and sorting them by their result. May not: who is called, and what
+follows when a process does not answer (control/supervisor.py).
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from rpc import transport
 __all__ = ["Call", "Gathered", "Sent", "failure_of", "gather", "send"]
 
 Call = tuple[transport.Remote, str, *tuple[Any, ...]]
-"""Whom to call, the method's name, and its arguments."""
+"""A call that is to be made: the process, the name of its method, and the arguments."""
 
 Sent = Mapping[int, transport.Pending | transport.Failure]
-"""Calls under way by id; where one could not even be sent, why."""
+"""Server id -> its call, which is under way, or the reason why it could not be sent."""
 
 
 class Gathered(NamedTuple):
-    """What has come of each call, by id: every id stands in exactly one of these."""
+    """The results of calls, by server id. Each id is in exactly one of these collections."""
 
     answers: dict[int, Any]
     silent: set[int]
-    """Those that have not answered by the deadline; one may gather them again."""
+    """Servers that have not answered by the deadline. Their calls may be gathered again."""
     failures: dict[int, transport.Failure]
     interrupted: set[int]
-    """Those that nobody wants to wait for any more (`transport.Interrupted`); they have been called."""
+    """Servers for which waiting was interrupted (`transport.Interrupted`). The calls have been sent."""
 
 
 def send(calls: Mapping[int, Call]) -> Sent:
-    """Begin all these calls; doesn't wait for answers."""
+    """Send all these calls, without waiting for answers."""
     sent: dict[int, transport.Pending | transport.Failure] = {}
     for ident, (remote, name, *args) in calls.items():
         try:
@@ -44,7 +44,7 @@ def send(calls: Mapping[int, Call]) -> Sent:
 
 
 def gather(calls: Sent, deadline: float) -> Gathered:
-    """Wait for all these calls until *deadline* (`time.monotonic`); none of them is raised for."""
+    """Wait for all these calls until *deadline* (in seconds of `time.monotonic`). Raises nothing."""
     gathered = Gathered({}, set(), {}, set())
     for ident, call in calls.items():
         if isinstance(call, transport.Failure):
@@ -62,7 +62,7 @@ def gather(calls: Sent, deadline: float) -> Gathered:
 
 
 def failure_of(how: str) -> transport.Failure:
-    """The loss of a server, as a client tells it."""
+    """The failure by which a server was lost, from a client's description of it: "died", "silent" or any other text."""
     if how == "died":
         return transport.Failure()
     return transport.Silent() if how == "silent" else transport.RemoteError(how)

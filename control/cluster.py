@@ -1,16 +1,17 @@
 """The master's side of the cluster: what the commands do.
 
-May live here: how each of the nine commands changes which processes and connections there are, in terms of calls to
-other processes, and which bytes its outcome prints. May not: reading commands, and writing to stdout or stderr
-(master.py); who does not answer, and what follows (control/supervisor.py); what happens inside a server or a client.
+May live here: how each of the nine commands changes the processes and connections of a run, by calls to other
+processes, and which bytes its outcome prints. May not: reading commands, and writing to stdout or stderr (master.py);
+what follows when a process does not answer (control/supervisor.py); what happens inside a server or a client.
 
-Every method that carries out a command blocks until it is done, and raises CommandError where it can't be done;
-the state is then as it was. None ever waits for a process without limit (control/supervisor.py).
+Every method that carries out a command blocks until the command is done. It raises CommandError if the command can't be
+carried out, and the state is then the same as before. No method waits for a process without limit
+(control/supervisor.py).
 
-At the prompt, Ctrl-C makes each wait of the command raise transport.Interrupted, from then on until the command has
-ended. A start is taken back; a kill is carried out by force. Everything else that a command changes stands in the
-master's state before anybody is told; all are told before anybody's answer is awaited, and each carries that out before
-whatever it is asked next. So there it makes no difference but for the waiting, and Interrupted is passed on.
+At the prompt, Ctrl-C makes every wait raise transport.Interrupted until the command has ended. A start is then undone,
+and a kill is carried out by force. Every other command first changes the master's state, then sends all its calls, and
+only then waits for answers. Each process carries these calls out before any later ones. Therefore an interruption saves
+only the waiting, and Interrupted is passed on.
 """
 
 from __future__ import annotations
@@ -64,22 +65,23 @@ from storage import StorageError
 __all__ = ["Cluster"]
 
 SLOWEST_BYTES_PER_SECOND = 8 << 20
-"""How fast a client takes a large value in and passes it on, at least, on a machine that has much else to do."""
+"""How fast a client receives a large value and sends it on, at least, on a busy machine."""
 
 
 class Cluster:
     """All processes of one run."""
 
     def __init__(self, settings: Settings, report: Callable[[int, str], None], warn: Callable[[str], None]) -> None:
-        """*report* is told of every death that is noticed (whose, and how), *warn* of damage that was survived.
+        """Start the run's first process, the spawner.
 
-        Raises StorageError where the data directory can't be used, OSError where no run can begin. Forks: call it
-        before starting threads.
+        *report* is called with the id of each process that is found dead, and a description. *warn* is called with a
+        description of damage that the run survives. Raises StorageError if the data directory can't be used, and
+        OSError if the run can't begin for another reason. Forks, so it must be called before any thread is started.
         """
         self._settings = settings
         self._warn = warn
         self.found: list[str] = []
-        """What was found damaged in the data directory, and mended; whoever keeps a record is to warn of it then."""
+        """Warnings about repaired damage in the data directory. They are shown once they can be recorded as well."""
         data = self._open_data_directory()
         bound, reserve = (self._read_clock(data), data.write_clock) if data else (0, None)
         self._clock = HybridClock(_microseconds, bound, reserve)
@@ -117,18 +119,18 @@ class Cluster:
         return DataDirectory(path) if path else None
 
     def _read_clock(self, data: DataDirectory) -> int:
-        """The bound that new timestamps must be above. Raises StorageError."""
+        """The bound that all new timestamps must exceed. Raises StorageError."""
         try:
             return data.read_clock()
         except DamagedClock as damage:
             bound, unread = data.find_bound(largest_number_in)
             kept = "the file is set aside, and " if data.set_clock_aside(max(_microseconds(), bound + 1)) else ""
-            missed = f" (but for {', '.join(unread)}, which can't be read)" if unread else ""
-            self.found.append(f"{damage}; {kept}timestamps go on above the largest in all stores there{missed}")
+            missed = f" (except {', '.join(unread)}, which can't be read)" if unread else ""
+            self.found.append(f"{damage}; {kept}timestamps continue above the largest one in all stores there{missed}")
             return bound
 
     def close(self) -> None:
-        """End everything that this run has started, and remove its files."""
+        """End all processes that this run has started, and remove its files. Blocks until they are gone."""
         for server in self._members.servers.values():
             for remote in (server.watchdog, server.remote):
                 if remote is not None:
@@ -142,9 +144,9 @@ class Cluster:
     # -- commands ------------------------------------------------------------------------------------------
 
     def execute(self, command: Command, timestamp: int | None = None) -> Outcome:
-        """Carry out a command; returns its outcome, which `printed` understands. Raises CommandError.
+        """Carry out a command; returns its outcome, from which `printed` makes what is printed. Raises CommandError.
 
-        *timestamp*: the one that a put or get was issued with before, in a group that has left it undone.
+        *timestamp*: the timestamp of a put or get that has been issued before, in a group that left it undone.
         """
         self.notice_deaths()
         handlers: dict[str, Callable[[Command], Outcome | None]] = {
@@ -178,12 +180,12 @@ class Cluster:
             raise CommandError(f"server {ident} could not be started: {transport.why(error)}") from error
         except transport.Interrupted:
             self._starter.discard(server)
-            raise CommandError(f"gave up; server {ident} was not started") from None
+            raise CommandError(f"gave up waiting; server {ident} was not started") from None
         if lost:
-            self._warn(f"{folder}: gone, or empty; what server {ident} had will be fetched from servers that have it")
+            self._warn(f"{folder}: missing or empty; what server {ident} had will be fetched from servers that have it")
         self._members.servers[ident] = server
         self._members.links[ident] = set()
-        # First of all, since it runs from here on, whatever comes.
+        # This comes first, since the server is running from here on, whatever happens next.
         self._supervisor.tell_clients(ident, "server_up", ident, server.address)
         self._link(ident, [other for other in self._members.links if other != ident])
         self._members.running_server(ident)
@@ -205,7 +207,7 @@ class Cluster:
             except (transport.Failure, StorageError, MemoryError) as error:
                 raise CommandError(f"client {ident} could not be started: {transport.why(error)}") from error
             except transport.Interrupted:
-                raise CommandError(f"gave up; client {ident} was not started") from None
+                raise CommandError(f"gave up waiting; client {ident} was not started") from None
             self._members.clients[ident] = client
         self._connect(client, server_ident)
 
@@ -269,14 +271,14 @@ class Cluster:
         limit = self._supervisor.limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
         try:
             packed = client.remote.call("execute", batch, timeout=limit)
-            (outcome,), noticed = transport.read(packed, answers.of_a_client([value], client.connections))
+            (outcome,), losses = transport.read(packed, answers.of_a_client([value], client.connections))
         except transport.Failure as failure:
             self._supervisor.lose_client(client, failure)
             text = f"client {ident} is not running"
             if command.name == "put":
                 raise Uncertain(f"{text}; uncertain: the value may stand later", timestamp) from failure
             raise CommandError(text) from failure
-        self._supervisor.lose({server: failure_of(how) for server, how in noticed})
+        self._supervisor.lose({server: failure_of(how) for server, how in losses})
         return outcome_from_flat(outcome)
 
     def _timestamp(self) -> int:
@@ -286,7 +288,7 @@ class Cluster:
             raise CommandError(str(error)) from error
 
     def printed(self, command: Command, outcome: Outcome) -> list[bytes]:
-        """What a command with this outcome prints. Raises CommandError where the outcome is an error."""
+        """The pieces that a command with this outcome prints. Raises CommandError if the outcome is an error."""
         match outcome:
             case Stored() | Done():
                 return []
@@ -319,16 +321,16 @@ class Cluster:
     # -- groups --------------------------------------------------------------------------------------------
 
     def can_group(self, command: Command) -> bool:
-        """Whether a command may be under way with others (`groups.may_take_part`)."""
+        """Whether a command may be under way together with others (`groups.may_take_part`)."""
         client = self._members.clients.get(command.ids[0]) if command.ids else None
         if client is None or client.remote is None:
             return False
         return groups.may_take_part(command, client.connections, lambda server: self._members.servers[server].running)
 
     def start_group(self, commands: list[Command]) -> Group | None:
-        """Have these commands, which all `can_group`, carried out; `finish_group` waits for that.
+        """Start these commands, for each of which `can_group` holds. Does not wait; `finish_group` does.
 
-        None where no timestamps are to be had; then nothing was started.
+        Returns None if no timestamps can be issued; then nothing has been started.
         """
         try:
             timestamps = [self._clock.next() for _ in commands]
@@ -346,15 +348,15 @@ class Cluster:
         return group
 
     def finish_group(self, group: Group) -> list[OperationOutcome | Undone]:
-        """Wait for a group: what has come of each command (`Group.finish`).
+        """Wait until a group has ended; returns what has become of each command (`Group.finish`).
 
-        Those that are undone are to be executed one by one, which also reports what has died; then comes
-        `release_group`.
+        The caller must `execute` the commands that are undone, one by one, which also reports the processes that have
+        died. Then it must call `release_group`.
         """
         return group.finish(self._group_calls)
 
     def release_group(self, group: Group) -> None:
-        """All commands of the group are done: its servers may exchange updates again, and write their logs anew."""
+        """Let the servers of a group exchange updates and replace their logs again, since all its commands are done."""
         if self._settings.gossip_interval > 0 or self._settings.fsync == "interval":
             self._supervisor.ask_servers(dict.fromkeys(group.members, ("release_group",)))
 
@@ -389,14 +391,14 @@ class Cluster:
             client.connections.remove(server)
             self._supervisor.ask_client(client, "disconnect", server)
 
-    # -- what there is -------------------------------------------------------------------------------------
+    # -- the state of the cluster --------------------------------------------------------------------------
 
     def notice_deaths(self) -> None:
         """Report the servers and clients that have died by themselves, and treat them as killed."""
         self._supervisor.notice_deaths()
 
     def overview(self) -> Overview:
-        """What there is, as far as the master knows; asks nobody."""
+        """The state of the cluster, as far as the master knows without asking other processes."""
         return self._members.overview()
 
     def connections(self, client: int) -> tuple[int, ...]:
@@ -405,13 +407,13 @@ class Cluster:
         return tuple(found.connections) if found else ()
 
     def status(self) -> Overview:
-        """What there is, with what each server knows of, and whom it believes that it can reach.
+        """The state of the cluster, with the contexts of the servers, and the servers that each believes it can reach.
 
-        A server that is silent is left in peace, and left out. So is one that has not answered yet when nobody wants
-        to wait any more.
+        Blocks for `PROBE_SECONDS` at most. A server that does not answer in time, or before Ctrl-C, is left out of the
+        contexts, and is not killed.
         """
         self.notice_deaths()
-        packed, reachable = self._supervisor.ask_in_peace(("context",), ("reachable",))
+        packed, reachable = self._supervisor.ask_without_killing(("context",), ("reachable",))
         return self.overview()._replace(
             contexts={
                 ident: Context.from_flat(transport.read(flat, answers.is_context)) for ident, flat in packed.items()
@@ -421,7 +423,7 @@ class Cluster:
 
     def standing(self, key: bytes) -> dict[int, tuple[bytes, int] | None]:
         """What running servers have under a key: value and timestamp, None for nothing. Silent ones are left out."""
-        (packed,) = self._supervisor.ask_in_peace(("print_version", key))
+        (packed,) = self._supervisor.ask_without_killing(("print_version", key))
         found: dict[int, tuple[bytes, int] | None] = {}
         for ident, piece in packed.items():
             entries = transport.read(piece, answers.is_versions) if piece else []
@@ -430,5 +432,5 @@ class Cluster:
 
 
 def _microseconds() -> int:
-    """The time of day, since 1970."""
+    """The time of day, in microseconds since 1970."""
     return time.time_ns() // 1000

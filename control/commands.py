@@ -1,8 +1,8 @@
 """The command language: what a line of a script means.
 
-May live here: the grammar, the limits, the texts of help. May not: anything that carries a command out.
+May live here: the grammar, the limits, the help texts. May not: anything that carries out a command.
 
-A line is bytes, and so are keys and values; only names of commands and ids are looked at as text.
+A line consists of bytes, and so do keys and values. Only the names of commands and the ids are read as text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MAX_LINE = MAX_VALUE + MAX_KEY + (64 << 10)
-"""The longest line that is looked at, in bytes: the largest put and 64 KiB of blanks."""
+"""The longest line that is accepted, in bytes: the largest put and 64 KiB of blanks."""
 
 BLANKS = b" \t"
 _WORD_END = re.compile(rb"[ \t]+")
@@ -40,11 +40,11 @@ _ID_DIGITS = 18
 
 
 class CommandError(Exception):
-    """A command that can't be carried out; the text says why, and the state is as it was."""
+    """A command can't be carried out. The text says why, and the state is the same as before."""
 
 
 class Uncertain(CommandError):
-    """A put that may have been carried out; its value may stand later, with this *timestamp*."""
+    """A put may have been carried out, and its value, which has this *timestamp*, may appear later."""
 
     def __init__(self, text: str, timestamp: int) -> None:
         super().__init__(text)
@@ -52,7 +52,7 @@ class Uncertain(CommandError):
 
 
 class Form(NamedTuple):
-    """What the words behind a command's name are, the first *ids* of them ids, and what it does."""
+    """The form of a command: the names of its *words*, of which the first *ids* are ids, and a *summary* for help."""
 
     ids: int
     words: tuple[str, ...]
@@ -79,11 +79,11 @@ STATUS = "status"
 
 PROMPT_WORDS = {
     "help": "list the commands; help COMMAND explains one",
-    STATUS: "show servers, links, partitions and clients, and what has not reached whom yet",
+    STATUS: "show servers, links, partitions and clients, and which writes each server lacks",
     "exit": "end everything, like quit or Ctrl-D",
     "quit": "end everything, like exit or Ctrl-D",
 }
-"""What a person at the prompt can say besides; in a script these are unknown."""
+"""Further commands of the prompt, each with a summary for help. In a script they are unknown."""
 
 _FOR_PROGRAMS = {**COMMANDS, STATUS: Form(0, (), PROMPT_WORDS[STATUS])}
 """The commands of a script whose answers are read by a program: one more has an answer there."""
@@ -91,27 +91,27 @@ _FOR_PROGRAMS = {**COMMANDS, STATUS: Form(0, (), PROMPT_WORDS[STATUS])}
 ALL_WORDS = (*COMMANDS, *PROMPT_WORDS)
 
 LONGEST_MISTAKE = 24
-"""Words longer than this are not compared with commands."""
+"""The longest unknown word that is compared with the names of commands, in bytes."""
 
 _NAMES = {name.encode(): name for name in _FOR_PROGRAMS}
 
 
 def usage(name: str) -> str:
-    """A command with the names of its words: `put clientId key value`."""
+    """The usage of the command *name*, for example `put clientId key value`."""
     return " ".join((name, *_FOR_PROGRAMS[name].words))
 
 
 def parse(line: bytes, for_programs: bool = False) -> Command | None:
-    """What a line without its line end means; None for an empty line or a comment. *for_programs*: with `status`.
+    """The command in a line (without its line end); None for an empty line or a comment.
 
-    Raises CommandError for anything that is no command.
+    *for_programs*: `status` is a command as well. Raises CommandError if the line is not a valid command.
     """
     line = line.strip(BLANKS)
     if not line or line.startswith(b"#"):
         return None
     if len(line) > MAX_LINE:
         raise CommandError(f"the line is longer than {MAX_LINE} bytes")
-    # At most three words follow a name; where a third does, it is the rest of the line, blanks and all.
+    # At most three words follow a name. A third word is the rest of the line, including its blanks.
     word, *words = _WORD_END.split(line, maxsplit=3)
     name, known = _NAMES.get(word), _FOR_PROGRAMS if for_programs else COMMANDS
     if name not in known:
@@ -129,7 +129,7 @@ def parse(line: bytes, for_programs: bool = False) -> Command | None:
 
 
 def unknown(word: bytes, names: Iterable[str]) -> str:
-    """The text of the error about a command that is none of *names*, with those that may have been meant."""
+    """An error text about a *word* that is none of these names, which suggests the names that may have been meant."""
     text = f"unknown command: {_shown(word)}"
     meant = _similar(word.decode("ascii", "replace"), tuple(names)) if len(word) <= LONGEST_MISTAKE else ()
     return f"{text}; did you mean {' or '.join(meant)}?" if meant else text
@@ -137,10 +137,10 @@ def unknown(word: bytes, names: Iterable[str]) -> str:
 
 @lru_cache
 def _similar(word: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names that *word* may stand for: a part of their letters, or nearly all of them; at most three."""
+    """The names that may have been meant by *word*, three at most: it is a part of them, or nearly all of one."""
     try:
-        import difflib  # not at the top: few scripts have use for it
-    except (ImportError, OSError):  # no descriptor is left to read it by
+        import difflib  # not at the top, since few scripts need it
+    except (ImportError, OSError):  # there is no descriptor left to read it with
         return ()
     by_letters = {name.lower(): name for name in names}
     word = word.lower()
@@ -160,7 +160,7 @@ def _id(name: str, word: bytes) -> int:
 
 
 def _shown(word: bytes) -> str:
-    """A word for an error text: short, and on one line whatever is in it."""
+    """A word as an error text shows it: short, and on one line whatever it contains."""
     text = word[:300].decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,6 +1,6 @@
-"""What a group needs done outside of its own logic (`groups.Calls`), by calls to real processes.
+"""The calls to other processes that a group needs (`groups.Calls`).
 
-May live here: those calls. May not: what is made of the answers (groups.py).
+May live here: those calls. May not: what follows from the answers (groups.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["GroupCalls"]
 
 
 class GroupCalls:
-    """What one group needs done: `groups.Calls`."""
+    """The calls to other processes that one group needs (`groups.Calls`)."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class GroupCalls:
         folder_of: Callable[[int], Path],
         warn: Callable[[str], None],
     ) -> None:
-        """*folder_of*: where a server has its store. *warn* is told of what could not be cut off there."""
+        """*folder_of* returns the folder with a server's store. *warn* is called if a group can't be cut off there."""
         self._group = group
         self._settings = settings
         self._members = members
@@ -50,19 +50,19 @@ class GroupCalls:
         try:
             self._pending[client] = remote.send("execute_group", number, members, part)
         except transport.Failure:
-            pass  # it has died: `wait` finds no answer
+            pass  # the client has died, and `wait` will return None
 
     def wait(self, client: int) -> MemberAnswer | None:
         end = self._members.clients[client]
         try:
             packed = self._pending[client].wait(max(0.0, self._deadline - time.monotonic()))
             expected = answers.of_a_client(self._group.values(client), end.connections, in_group=True)
-            outcomes, noticed = transport.read(packed, expected)
+            outcomes, losses = transport.read(packed, expected)
         except (KeyError, transport.Failure) as failure:
             end.loss = failure if isinstance(failure, transport.Failure) else None
             return None
         outcomes = None if outcomes is None else [outcome_from_flat(flat) for flat in outcomes]
-        return MemberAnswer(outcomes, noticed[-1][1] if noticed else None)
+        return MemberAnswer(outcomes, losses[-1][1] if losses else None)
 
     def kill_client(self, client: int) -> None:
         self._supervisor.kill_client(self._members.clients[client])
@@ -88,7 +88,7 @@ class GroupCalls:
         try:
             cut_group(self._folder_of(server), number, self._settings.fsync)
         except StorageError as error:
-            self._warn(f"{error}; server {server} may keep what its clients put last")
+            self._warn(f"{error}; server {server} may keep the last puts of its clients")
 
     def undo(self, client: int) -> None:
         self._supervisor.ask_client(self._members.clients[client], "undo_group")

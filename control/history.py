@@ -1,15 +1,15 @@
-"""A run's history: what was asked and what came of it, as JSON Lines in the vocabulary of Jepsen.
+"""The history of a run: its operations and their outcomes, as JSON Lines in the vocabulary of Jepsen.
 
-May live here: how a history is spelled, and writing it to a file. May not: what a command means, or who carries it
-out. docs/history.md has each field; scripts/check.py says whether a history keeps the contract.
+May live here: the format of a history, and writing it to a file. May not: what a command means, and who carries it out.
+docs/history.md describes each field; scripts/check.py decides whether a history keeps the contract.
 
-A line says that an operation begins (*invoke*) or what came of it: *ok*, *fail* (it certainly did nothing) or *info*
-(it may have done something). The lines stand in the file before the command is under way, and before anything of
-its answer is printed; for several that are under way at once, one write has all of them. So a run that is killed
-leaves a history of all that it did, with a torn last line at worst.
+A line records that an operation begins (*invoke*) or how it has ended: *ok*, *fail* (it has certainly done nothing) or
+*info* (it may have done something). The first line is written to the file before the operation is under way, and the
+second before anything of its answer is printed. Several operations that are under way at once are recorded by one
+write. A run that is killed therefore leaves a complete history of what it did, and at worst the last line is torn.
 
-JSON has no bytes. Keys and values are UTF-8, and each byte that isn't becomes a lone surrogate, as PEP 383 has it
-(Python's surrogateescape); lines are ASCII. That loses nothing, and reads well for text.
+JSON has no bytes. Keys and values are read as UTF-8, and each byte that is not valid becomes a lone surrogate (PEP 383,
+Python's surrogateescape). This loses nothing, and text remains readable. The lines themselves are ASCII.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from messages import Command, Missing, NoValue, Outcome, Store, Stored, Unsatisf
 __all__ = ["FORMAT", "History"]
 
 FORMAT = 1
-"""The version of this format, in the first line of each history."""
+"""The version of the format, which the first line of each history contains."""
 
 MASTER = '"master"'
-"""The process of all that no client does."""
+"""The process of all operations that do not belong to a client."""
 
 
 class History(NoHistory):
-    """A history under way. Nothing is in the file before `flush`."""
+    """The history of a run, as it is written. The lines are in the file once `flush` has returned."""
 
     def __init__(self, path: Path, options: dict[str, Any], warn: Callable[[str], None]) -> None:
-        """Begin a file anew; *options* are those of the run. Raises OSError where it can't be written.
+        """Create or overwrite the file. *options*: those of the run. Raises OSError if the file can't be written.
 
-        A later failure is told to *warn*, once, and nothing more is written.
+        If it can't be written later, *warn* is called once with a description, and nothing more is written.
         """
         self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         self.path = path
@@ -49,23 +49,23 @@ class History(NoHistory):
         self._start = time.monotonic_ns()
         self._index = 0
         self.under_way = 0
-        """How many commands have been invoked whose end is not written yet."""
+        """How many operations have begun whose end has not been recorded."""
         self._lines = [json.dumps({"history": FORMAT, **options}) + "\n"]
         self.flush()
 
     # -- lines ---------------------------------------------------------------------------------------------
 
     def invoke(self, commands: Iterable[Command]) -> None:
-        """These commands, in this order, will be under way once this returns."""
+        """Record that these commands begin, in this order, and flush."""
         now = time.monotonic_ns() - self._start
         for command in commands:
-            self._add("invoke", command, _asked(command), now)
+            self._add("invoke", command, _invoked(command), now)
             self.under_way += 1
         self.flush()
 
     def complete(self, command: Command, outcome: Outcome) -> None:
-        """A command has done what it should, with this outcome."""
-        value, more = _asked(command), ""
+        """Record that a command has succeeded, with this outcome. Does not flush."""
+        value, more = _invoked(command), ""
         match outcome:
             case Stored(server, timestamp):
                 more = f', "server": {server}, "timestamp": {timestamp}'
@@ -82,18 +82,18 @@ class History(NoHistory):
         self._add("ok", command, value, time.monotonic_ns() - self._start, more)
 
     def fail(self, command: Command, error: Exception) -> None:
-        """A command was an error."""
+        """Record that a command was an error, and flush. After `Uncertain` it may have been carried out."""
         if isinstance(error, Uncertain):
             self._failed("info", command, f"{error}", f', "timestamp": {error.timestamp}')
         else:
             self._failed("fail", command, f"{error}")
 
     def lose_sight(self, command: Command, why: str) -> None:
-        """Whether a command was carried out, or still will be, is not known."""
+        """Record that it is not known whether a command was or will be carried out, and flush."""
         self._failed("info", command, why)
 
     def notice(self, what: str, ids: Iterable[int], text: str) -> None:
-        """Something has happened by itself; this is written at once."""
+        """Record an event that no command has caused, such as a death, and flush. *what*: the kind of event."""
         now = time.monotonic_ns() - self._start
         self._lines.append(
             f'{{"index": {self._index}, "type": "info", "process": {MASTER}, "f": "{what}", '
@@ -105,7 +105,7 @@ class History(NoHistory):
     def _failed(self, kind: str, command: Command, error: str, more: str = "") -> None:
         now = time.monotonic_ns() - self._start
         self.under_way -= 1
-        self._add(kind, command, _asked(command), now, f'{more}, "error": {_text(error)}')
+        self._add(kind, command, _invoked(command), now, f'{more}, "error": {_text(error)}')
         self.flush()
 
     def _add(self, kind: str, command: Command, value: str, now: int, more: str = "") -> None:
@@ -119,7 +119,7 @@ class History(NoHistory):
     # -- the file ------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what has been added, at once."""
+        """Write all lines that have been added so far. Does not raise: a failure is reported by *warn*."""
         data, self._lines = "".join(self._lines).encode("ascii"), []
         try:
             while data and self._fd is not None:
@@ -129,14 +129,14 @@ class History(NoHistory):
             self.close()
 
     def close(self) -> None:
-        """Nothing is written from now on."""
+        """Close the file. Nothing is written from now on."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
-def _asked(command: Command) -> str:
-    """The value of an invocation."""
+def _invoked(command: Command) -> str:
+    """The field *value* of a line about a command, as long as its result is not known."""
     if command.name == "put":
         return _pair(command.key, command.value)
     if command.name == "get":
@@ -153,5 +153,5 @@ def _bytes(data: bytes) -> str:
 
 
 def _text(text: str) -> str:
-    """A string of JSON, in ASCII."""
+    """A JSON string, in ASCII."""
     return quoted(text)

@@ -1,6 +1,6 @@
-"""The servers and clients of a run: which ids there are, which processes stand for them, and who is connected to whom.
+"""The servers and clients of a run: their ids, their processes, and their connections to each other.
 
-May live here: what the master remembers of them, questions about that, and noticing that a connection to one has
+May live here: what the master remembers of them, questions about that, and the detection of connections that have
 ended. May not: calls to other processes; what follows from a death (control/supervisor.py).
 """
 
@@ -17,7 +17,7 @@ __all__ = ["Client", "Members", "Server"]
 
 
 class Server:
-    """A server id: its watchdog, and the server process while there is one."""
+    """A server id, with its watchdog and its server process, as long as these exist."""
 
     kind = "server"
 
@@ -26,11 +26,11 @@ class Server:
         self.watchdog: transport.Remote | None = None
         self.watchdog_pid = 0
         self.pid = 0
-        """0 where there is no process, or it isn't started yet."""
+        """The id of the server process; 0 if there is none."""
         self.address = ""
         self.remote: transport.Remote | None = None
         self.loss: transport.Failure | None = None
-        """How it was lost within a group, until that has been reported; None also where it died by itself."""
+        """How it was lost within a group, until this has been reported. None also if it died by itself."""
 
     @property
     def running(self) -> bool:
@@ -38,7 +38,7 @@ class Server:
 
 
 class Client:
-    """A client id: the client process while there is one, and its connections in order."""
+    """A client id, with its process, as long as that exists, and its connections in order."""
 
     kind = "client"
 
@@ -47,7 +47,7 @@ class Client:
         self.pid = 0
         self.remote: transport.Remote | None = None
         self.loss: transport.Failure | None = None
-        """As of a server."""
+        """How it was lost within a group, until this has been reported. None also if it died by itself."""
         self.connections: list[int] = []
 
     @property
@@ -56,7 +56,7 @@ class Client:
 
 
 class Members:
-    """All servers and clients that have been started in this run, also those that are dead."""
+    """All servers and clients that have been started in this run, including those that are dead."""
 
     def __init__(self) -> None:
         self.servers: dict[int, Server] = {}
@@ -69,7 +69,7 @@ class Members:
     # -- questions -----------------------------------------------------------------------------------------
 
     def running_server(self, ident: int) -> Server:
-        """Raises CommandError where no such server is running."""
+        """The server with this id. Raises CommandError if it is not running."""
         if ident in self.clients:
             raise CommandError(f"id {ident} is a client's, not a server's")
         server = self.servers.get(ident)
@@ -78,7 +78,7 @@ class Members:
         return server
 
     def running_client(self, ident: int) -> Client:
-        """Raises CommandError where no such client is running."""
+        """The client with this id. Raises CommandError if it is not running."""
         if ident in self.servers:
             raise CommandError(f"id {ident} is a server's, not a client's")
         client = self.clients.get(ident)
@@ -87,7 +87,7 @@ class Members:
         return client
 
     def ends_of_connection(self, idents: Sequence[int]) -> tuple[Server | Client, Server | Client]:
-        """The two ends, running or not. Raises CommandError where there can be no connection between them."""
+        """The members with these two ids, running or not. Raises CommandError if they can't be connected."""
         ends: list[Server | Client] = []
         for ident in idents:
             end = self.servers.get(ident) or self.clients.get(ident)
@@ -104,7 +104,7 @@ class Members:
         return first, second
 
     def overview(self) -> Overview:
-        """What there is, as far as the master knows."""
+        """The state of the cluster, as far as the master knows."""
         return Overview(
             {ident: server.pid if server.running else None for ident, server in self.servers.items()},
             {ident: frozenset(others) for ident, others in self.links.items()},
@@ -119,16 +119,16 @@ class Members:
     # -- connections that end ------------------------------------------------------------------------------
 
     def watch(self, remote: transport.Remote, end: Server | Client) -> None:
-        """Have `ended` return *end* when this connection to its process has ended."""
-        self._ends.register(remote.descriptor, 0)  # the end of a connection is always reported
+        """From now on, `ended` returns *end* once this connection to its process has ended."""
+        self._ends.register(remote.descriptor, 0)  # poll reports the end of a connection without being asked to
         self._watched[remote.descriptor] = end
 
     def unwatch(self, remote: transport.Remote) -> None:
-        """Close a connection that was watched."""
+        """Stop watching a connection, and close it."""
         self._ends.unregister(remote.descriptor)
         del self._watched[remote.descriptor]
         remote.close()
 
     def ended(self) -> list[Server | Client]:
-        """Those whose connections have ended; a server also where its watchdog's has. Never blocks."""
+        """The members to which a connection has ended, for a server also that to its watchdog. Never blocks."""
         return [self._watched[descriptor] for descriptor, _ in self._ends.poll(0)]

@@ -1,6 +1,6 @@
-"""The history of a run that keeps none: whoever tells a history need not ask whether there is one.
+"""The interface of a history, and the history of a run that records none, so that callers need not distinguish the two.
 
-May live here: what can be told, as methods that do nothing. May not: writing (control/history.py); imports that take
+May live here: the methods of a history, which do nothing here. May not: writing (control/history.py); imports that take
 time.
 """
 
@@ -15,27 +15,27 @@ __all__ = ["NoHistory"]
 
 
 class NoHistory:
-    """Told of everything, it does nothing."""
+    """A history whose methods do nothing."""
 
     path: Path | None = None
     """The file; None where there is none."""
     under_way = 0
-    """How many commands have been invoked whose end is not written yet."""
+    """How many operations have begun whose end has not been recorded."""
 
     def invoke(self, commands: Iterable[Command]) -> None:
-        """These commands, in this order, will be under way once this returns."""
+        """Record that these commands begin, in this order."""
 
     def complete(self, command: Command, outcome: Outcome) -> None:
-        """A command has done what it should."""
+        """Record that a command has succeeded, with this outcome."""
 
     def fail(self, command: Command, error: Exception) -> None:
-        """A command was an error."""
+        """Record that a command was an error."""
 
     def lose_sight(self, command: Command, why: str) -> None:
-        """Whether a command was carried out, or still will be, is not known."""
+        """Record that it is not known whether a command was or will be carried out."""
 
     def notice(self, what: str, ids: Iterable[int], text: str) -> None:
-        """Something has happened by itself."""
+        """Record an event that no command has caused."""
 
     def flush(self) -> None:
-        """All that has been told so far must be kept from now on."""
+        """Make sure that everything recorded so far survives the end of this process."""

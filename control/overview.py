@@ -1,7 +1,7 @@
-"""What there is in a cluster at one moment, as values.
+"""The state of a cluster at one moment, as values.
 
-May live here: those values, and what follows from them alone. May not: how they are found out (control/cluster.py) or
-drawn (console/status.py).
+May live here: those values, and what follows from them alone. May not: how they are obtained (control/cluster.py) or
+shown (console/status.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ __all__ = ["ClientOverview", "Lacking", "Overview"]
 
 
 class ClientOverview(NamedTuple):
-    """A client: its process, None where it has died, and its connections in order."""
+    """The state of one client."""
 
     pid: int | None
+    """The id of its process; None if it has died."""
     connections: tuple[int, ...]
+    """The servers that it is connected to, in the order in which the connections were made."""
 
 
 class Lacking(NamedTuple):
@@ -33,17 +35,17 @@ class Lacking(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """A cluster at one moment."""
+    """The state of a cluster at one moment."""
 
     servers: Mapping[int, int | None]
-    """Each server id's process, None where it is killed."""
+    """Server id -> the id of its process; None if it has been killed."""
     links: Mapping[int, frozenset[int]]
-    """Each running server's neighbours."""
+    """Running server -> its neighbours."""
     clients: Mapping[int, ClientOverview]
     contexts: Mapping[int, Context]
-    """What the running servers know of, those that have answered."""
+    """Running server -> its context, for those servers that have answered."""
     reachable: Mapping[int, frozenset[int]]
-    """The servers that each running server believes that it can reach, itself included; of those that have answered."""
+    """Running server -> the servers that it believes it can reach, including itself, for those that have answered."""
 
     def partitions(self) -> list[list[int]]:
         """The running servers that can reach each other, each part sorted."""

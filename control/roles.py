@@ -11,7 +11,7 @@ __all__ = ["load"]
 
 
 def load() -> Roles:
-    """Import all of them. To be called in the spawner only: the master must start fast."""
+    """Import the main functions of these processes. Only the spawner may call this: the master must start fast."""
     import client
     import server  # noqa: F401 - a watchdog forks it
     import watchdog

@@ -1,7 +1,7 @@
-"""The folders that a run makes for itself: what they are called, whose they are, and who may have made them.
+"""The folders that a run makes for itself: their names, and how to recognize the folders of this user's own runs.
 
-May live here: their names, the note in them, and what makes one trustworthy. May not: anything that isn't part of
-Python itself, since scripts/cleanup.py shares this and must work where nothing else is installed.
+May live here: these names, the file `owner`, and the conditions under which a folder is trusted. May not: anything
+outside of Python's standard library, since scripts/cleanup.py uses this file and must work without any packages.
 
     /tmp/daadkvs-UID-HASH-RANDOM                   the *run directory*: sockets, and stores that go with the run; UID is
                                                    the user's, HASH is of this checkout's path. Where /tmp can't be
@@ -9,18 +9,20 @@ Python itself, since scripts/cleanup.py shares this and must work where nothing 
     /tmp/daadkvs-UID-HASH-RANDOM/owner             whose it is, see below
     TMPDIR/daadkvs-UID-HASH-RANDOM-stores-RANDOM   stores that go with the run, where TMPDIR isn't the folder above
 
-The file `owner` has one line for each fact, as it becomes known:
+The file `owner` has one line for each fact, written as soon as the fact is known:
 
-    master PID START    START is the start time of the process, in the system's own unit: with PID, it names it for ever
-    stores-in "FOLDER"  where the stores' folder stands, or will at once; a JSON string
-    spawner PID START   the process whose session all others of the run are in; their current folder is the run
-                        directory
+    master PID START    START is the start time of the process, in the system's unit; PID and START identify a process
+    stores-in "FOLDER"  the folder that contains the stores' folder, or soon will; a JSON string
+    spawner PID START   the process that leads the session of all other processes of the run; their current folder is
+                        the run directory
 
-For as long as the master lives it holds a lock (flock) on the run directory itself. That tells for certain that it
-does, across containers too; and systemd-tmpfiles spares a folder with a lock, however old the files in it are.
+As long as the master lives, it holds a lock (flock) on the run directory itself. The lock shows reliably that the
+master is alive, also across containers. Besides, systemd-tmpfiles does not remove a locked folder, however old its
+files are.
 
-Others can make folders in /tmp as well, with any name and any content, and exchange them at any moment. So nothing
-is believed of a folder before it has been opened, and found to be this user's, entered by nobody else, and no link.
+Other users can also make folders in /tmp, with any name and any content, and exchange them at any moment. Therefore a
+folder is trusted only after it has been opened and turned out to be no link, to belong to this user, and to be closed
+to everybody else.
 """
 
 from __future__ import annotations
@@ -51,21 +53,21 @@ __all__ = [
 ]
 
 LONGEST_NAME = f"server-{'9' * 18}/snapshot.{'9' * 20}.damaged-{'9' * 20}"
-"""Of the files in a folder of stores."""
+"""The longest path of a file, relative to a folder of stores."""
 
 OWNER_BYTES = 64 << 10
-"""More than any note has."""
+"""A size in bytes that the file `owner` never reaches."""
 
 
 class Process(NamedTuple):
-    """A process, known for ever: ids are used again, the two together aren't."""
+    """A process. Its id may be used again for another process later, but not together with the same start time."""
 
     pid: int
     started: str
 
 
 class Owner(NamedTuple):
-    """What the note in a run directory says. *spawner* and *stores_in* are None until they are known."""
+    """The content of the file `owner`. *spawner* and *stores_in* are None until they are known."""
 
     master: Process
     spawner: Process | None
@@ -73,7 +75,7 @@ class Owner(NamedTuple):
 
 
 def process(pid: int) -> Process | None:
-    """The process that has this id now; None where there is none, or it can't be looked at."""
+    """The process that has this id now; None if there is none, or /proc does not show it."""
     try:
         return Process(pid, Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19])
     except (OSError, IndexError):
@@ -81,16 +83,16 @@ def process(pid: int) -> Process | None:
 
 
 class RunDirectory:
-    """The run directory of this process, the master. Only this user can enter it."""
+    """The run directory of this process, which is a master. Only this user can enter it."""
 
     def __init__(self) -> None:
-        """Make it. Raises OSError; then there is none."""
+        """Make the run directory. Raises OSError; then it does not exist."""
         self.path = tempfile.mkdtemp(prefix=_stem(), dir=_base())
-        """From the root."""
+        """The absolute path."""
         self._folder = open_private(self.path)
         self.temporary = [self.path]
-        """All folders that go with the run, in the order in which they are to be removed: this one last, since it
-        tells where the others are."""
+        """All folders that are removed at the end of the run, in the order of their removal. The run directory comes
+        last, since its file `owner` names the others."""
         try:
             fcntl.flock(self._folder, fcntl.LOCK_EX)
             self._note("master", process(os.getpid()))
@@ -99,25 +101,25 @@ class RunDirectory:
             raise
 
     def make_stores(self) -> Path:
-        """The folder of stores that go with the run: where TMPDIR says. Raises OSError."""
+        """Make or choose the folder for stores that are removed at the end of the run. Raises OSError."""
         base = tempfile.gettempdir()
         if base == os.path.dirname(self.path):
             return Path(self.path, "stores")
-        import json  # not at the top: the master must start fast
+        import json  # not at the top, since the master must start fast
 
-        self._append(f"stores-in {json.dumps(base)}\n")  # first, so that nothing stands anywhere without a trace
+        self._append(f"stores-in {json.dumps(base)}\n")  # first, so that cleanup.py can find the folder in any case
         stores = tempfile.mkdtemp(prefix=stores_prefix(os.path.basename(self.path)), dir=base)
         os.close(open_private(stores))
         self.temporary.insert(0, stores)
         return Path(stores)
 
     def note_spawner(self, pid: int) -> None:
-        """Say which process leads the session of all others. Raises OSError."""
+        """Record which process leads the session of all others. Raises OSError."""
         self._note("spawner", process(pid))
 
     def _note(self, what: str, named: Process | None) -> None:
         if named is None:
-            raise FileNotFoundError(errno.ENOENT, "nothing tells of processes here", "/proc")
+            raise FileNotFoundError(errno.ENOENT, "shows no processes", "/proc")
         self._append(f"{what} {named.pid} {named.started}\n")
 
     def _append(self, line: str) -> None:
@@ -129,35 +131,38 @@ class RunDirectory:
             os.close(fd)
 
     def remove(self) -> None:
-        """Remove all of `temporary`, and end the lock."""
+        """Remove all folders in `temporary`, and release the lock."""
         for folder in self.temporary:
             shutil.rmtree(folder, ignore_errors=True)
         os.close(self._folder)
 
 
 def _stem() -> str:
-    """How the names of this user's run directories of this checkout begin."""
+    """The beginning of the name of each run directory that this user has made from this checkout."""
     checkout = os.fsencode(Path(__file__).resolve().parent.parent)
     return f"daadkvs-{os.geteuid()}-{binascii.crc32(checkout):08x}{binascii.crc_hqx(checkout, 0):04x}-"
 
 
 def holds_run(name: str) -> bool:
-    """Whether a folder of this name may be a run directory of this user's, of this checkout."""
+    """Whether a folder with this name may be a run directory that this user has made from this checkout."""
     return re.fullmatch(re.escape(_stem()) + "[a-z0-9_]+", name) is not None
 
 
 def stores_prefix(run: str) -> str:
-    """How the name of a folder of stores begins; *run* is the name of the run directory."""
+    """The beginning of the name of a run's folder of stores; *run* is the name of its run directory."""
     return f"{run}-stores-"
 
 
 def _base() -> str:
-    """Where a run directory is made: the shortest path that there is. Raises OSError where nothing can be written."""
+    """The folder in which run directories are made: /tmp, if possible, since sockets need short paths.
+
+    Raises OSError if no folder can be written to.
+    """
     return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def places() -> list[str]:
-    """Where this user's run directories may stand; where else some are is told by the processes of those runs."""
+    """The folders that may contain this user's run directories, as far as they are known without any process."""
     try:
         return sorted({"/tmp", tempfile.gettempdir()})
     except OSError:  # nothing can be written anywhere
@@ -165,10 +170,10 @@ def places() -> list[str]:
 
 
 def open_private(path: str, below: int | None = None) -> int:
-    """A descriptor of a folder of this user's that nobody else can enter, and no link to one.
+    """A descriptor of a folder that belongs to this user and that nobody else can enter.
 
-    *path* is relative to the folder *below*, if that is given. Raises PermissionError where it isn't such a folder,
-    OSError where it can't be opened.
+    *path* is relative to the folder with the descriptor *below*, if that is given. Raises PermissionError if this is no
+    such folder, or a link to one, and OSError if it can't be opened.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=below)
@@ -192,16 +197,16 @@ def _not_private(path: str) -> PermissionError:
 
 
 def check_length(stores: Path) -> None:
-    """Raise OSError where a folder's path is too long for the files of stores in it."""
+    """Raise OSError if the path of a folder is too long for the files of stores in it."""
     try:
         os.lstat(stores / LONGEST_NAME)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise OSError(error.errno, "too long a path for the files of stores", str(stores)) from error
+            raise OSError(error.errno, "the path is too long for the files of stores", str(stores)) from error
 
 
 def is_in_use(folder: int) -> bool:
-    """Whether the master of the run directory with this descriptor lives; False where the system knows no locks."""
+    """Whether the master of the run directory with this descriptor is alive; False if the system has no locks."""
     try:
         fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -213,7 +218,7 @@ def is_in_use(folder: int) -> bool:
 
 
 def read_owner(folder: int) -> Owner | None:
-    """What the note in the run directory with this descriptor says; None where there is none that counts."""
+    """The content of the file `owner` in the run directory with this descriptor; None if there is no valid one."""
     try:
         fd = os.open("owner", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:

@@ -1,6 +1,6 @@
-"""Reading a script: the lines of a descriptor, as they come, and the steps that they are.
+"""Reading a script: the lines that arrive on a descriptor, and the steps that they contain.
 
-May live here: reading and splitting, and looking whether more is waiting. May not: what a command means
+May live here: reading, splitting into lines, and checking whether more input is waiting. May not: what a command means
 (control/commands.py) or does; printing.
 """
 
@@ -20,13 +20,15 @@ __all__ = ["LineReader", "Script", "Step", "wait_for"]
 READ_BYTES = 1 << 20
 READY_READS = 4
 READY_LINES = 1000
-"""How far to look at most whether another command is waiting, while answers wait to be printed."""
+"""How many reads and lines may be spent on finding out whether another command is waiting, since answers may be waiting
+to be printed meanwhile."""
 
 
 class Step(NamedTuple):
-    """A line of a script that is a command, or an error; or, for programs, one that is skipped, with neither."""
+    """A line of a script that contains a command, or an error; or, for programs, a line with neither."""
 
     where: str
+    """The place in the script, for example "line 12"."""
     command: commands.Command | None
     error: str = ""
     number: int = 0
@@ -35,7 +37,7 @@ class Step(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many bytes its key and value have."""
+        """The size of the command's key and value, in bytes."""
         return len(self.command.key) + len(self.command.value) if self.command else 0
 
 
@@ -45,7 +47,11 @@ class Script:
     def __init__(
         self, fd: int, name: str, show: Callable[[bytes], None] | None = None, for_programs: bool = False
     ) -> None:
-        """*show* is given each line, also what is no step, when it is read. *for_programs*: each line is a step."""
+        """*fd*: the descriptor to read from. *name*: the beginning of `Step.where`, before the line number.
+
+        *show* is called with each line that is read, including comments and empty lines. *for_programs*: each line is a
+        step.
+        """
         self._lines = LineReader(fd)
         self._name = name
         self._show = show
@@ -53,10 +59,10 @@ class Script:
         self._number = 0
         self._waiting: Step | None = None
         self.position = 0
-        """About how many bytes have been read as steps."""
+        """How many bytes of the script have been read as lines so far, approximately."""
 
     def next(self) -> Step | None:
-        """The next step; None at the end. Blocks while none is there."""
+        """The next step; None at the end of the script. Blocks until one has arrived."""
         step, self._waiting = self._waiting, None
         try:
             while step is None:
@@ -67,15 +73,15 @@ class Script:
 
     @property
     def failure(self) -> str:
-        """Why no more could be read; empty at a proper end."""
+        """Why reading has failed; empty if it has not."""
         return self._lines.failure
 
     def put_back(self, step: Step) -> None:
-        """Have `next` return this step once more."""
+        """Have `next` return this step once more. There must be no other step that is put back."""
         self._waiting = step
 
     def ready(self) -> bool:
-        """Whether another step is waiting already; never blocks, nor looks for one behind any number of comments."""
+        """Whether another step has already arrived. Never blocks, and gives up after `READY_LINES` comments."""
         for _ in range(READY_LINES):
             if self._waiting is not None or not self._lines.ready():
                 break
@@ -87,7 +93,7 @@ class Script:
         self.position += 1 + (commands.MAX_LINE if line is None else len(line))
         where = f"{self._name} {self._number}"
         if line and self._number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)  # some editors begin files with it
+            line = line.removeprefix(codecs.BOM_UTF8)  # some editors write it at the beginning of files
         if line is None:
             return Step(where, None, f"the line is longer than {commands.MAX_LINE} bytes", self._number)
         if self._show is not None:
@@ -101,18 +107,19 @@ class Script:
 
 
 class LineReader:
-    """The lines of a descriptor, as soon as they are there."""
+    """The lines that arrive on a descriptor."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lines: deque[bytes | None] = deque()
-        self._pieces: list[bytes] = []  # of the line whose end has not come yet
-        self._size = 0  # of that line, also of what was dropped because it is too long
+        self._pieces: list[bytes] = []  # the pieces of a line whose end has not arrived
+        self._size = 0  # the size of that line, including what was dropped because it is too long
         self._ended = False
         self.failure = ""
+        """Why reading has failed; empty if it has not. A failure ends the lines."""
 
     def next(self) -> bytes | None:
-        """The next line without its end; None for one that is too long. Blocks; raises EOFError at the end."""
+        """The next line without its line end; None for a line that is too long. Blocks. Raises EOFError at the end."""
         while not self._lines:
             if self._ended:
                 raise EOFError
@@ -120,7 +127,7 @@ class LineReader:
         return self._lines.popleft()
 
     def ready(self) -> bool:
-        """Whether a line is waiting; never blocks, nor reads on and on for the end of one."""
+        """Whether a line has already arrived. Never blocks, and gives up after `READY_READS` reads."""
         for _ in range(READY_READS):
             if self._lines or self._ended or not wait_for(self._fd, select.POLLIN, 0):
                 break
@@ -161,8 +168,11 @@ class LineReader:
 
 
 def wait_for(fd: int, event: int, seconds: float | None = None) -> bool:
-    """Wait until a descriptor is ready; whether it is. (select takes no descriptor above 1,023.)"""
-    poller = select.poll()
+    """Wait until a descriptor is ready; returns whether it is. *event*: `select.POLLIN` or `select.POLLOUT`.
+
+    Blocks for at most this many seconds, or without limit if that is None.
+    """
+    poller = select.poll()  # select.select accepts no descriptor above 1,023
     poller.register(fd, event)
     return bool(poller.poll(None if seconds is None else seconds * 1000))
 

@@ -14,15 +14,16 @@ __all__ = ["Settings"]
 
 
 class Settings(NamedTuple):
-    """The options of a run. Times are in seconds; *data_directory* is None for stores that go with the run."""
+    """The options of a run. Times are in seconds."""
 
     data_directory: Path | None = None
+    """None for stores that are removed at the end of the run."""
     gossip_interval: float = 1.0
     fsync: str = "never"
     timeout: float = 10.0
     history: bool = False
-    """Whether printStore must tell which versions stand, not only their values."""
+    """Whether the run records a history. Then printStore must fetch the versions, and not only the values."""
     record: bool = False
     """Whether history and trace are kept in the run's own directory, as long as it lasts."""
     group_limit: int = ANSWER_BYTES
-    """As `server.Options` has it."""
+    """See `rpc.options.Options`."""

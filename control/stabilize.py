@@ -1,14 +1,14 @@
-"""stabilize: have all servers that can reach each other hold the same store.
+"""stabilize: bring all servers that can reach each other to the same store.
 
-May live here: in which order servers learn from each other, and when that is done. May not: calls, time limits, who has
-died. Those are handed in, by control/cluster.py and by the simulator (checking/simulator/calls.py).
+May live here: in which order servers fetch updates from each other, and when this is complete. May not: calls, time
+limits, and deaths. These are handed in, by control/cluster.py and by the simulator (checking/simulator/calls.py).
 
 Theory of operation
 -------------------
-Contexts say whether anything is to be done: two replicas whose contexts are equal hold the same store (context.py). In
-each component where they differ, updates are gathered along a spanning tree to its root, and scattered from there.
-Each step is a number of pulls that go on at the same time, and there are O(depth) of them. Where a server is lost on
-the way, or the contexts still differ because something new has come, it begins again with the links as they are then.
+Two replicas with equal contexts hold the same store (context.py). In each component whose contexts differ, updates are
+gathered along a spanning tree to its root, and then scattered from there. Each step consists of pulls that go on at the
+same time, and the number of steps is proportional to the depth of the tree. If a server is lost meanwhile, or the
+contexts still differ because something new has arrived, everything is repeated with the links as they are by then.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ __all__ = ["Servers", "stabilize"]
 
 
 class Servers(Protocol):
-    """The running servers, as far as stabilize has to do with them."""
+    """What stabilize needs from the running servers."""
 
     def graph(self) -> Graph:
-        """Each server's neighbours."""
+        """The links between the running servers."""
 
     def contexts(self) -> dict[int, bytes] | None:
-        """What each server knows of; equal contexts are equal bytes. None where one was lost meanwhile."""
+        """Server -> its context, as bytes that are equal for equal contexts. None if a server was lost meanwhile."""
 
     def pull(self, step: dict[int, list[int]]) -> bool:
-        """Have each of these servers learn what these neighbours hold; whether all did, and none was lost."""
+        """Have each of these servers fetch what these neighbours hold. Returns False if a server was lost meanwhile."""
 
 
 def stabilize(servers: Servers) -> None:
-    """Return when the contexts agree within each component. Passes on what *servers* raises."""
+    """Return once the contexts are equal within each component. Passes on what *servers* raises."""
     while True:
         contexts = servers.contexts()
         if contexts is None:
             continue
         graph = servers.graph()
-        apart = [part for part in components(graph) if len({contexts[server] for server in part}) > 1]
-        if not apart:
+        differing = [part for part in components(graph) if len({contexts[server] for server in part}) > 1]
+        if not differing:
             return
-        for step in gather_and_scatter(graph, apart):
+        for step in gather_and_scatter(graph, differing):
             if not servers.pull(step):
                 break

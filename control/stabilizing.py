@@ -1,7 +1,7 @@
-"""What stabilize needs of the servers (`stabilize.Servers`), by calls to real processes.
+"""The calls to servers that stabilize needs (`stabilize.Servers`).
 
-May live here: those calls, and how long a server may be silent within stabilize. May not: in which order servers learn
-from each other (control/stabilize.py).
+May live here: those calls, and how long a server may be silent within stabilize. May not: in which order servers fetch
+updates from each other (control/stabilize.py).
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from rpc import transport
 __all__ = ["Stabilizing"]
 
 STABILIZE_LIMITS_SECONDS = (2.0, 0.8, 0.5)
-"""How long a server may be silent within stabilize, unless it answers a probe: the first, the second, and each other
-one, so that all of it keeps within 5 s even if one server after another freezes."""
+"""How long a server may be silent within stabilize, unless it answers a probe: before any server has been lost, after
+one has been lost, and after several. With these limits stabilize ends within 5 s even if five servers freeze, one after
+another."""
 
 
 class Stabilizing:
-    """The running servers within one stabilize (`stabilize.Servers`)."""
+    """The running servers, within one stabilize (`stabilize.Servers`)."""
 
     def __init__(self, members: Members, supervisor: Supervisor, timeout: float) -> None:
         self._members = members
         self._supervisor = supervisor
         self._timeout = timeout
-        self._at_first = len(members.links)
-        self._accused: set[int] = set()
+        self._running_at_first = len(members.links)
+        self._busy: set[int] = set()
         self._patience = 0.0
 
     def graph(self) -> router.Graph:
@@ -35,9 +36,9 @@ class Stabilizing:
 
     def contexts(self) -> dict[int, bytes] | None:
         running = len(self._members.links)
-        lost = self._at_first - running
+        lost = self._running_at_first - running
         limit = STABILIZE_LIMITS_SECONDS[min(lost, len(STABILIZE_LIMITS_SECONDS) - 1)]
-        self._patience = self._timeout if self._accused else limit
+        self._patience = self._timeout if self._busy else limit
         with self._supervisor.patience(self._patience):
             contexts = self._supervisor.ask_servers(dict.fromkeys(self._members.links, ("context",)))
         return contexts if len(self._members.links) == running else None
@@ -64,11 +65,12 @@ class Stabilizing:
         return True
 
     def _judge(self, suspects: set[int]) -> None:
-        """Kill the servers that a neighbour found silent, and that a probe doesn't find alive.
+        """Probe the servers that a neighbour has found silent, and kill those that do not answer.
 
-        One that is alive is accused: it may just have much to send. From then on everybody has all of the time-out.
+        A server that answers is not probed again, since it may have much to send. From then on the limit of silence is
+        the whole time-out.
         """
         suspects = {ident for ident in suspects if self._members.servers[ident].running}
-        alive = self._supervisor.probe(suspects - self._accused)
-        self._accused |= alive
+        alive = self._supervisor.probe(suspects - self._busy)
+        self._busy |= alive
         self._supervisor.lose(dict.fromkeys(sorted(suspects - alive), transport.Silent()))

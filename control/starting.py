@@ -1,7 +1,7 @@
-"""Starting servers and clients, and taking back a start that has failed.
+"""Starting servers and clients, and undoing a start that has failed.
 
-May live here: the processes of one id until they can be called. May not: links, connections, and who is told
-(control/cluster.py).
+May live here: starting the processes of one id, until they can be called. May not: links, connections, and who learns
+of them (control/cluster.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ class Starter:
         stores: Path,
         warn: Callable[[str], None],
     ) -> None:
-        """*stores*: the folder with one folder a server. *warn* is told of damage that was survived."""
+        """*stores*: the folder that contains one folder for each server.
+
+        *warn* is called with a description of damage that a server has survived.
+        """
         self._settings = settings
         self._members = members
         self._supervisor = supervisor
@@ -45,13 +48,13 @@ class Starter:
         self._warn = warn
 
     def folder(self, server: int) -> Path:
-        """Where a server has its store."""
+        """The folder with a server's store."""
         return self._stores / f"server-{server}"
 
     def start_server(self, server: Server, incarnation: int) -> int:
         """Start a server, and wait until it is ready; returns the largest timestamp in its store.
 
-        Raises Failure, CommandError, MemoryError, Interrupted; then there is something to `discard`.
+        Raises Failure, CommandError, MemoryError or Interrupted; then call `discard`.
         """
         if server.watchdog is None:
             address = transport.new_address(self._run_directory, f"watchdog-{server.ident}-{incarnation}")
@@ -80,8 +83,8 @@ class Starter:
         return self._await_recovery(server.remote)
 
     def _await_recovery(self, remote: transport.Remote) -> int:
-        """Wait as long as there is progress; returns the largest timestamp found."""
-        # The server itself waits for a folder that is still held, for one time-out.
+        """Wait until a server has recovered, as long as it makes progress; returns the largest timestamp found."""
+        # A server waits for up to one time-out if another process still holds its folder.
         patience = 2 * self._settings.timeout
         progress, since = 0, time.monotonic()
         while True:
@@ -101,7 +104,7 @@ class Starter:
                 raise CommandError("no progress in reading its store")
 
     def discard(self, server: Server) -> None:
-        """Take back a start that failed. The watchdog stays where the server has been there before."""
+        """Undo a start that has failed. A server that is known from before keeps its watchdog."""
         self._supervisor.kill([server])
         self._supervisor.forget_process(server)
         if server.ident not in self._members.servers:
@@ -110,7 +113,7 @@ class Starter:
     def start_client(self, ident: int, stamp: int) -> Client:
         """Start a client; *stamp* makes its address unique.
 
-        Raises Failure, MemoryError, Interrupted; then no process is left of it.
+        Raises Failure, MemoryError or Interrupted; then no process of it remains.
         """
         client = Client(ident)
         try:

@@ -1,10 +1,10 @@
-"""Calls to the members of a cluster, and what follows when one does not answer.
+"""Calls to the members of a cluster, and what follows if one does not answer.
 
-May live here: who is asked, how long anybody may be silent, who has died, and killing. May not: what a command asks,
-and why (control/cluster.py).
+May live here: which members are called, how long they may be silent, which have died, and killing. May not: what a
+command calls for, and why (control/cluster.py).
 
-Nobody is ever waited for without limit. A server that is silent for the time-out is probed: where it is busy, it is
-waited for; else it is killed by its watchdog, and counts as killed from then on, like one that died by itself.
+No process is waited for without limit. A server that has been silent for the time-out is probed. If it is busy, waiting
+goes on. Otherwise its watchdog kills it, and it counts as killed from then on, like a server that died by itself.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from rpc.spawner import Spawner
 __all__ = ["EXIT_PATIENCE_SECONDS", "PROBE_SECONDS", "Supervisor"]
 
 PROBE_SECONDS = 0.5
-"""How long a probe, an empty call over a connection of its own, may take at most; half the limit is enough."""
+"""How long a probe may take at most. (It never takes more than half of the limit of silence.)"""
 
 EXIT_PATIENCE_SECONDS = 2.0
-"""How long processes may take to end, before they are all killed by force."""
+"""How long processes may take to end before they are killed by force."""
 
 
 class Supervisor:
-    """Calls members, and sees to it that those that fail in a call are dead."""
+    """Calls members, and makes sure that those that fail in a call are dead."""
 
     def __init__(self, members: Members, spawner: Spawner, timeout: float, report: Callable[[int, str], None]) -> None:
-        """*timeout*: how long anybody may be silent, in seconds. *report* is given each death (whose, and how)."""
+        """*timeout*: how long a member may be silent, in seconds.
+
+        *report* is called with the id of each member that has died, and a description.
+        """
         self.limit = timeout
-        """How long a server may be silent at the moment (`patience`)."""
+        """How long a server may be silent at present, in seconds; `patience` changes it."""
         self._members = members
         self._spawner = spawner
         self._timeout = timeout
@@ -42,7 +45,7 @@ class Supervisor:
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:
-        """Within this block, silence is judged after *seconds*."""
+        """Within this block, a server may be silent for *seconds* only."""
         usual, self.limit = self.limit, min(seconds, self.limit)
         try:
             yield
@@ -52,10 +55,11 @@ class Supervisor:
     # -- servers -------------------------------------------------------------------------------------------
 
     def ask_servers(self, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-        """Call running servers, all at the same time; the answers of those that gave one.
+        """Call running servers, all at the same time; returns the answers of those that gave one.
 
-        Servers that can't be reached, are silent or fail in the call are lost when this returns. Raises Interrupted
-        when all have been called; then, of those that have not answered, only those that are known to be dead are lost.
+        *calls*: server id -> the method's name and its arguments. When this returns, servers that can't be reached, are
+        silent, or fail in the call have been reported and killed (`lose`). Raises Interrupted, but only after all calls
+        have been sent; then only servers that are known to be dead have been reported.
         """
         answers: dict[int, Any] = {}
         lost: dict[int, transport.Failure] = {}
@@ -75,30 +79,30 @@ class Supervisor:
             self.lose(lost)
         return answers
 
-    def ask_in_peace(self, *asked: tuple[Any, ...]) -> list[dict[int, Any]]:
-        """Call these methods, each with its arguments, of all running servers; the answers to each.
+    def ask_without_killing(self, *asked: tuple[Any, ...]) -> list[dict[int, Any]]:
+        """Call these methods, each with its arguments, of all running servers.
 
-        Blocks for `PROBE_SECONDS` at most.
+        Returns, for each method, the answers by server id.
 
-        A server that is silent is left in peace, and so is one that has not answered when nobody wants to wait any
-        more. Others that fail are lost when this returns.
+        Blocks for `PROBE_SECONDS` at most, or until Ctrl-C. A server that has not answered by then is not killed. When
+        this returns, servers that failed in another way have been reported and killed.
         """
         deadline = time.monotonic() + PROBE_SECONDS
         sent = [send(self._to_running(dict.fromkeys(self._members.servers, call))) for call in asked]
         gathered = [gather(calls, deadline) for calls in sent]
-        self.lose({ident: failure for came in gathered for ident, failure in came.failures.items()})
-        return [came.answers for came in gathered]
+        self.lose({ident: failure for results in gathered for ident, failure in results.failures.items()})
+        return [results.answers for results in gathered]
 
     def _to_running(self, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Call]:
         found = {ident: self._members.servers[ident].remote for ident in calls}
         return {ident: (remote, *calls[ident]) for ident, remote in found.items() if remote is not None}
 
     def probe(self, idents: Iterable[int]) -> set[int]:
-        """Those of these servers that are alive, busy as they may be. Raises Interrupted.
+        """Those of these servers that are alive, though they may be busy. Raises Interrupted.
 
-        They answer an empty call over a connection of its own, or that they have no room for one; and their logs have
-        not been writing one thing for as long as a server may be silent. Where a log writes, this waits until it is
-        certain which of the two it is.
+        A server is alive if it answers an empty call over a connection of its own (or answers that it has no room for
+        the connection), and if no write to its log has taken as long as a server may be silent. If a write to a log is
+        under way, this blocks until it has ended or has taken that long.
         """
         limit = min(PROBE_SECONDS, self.limit / 2)
         remotes: dict[int, transport.Remote] = {}
@@ -122,9 +126,10 @@ class Supervisor:
     def _ask_probes(
         self, remotes: Mapping[int, transport.Remote], limit: float, name: str, *args: Any
     ) -> dict[int, Any]:
-        """Call these servers all at the same time; the answers of those that gave one. None: it has no room.
+        """Call these servers, all at the same time; returns the answers of those that gave one.
 
-        A server that fails in the call is lost when this returns.
+        The answer of a server without room for the call counts as None. When this returns, servers that failed in the
+        call have been reported and killed.
         """
         sent = send({ident: (remote, name, *args) for ident, remote in remotes.items()})
         gathered = gather(sent, time.monotonic() + limit)
@@ -138,7 +143,7 @@ class Supervisor:
     # -- clients -------------------------------------------------------------------------------------------
 
     def ask_client(self, client: Client, name: str, *args: Any) -> None:
-        """Call a client if it runs. One that doesn't answer is lost when this returns."""
+        """Call a client, if it is running, and wait for the answer. A client that does not answer is killed."""
         if client.remote is not None:
             try:
                 client.remote.call(name, *args)
@@ -146,9 +151,9 @@ class Supervisor:
                 self.lose_client(client, failure)
 
     def tell_clients(self, server: int, name: str, *args: Any) -> None:
-        """Call all clients that have a connection to *server*, and don't wait.
+        """Call all clients that have a connection to *server*, without waiting for answers.
 
-        Whatever they are asked next comes behind this, on the same connection.
+        The clients carry this call out before any later one, since it comes over the same connection.
         """
         for client in self._members.clients.values():
             if server in client.connections and client.remote is not None:
@@ -160,7 +165,7 @@ class Supervisor:
     # -- deaths --------------------------------------------------------------------------------------------
 
     def notice_deaths(self) -> None:
-        """Report the servers and clients that have died by themselves, and treat them as killed."""
+        """Report the servers and clients that have died by themselves. From then on they count as killed."""
         for end in self._members.ended():
             if isinstance(end, Client):
                 self.lose_client(end, _ending(end))
@@ -171,14 +176,15 @@ class Supervisor:
                     self.drop_watchdog(end)
 
     def lose(self, failures: Mapping[int, transport.Failure]) -> None:
-        """Report servers that died, are silent or have failed in a call, and see to it that they are dead."""
+        """Report servers that have died, are silent or have failed in a call, and make sure that they are dead."""
         lost = [ident for ident in failures if self._members.servers[ident].running]
         for ident in lost:
             self._report(ident, _how_lost(self._members.servers[ident], failures[ident], self.limit))
         self.take_down(lost)
 
     def take_down(self, idents: Iterable[int]) -> None:
-        """Kill servers; when this returns they are gone, and everybody knows, or learns it before anything else."""
+        """Kill servers. When this returns, they are gone, their neighbours have removed the links to them, and each
+        client learns of it before any later call."""
         servers, links = self._members.servers, self._members.links
         gone = [servers[ident] for ident in idents]
         self.kill(gone)
@@ -202,8 +208,8 @@ class Supervisor:
     def kill(self, servers: Iterable[Server]) -> None:
         """Have the watchdogs kill their servers, all at the same time.
 
-        A watchdog that does not do so is killed together with its server.
-        Where nobody wants to wait any more, servers are killed from here; their watchdogs see them off later.
+        A watchdog that does not do so is killed together with its server. If waiting is interrupted, the servers are
+        killed from here, and their watchdogs reap them later.
         """
         by_ident = {server.ident: server for server in servers}
         watchdogs = {ident: server.watchdog for ident, server in by_ident.items()}
@@ -215,10 +221,10 @@ class Supervisor:
             if by_force and self._spawner.kill(server.pid, EXIT_PATIENCE_SECONDS):
                 continue
             if ident not in gathered.answers:
-                self.drop_watchdog(server)  # what it may have under way ends with it
+                self.drop_watchdog(server)  # the call that it may still be carrying out ends as well
 
     def drop_watchdog(self, server: Server) -> None:
-        """Kill a watchdog that doesn't answer, with its server; the next joinServer starts another."""
+        """Kill a watchdog, together with its server. The next joinServer starts another watchdog."""
         if server.watchdog is None:
             return
         self._members.unwatch(server.watchdog)
@@ -228,14 +234,14 @@ class Supervisor:
         self._spawner.kill(server.watchdog_pid, EXIT_PATIENCE_SECONDS)
 
     def forget_process(self, server: Server) -> None:
-        """A server's process has ended."""
+        """Note that a server's process has ended."""
         server.pid = 0
         if server.remote is not None:
             self._members.unwatch(server.remote)
             server.remote = None
 
     def lose_client(self, client: Client, failure: transport.Failure) -> None:
-        """Report a client that died, is silent or has failed in a call, and see to it that it is dead."""
+        """Report a client that has died, is silent or has failed in a call, and make sure that it is dead."""
         if client.remote is None:
             return
         self._report(client.ident, _how_lost(client, client.loss or failure, self._timeout))
@@ -246,20 +252,20 @@ class Supervisor:
 
     def kill_client(self, client: Client) -> None:
         """Kill a client's process, if there is one."""
-        pid, client.pid = client.pid, 0  # once: the id may soon be another's
+        pid, client.pid = client.pid, 0  # only once, since the system may soon give the id to another process
         if pid:
             self._spawner.kill(pid, EXIT_PATIENCE_SECONDS)
 
 
 def _ending(end: Server | Client) -> transport.Failure:
-    """How a process whose connection has ended was lost."""
+    """How a member whose connection has ended was lost."""
     if end.loss is not None:
         return end.loss
     return transport.Failure() if end.remote is None or end.remote.alive else end.remote.ended()
 
 
 def _how_lost(end: Server | Client, failure: transport.Failure, limit: float) -> str:
-    """What to report; *limit*: how long it may be silent, in seconds."""
+    """The description of a loss, for the user. *limit*: how long the member was allowed to be silent, in seconds."""
     if isinstance(failure, transport.Silent):
         return f"{end.kind} {end.ident} made no progress for {limit:g} s, and was killed"
     if isinstance(failure, transport.RemoteError):

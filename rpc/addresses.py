@@ -60,12 +60,12 @@ def _path_of(address: str) -> Iterator[str]:
 
 
 def discard(address: str) -> None:
-    """Remove the address, if it is still there, of a process that has ended."""
+    """Remove the address of a process that has ended, if it still exists."""
     Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
 class Listener(socket.socket):
-    """A listening socket that knows its path; the system may know it by another."""
+    """A listening socket that knows its path. (The system may have been given another path to it.)"""
 
     path = ""
 
@@ -132,11 +132,11 @@ def accept(listener: socket.socket) -> socket.socket:
 
 _NO_ROOM = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NO_ROOM_SECONDS = 0.1
-"""How long to wait before accepting again when no descriptor was left: the system doesn't say when there is one."""
+"""How long to wait before accepting again if no descriptor was left. The system does not report when there is one."""
 
 
 def accept_only(listener: Listener) -> socket.socket:
-    """Wait for the first connection, and accept no more: the address is gone when this returns."""
+    """Wait for the first connection, and accept no more. When this returns, the address has been removed."""
     sock = accept(listener)
     os.unlink(listener.path)
     listener.close()
@@ -149,12 +149,12 @@ def connect(address: str, timeout: float) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:  # no descriptor is left
         raise NoRoom(f"no connection can be opened: {error.strerror}") from error
-    # Not `settimeout`: that wouldn't wait where many connections have yet to be accepted.
+    # `settimeout` would not do: connecting would then fail at once if many connections wait to be accepted.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
     try:
         with _path_of(address) as path:
             sock.connect(path)
-    except (OSError, ValueError) as error:  # also where that is no path
+    except (OSError, ValueError) as error:  # a ValueError if the address contains no valid path
         sock.close()
         raise Unreachable(why(error)) from error
     return sock

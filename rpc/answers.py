@@ -1,11 +1,11 @@
-"""What each call between processes is answered with.
+"""The shapes of the answers to all calls between processes, and their checks.
 
-May live here: the shapes of answers. May not: who asks, and what an answer leads to; sockets, threads, files.
+May live here: the shapes of answers. May not: who calls, and what follows from an answer; sockets, threads, files.
 
-Whoever calls checks the answer before anything of it is used, as whoever is called checks what comes with the call
-(messages.py). `fits` does that for every call (rpc/transport.py asks it); where an answer is packed, its reader names
-one of the checks below. The hints of ANSWERS are those that the methods themselves, named exposed_…, return; a test
-holds that.
+The caller checks an answer before any part of it is used, just as the other side checks the arguments of the call
+(messages.py). rpc/transport.py checks every answer by `fits`. If an answer contains packed bytes, whoever unpacks them
+names one of the checks below. The type hints in ANSWERS are the return types of the methods named exposed_…, which a
+test verifies.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ __all__ = [
 State = (
     tuple[Literal["recovering"], int] | tuple[Literal["failed"], str] | tuple[Literal["ready"], int, tuple[str, ...]]
 )
-"""Of a server that starts: ("recovering", progress), ("failed", why) or ("ready", largest timestamp, damages)."""
+"""The state of a server's start: ("recovering", progress), ("failed", why) or ("ready", largest timestamp, damages)."""
 
 Faulty = tuple[tuple[int, str], ...]
-"""Servers that have failed in a call, each with how."""
+"""Servers that have failed in a call, each with a description of the failure."""
 
 ANSWERS: dict[str, Any] = {
-    # by the spawner and the watchdogs
+    # of the spawner and the watchdogs
     "start": int | str,
     "abandon": None,
     "kill": None,
-    # by clients
+    # of clients
     "connect": None,
     "disconnect": None,
     "server_up": None,
     "server_down": None,
     "undo_group": None,
-    # by servers and clients
+    # of servers and clients
     "execute": bytes,
     "execute_group": bytes | None,
-    # by servers
+    # of servers
     "state": State,
     "link": None,
     "unlink": None,
@@ -66,30 +66,30 @@ ANSWERS: dict[str, Any] = {
     "release_group": None,
     "pull": bytes | None,
 }
-"""By the method's name. What is packed in bytes is for `of_a_client` and the like."""
+"""The name of a method -> the type of its answer. The content of packed bytes is checked where they are unpacked."""
 
 _checks = {name: checker(hint) for name, hint in ANSWERS.items()}
 
 LARGEST_PID = 1 << 22
-"""The system's own limit."""
+"""The largest process id that the system can use."""
 
 
 def fits(name: str, args: Sequence[Any], answer: Any) -> bool:
-    """Whether the method *name*, called with these arguments, may answer so."""
+    """Whether this may be the answer of the method *name* to a call with these arguments."""
     if not _checks[name](answer):
         return False
     if name == "context":
         return _is_packed_context(answer)
-    if name == "pull_from":  # it speaks of those that it was asked about
+    if name == "pull_from":  # the answer may name only servers that the arguments name
         named = (*answer[1], *(ident for ident, _ in answer[4]))
         return _is_packed_context(answer[3]) and all(ident in args[0] for ident in named)
     return name != "start" or type(answer) is str or 0 < answer <= LARGEST_PID
 
 
-# -- packed ones -------------------------------------------------------------------------------------------
+# -- packed answers ----------------------------------------------------------------------------------------
 
 is_context: Check = checker(tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]])
-"""What `Context.flat` makes."""
+"""Whether this is a flat context (`Context.flat`)."""
 
 
 def _is_packed_context(packed: bytes) -> bool:
@@ -101,7 +101,7 @@ def _is_packed_context(packed: bytes) -> bool:
 
 
 is_versions: Check = checker(list[tuple[bytes, bytes, int]])
-"""A piece of a store with timestamps: `[[key, value, timestamp], …]`."""
+"""Whether this is a piece of a store with timestamps: `[[key, value, timestamp], …]`."""
 
 _is_missing = checker(Literal["ERR_KEY", "ERR_DEP"])
 _is_version = checker(tuple[bytes, int, tuple[int, int, int], list[int]])
@@ -109,21 +109,21 @@ _is_refused = checker(tuple[list[int], str])
 
 
 def _is_answer(value: bytes | None, answer: Any) -> bool:
-    """Whether a server may answer so to a put of *value*, or to a get where that is None."""
+    """Whether this may be a server's answer to a put of *value*, or to a get if that is None."""
     if value is not None:
         return (type(answer) is list and len(answer) == 3 and are_numbers(answer)) or bool(answer == "ERR_DEP")
     return _is_missing(answer) or (_is_version(answer) and len(answer[3]) % 3 == 0)
 
 
 def to_operations(values: Sequence[bytes | None]) -> Check:
-    """A check of a server's answers (`messages.plain_answer`) to puts of these values, and gets where they are None."""
+    """A check of a server's answers (`messages.plain_answer`) to puts of these values; None stands for a get."""
     return lambda answers: (
         type(answers) is list and len(answers) == len(values) and all(map(_is_answer, values, answers))
     )
 
 
 def of_a_server(values: Sequence[bytes | None]) -> Check:
-    """A check of what a server answers to "execute": `[[answer, …], nil]` or `[[], why]`."""
+    """A check of a server's answer to "execute": `[[answer, …], nil]` or `[[], why]`. *values*: see `to_operations`."""
     are_answers = to_operations(values)
     return lambda answer: (
         type(answer) is list
@@ -133,21 +133,22 @@ def of_a_server(values: Sequence[bytes | None]) -> Check:
 
 
 _FINAL = ("stored", "value", "ERR_KEY", "ERR_DEP")
-"""Outcomes in a group: whatever could not be carried out there has none."""
+"""The outcomes that occur in a group. A command that could not be carried out in the group has no outcome."""
 
 
 def of_a_client(values: Sequence[bytes | None], servers: Container[int], in_group: bool = False) -> Check:
-    """A check of what a client answers to "execute", or to "execute_group".
+    """A check of a client's answer to "execute", or to "execute_group" if *in_group*.
 
-    `[[outcome, …], [[server, how], …]]`, in a group perhaps nil for the outcomes: for puts of these values, and gets
-    where they are None. *servers*: of which ones it may have noticed something.
+    The answer is `[[outcome, …], [[server, how], …]]`: the outcomes of puts of these values (None stands for a get),
+    and the servers that were lost, each with a description. In a group, nil may stand in place of the outcomes.
+    *servers*: those that the client may have lost.
     """
 
     def is_expected(answer: Any) -> bool:
         if type(answer) is not list or len(answer) != 2:
             return False
-        outcomes, noticed = answer
-        if not _is_noticed(noticed) or not all(server in servers for server, _ in noticed):
+        outcomes, losses = answer
+        if not _are_losses(losses) or not all(server in servers for server, _ in losses):
             return False
         return (in_group and outcomes is None) or (
             type(outcomes) is list
@@ -159,4 +160,4 @@ def of_a_client(values: Sequence[bytes | None], servers: Container[int], in_grou
     return is_expected
 
 
-_is_noticed = checker(list[tuple[int, str]])
+_are_losses = checker(list[tuple[int, str]])

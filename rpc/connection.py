@@ -1,16 +1,16 @@
-"""RPyC made safe: which of its messages are taken, what travels over a connection, and how a method is called.
+"""RPyC made safe: which of its messages are accepted, what travels over a connection, and how a method is called.
 
-May live here: everything that knows of RPyC's inside, but for the stream below it (rpc/stream.py).
-May not: sockets, threads, and what is said over the connections.
+May live here: everything that depends on the internals of RPyC, except the stream below it (rpc/stream.py). May not:
+sockets, threads, and the meaning of what is sent over the connections.
 
-Only bytes, numbers, strings, None and tuples of these cross a connection: they travel by value. Everything of
+Only bytes, numbers, strings, None and tuples of these cross a connection, since they travel by value. Everything of
 variable shape is packed with msgpack by the caller.
 
 A method is called by its name, in one round trip from the first call on. (RPyC would first fetch the service, ask which
-methods it has, and fetch one.) Of RPyC's requests, only those that this needs are answered. Whoever sends anything that
-is not RPyC loses the connection. A reference to an object is refused: using one would mean calling back somebody who
-may never answer, perhaps while a lock is held. A method is carried out only if its arguments are what its annotations
-say.
+methods it has, and fetch one.) Only those requests of RPyC that this needs are answered. A peer that sends anything
+other than RPyC loses the connection. References to objects are refused, since using one would mean calling back a peer
+that may never answer, perhaps while a lock is held. A method is carried out only if its arguments match its
+annotations.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = [
 _ANSWERED = (consts.HANDLE_CALLATTR, consts.HANDLE_CLOSE, consts.HANDLE_PING)
 
 MAX_ERROR_TEXT = 1000
-"""How much of an error's text is sent, and taken, in characters."""
+"""How much of an error's text is sent, and accepted, in characters."""
 
 SERVICE_ID = ("daadkvs.Service", 1, 1)
-"""The name under which each side of a connection has the other's service, without asking for it first."""
+"""The name by which each side of a connection refers to the other's service, without asking for it first."""
 
 
 class ServiceProxy(netref.class_factory(SERVICE_ID, ())):  # type: ignore[misc]
@@ -72,9 +72,9 @@ class _Connection(Connection):  # type: ignore[misc]
             super()._dispatch(data)
         except (EOFError, MemoryError):
             raise
-        except Exception as error:  # whatever brine and RPyC stumble over
+        except Exception as error:  # brine and RPyC raise many kinds
             self._channel.close()
-            raise Garbage(f"it sent what is no RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
+            raise Garbage(f"it sent no valid RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
 
     def _box(self, obj: Any) -> tuple[int, Any]:
         if isinstance(obj, ServiceProxy):
@@ -83,7 +83,7 @@ class _Connection(Connection):  # type: ignore[misc]
             return consts.LABEL_VALUE, obj
         if type(obj) is tuple:
             return consts.LABEL_TUPLE, tuple(map(self._box, obj))
-        raise TypeError(f"only plain values travel, and this is none: {type(obj).__name__}")
+        raise TypeError(f"only plain values can be sent, and this is none: {type(obj).__name__}")
 
     def _unbox(self, package: Any) -> Any:
         label, value = package
@@ -104,7 +104,7 @@ class _Connection(Connection):  # type: ignore[misc]
         return (kind.__module__, kind.__name__), (why(error)[:MAX_ERROR_TEXT],), (), ""
 
     def _unbox_exc(self, raw: Any) -> Failure:
-        """The failure that an error becomes. (RPyC would make and keep a class for every name that a peer sends.)"""
+        """The failure for an error of the other side. (RPyC would make a class for each name that a peer sends.)"""
         (_, name), args = raw[:2]
         text = " ".join(map(str, args)).partition("\n")[0][:MAX_ERROR_TEXT]
         if name == NoRoom.__name__:

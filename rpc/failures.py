@@ -1,6 +1,6 @@
 """How a call between processes can fail.
 
-May live here: the failures that callers catch, and how an error is told in one line. May not: what leads to them.
+May live here: the failures that callers catch, and the description of an error in one line. May not: their causes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RemoteError(Failure):
 
 
 def why(error: BaseException) -> str:
-    """What to say of an error that ended what somebody has asked for; one line."""
+    """A description of an error, in one line without its type."""
     if isinstance(error, MemoryError):
         return "no memory is left"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -2,8 +2,8 @@
 
 May live here: when a connection is opened, kept and closed. May not: what is asked over it.
 
-A link is logical; a connection for it is opened when it is first needed, and closed with the link. So 50 servers that
-are all linked to each other don't mean 2,450 open connections.
+A link is logical. A connection for it is opened when it is first needed, and closed when the link is broken. Therefore
+50 servers that are all linked to each other do not need 2,450 open connections.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Neighbours:
             self._remotes.clear()
 
     def abort(self, neighbour: int) -> None:
-        """End the connection, even while a call is under way; may be called from any thread."""
+        """End the connection to a neighbour, even while a call is under way. May be called from any thread."""
         known = self._remotes.get(neighbour)
         if known is not None:
             known[1].abort()

@@ -25,7 +25,7 @@ class Options(NamedTuple):
     kept: bool
     """Whether the folder outlives the run."""
     group_limit: int = ANSWER_BYTES
-    """A group whose answers have more bytes than this is given up; only tests set it lower."""
+    """A group whose answers contain more bytes than this is given up. Only tests set a lower limit."""
 
 
 _checks = {name: messages.checker(hint) for name, hint in get_type_hints(Options).items()}
@@ -38,5 +38,5 @@ def _are_options(value: Any) -> bool:
 
 
 def unpack(packed: bytes) -> Options:
-    """The options that these bytes hold, packed as a map from their names. Raises ValueError."""
+    """The options in these bytes: a packed map from names to values. Raises ValueError for anything else."""
     return Options(**messages.unpack(packed, _are_options, "surrogateescape"))

@@ -1,6 +1,6 @@
-"""A server's store as it travels to the master: in pieces, so that no message grows with the store.
+"""A server's store as it travels to the master: in pieces, so that the size of a message does not grow with the store.
 
-May live here: how a store is cut into pieces, and how they are packed. May not: who asks for them.
+May live here: how a store is cut into pieces, and how these are packed. May not: who asks for them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PIECE_BYTES = 4 << 20
 
 
 def lines(writes: Iterable[Write]) -> Iterator[bytes]:
-    """These writes as printStore prints them."""
+    """The lines that printStore prints for these writes, in pieces."""
     for piece in _pieces(writes):
         yield b"".join([part for write in piece for part in (write.key, b":", write.value, b"\n")])
 
 
 def versions(writes: Iterable[Write]) -> Iterator[bytes]:
-    """These writes with their timestamps; each piece is packed: `[[key, value, timestamp], …]`."""
+    """These writes with their timestamps, in pieces. Each piece is a packed list `[[key, value, timestamp], …]`."""
     for piece in _pieces(writes):
         yield msgpack.packb([[write.key, write.value, write.version.timestamp] for write in piece])
 

@@ -173,7 +173,7 @@ class SocketStream(Stream):  # type: ignore[misc]
                     done += self._open().send(view[done:])
                 except BlockingIOError:
                     self._wait_in_message(select.POLLOUT)
-                except OSError as error:  # what came in before can still be read
+                except OSError as error:  # not closed, since what has arrived before can still be read
                     raise EOFError(str(error)) from error
 
     def _wait_in_message(self, event: int) -> None:

@@ -1,53 +1,54 @@
-"""The trace of a run: what each process did, when, and after what.
+"""The trace of a run: what each process did, when it did so, and which earlier events may have been the cause.
 
-May live here: the events of this process, its vector clock, and the files that they are written to and read from.
-May not: what is traced where; each room says that itself, by `event`.
+May live here: the events of this process, its vector clock, and the files that events are written to and read from.
+May not: which events there are. Each room records its own, by `event`.
 
 Theory of operation
 -------------------
-Each process counts its events, and remembers, of every other process, the last event that it can know of: that is
-the *vector clock* of processes (Fidge; Mattern, 1988; not to be confused with those of writes). Every call and every
-answer carries the clock of its sender along, so that of any two events the clocks say whether one can have caused the
-other. Without --trace nothing of this happens, and nothing travels.
+Each process counts its events, and remembers for every other process the last event that it can know of. This is the
+*vector clock* of processes (Fidge, 1988; Mattern, 1988); the vector clocks of writes are others. Every call and every
+answer carries the clock of its sender. So for any two events, their clocks show whether one may have caused the other.
+Without --trace, there are no events and no clocks.
 
 The files
 ---------
-DIR/NAME.trace, one for each process ("master", "server-0", "client-5"), is a sequence of msgpack arrays
+Each process has a file, DIR/NAME.trace ("master", "server-0", "client-5"). It is a sequence of msgpack arrays
 
     [time, clock, event, details]
 
-The time is in nanoseconds of the machine's monotonic clock, the same for all processes. The clock maps names of
-processes to numbers of events; the process's own entry numbers this event. Details are a map:
+The time is in nanoseconds of the machine's monotonic clock, which is the same for all processes. The clock maps the
+names of processes to numbers of events; the entry of the process itself is the number of this event. The details are a
+map:
 
 | event    | of     | details                                                                                    |
 |----------|--------|--------------------------------------------------------------------------------------------|
 | run      | master | version, options: how the run was started; scripts: the names of the files, "standard      |
 |          |        | input" or "the prompt"                                                                     |
-| command  | master | where: "line 12"; text: the command as a line                                              |
-| group    | master | commands: [[where, text], …], puts and gets that are to be under way together              |
-| issued   | master | timestamps: of the puts and gets of the last command or group                              |
+| command  | master | a command begins; where: "line 12"; text: the command as a line                            |
+| group    | master | a group begins; commands: [[where, text], …]                                               |
+| issued   | master | timestamps: those of the puts and gets of the last command or group                        |
 | printed  | master | text: what commands have printed                                                           |
-| error    | master | text: the line on stderr; so also "warning"                                                |
-| killed   | master | server: by killServer, or it was found dead                                                |
-| stable   | master | a stabilize is done                                                                        |
-| started  | server | incarnation; delta: what its disk had (model.pack_delta); damages                          |
+| error    | master | text: the line on stderr; a "warning" has the same form                                    |
+| killed   | master | server: one that has been killed by killServer, or found dead                              |
+| stable   | master | a stabilize has ended                                                                      |
+| started  | server | incarnation; delta: the content of its disk (model.pack_delta); damages                    |
 | linked   | server | neighbour                                                                                  |
 | unlinked | server | neighbour                                                                                  |
-| executed | server | parts: [[client or nil, operations, answers], …], as they are packed for the wire:         |
+| executed | server | parts: [[client or nil, operations, answers], …], packed as in messages:                   |
 |          |        | messages.pack_operations, and a list of messages.plain_answer                              |
-| learnt   | server | neighbour; delta: what it has sent                                                         |
-| operated | client | operations: packed [[key, value or nil for a get, timestamp], …]; outcomes: packed         |
-|          |        | [[Session.execute's, …], …]                                                                |
-| undone   | client | the last operations have never been: their server was lost before all had an answer        |
-| call     | any    | name: the method that another process is asked for                                         |
-| called   | any    | name; by: who asks; number: its event                                                      |
-| answer   | any    | name: what has been asked for, and is answered now                                         |
-| answered | any    | name; by: who has answered; number: its event                                              |
+| learnt   | server | a delta has been applied; neighbour: who has sent it; delta                                |
+| operated | client | operations: packed [[key, value or nil for a get, timestamp], …]; outcomes: a packed list  |
+|          |        | of messages.flat_outcome                                                                   |
+| undone   | client | the last operations are undone: their server was lost before all clients had an answer     |
+| call     | any    | this process makes a call; name: the method                                                |
+| called   | any    | a call has arrived; name; by: the calling process; number: its event                       |
+| answer   | any    | this process answers a call; name: the method                                              |
+| answered | any    | an answer has arrived; name; by: the answering process; number: its event                  |
 
-Keys, values and lines are bytes; what isn't UTF-8 in a file's name is escaped (Python's surrogateescape). A trace that
-ends in the middle of an array (its process was killed, or the disk was full, which ends the trace of that process) has
-lost that one; a later life of the process goes on in its place.
-An operation is known by its timestamp, in all of its processes.
+Keys, values and lines are bytes. In the names of files, bytes that are not valid UTF-8 are escaped (Python's
+surrogateescape). If a process is killed, or the disk is full (which ends the trace of this process), the file may end
+in the middle of an array, and this event is lost. A later process of the same name cuts it off and continues the file.
+An operation has the same timestamp in all processes, which identifies it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ __all__ = ["Event", "begin", "called", "clear", "enable", "event", "folder", "on
 on = False
 """Whether this run is traced."""
 failure = ""
-"""Why the trace of this process has ended before the process, if it has."""
+"""Why the trace of this process ended early; empty if it did not."""
 
 _folder: Path
 _process = ""
@@ -76,7 +77,7 @@ _lock = threading.Lock()
 
 
 class Event(NamedTuple):
-    """One event, as it is read."""
+    """One event, as it is read from a file."""
 
     time: int
     clock: dict[str, int]
@@ -85,9 +86,9 @@ class Event(NamedTuple):
 
 
 def enable(folder: Path) -> None:
-    """Trace this run, in a folder that is made if need be. Raises OSError.
+    """Trace this run, in a folder that is made if it does not exist. Raises OSError.
 
-    Processes that are forked from now on are traced once they `begin`.
+    Processes that are forked from now on are traced once they call `begin`.
     """
     global on, _folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,20 +101,23 @@ def folder() -> Path | None:
 
 
 def clear() -> None:
-    """Remove what an earlier run has left in the folder, if this run is traced. Raises OSError."""
+    """If this run is traced, remove the traces that an earlier run has left in the folder. Raises OSError."""
     if on:
         for path in _folder.glob("*.trace"):
             path.unlink()
 
 
 def begin(process: str) -> None:
-    """This process is *process* from now on: "server 0", say. Does nothing where the run is not traced."""
+    """If this run is traced, begin the trace of this process, under the name *process*, such as "server 0".
+
+    Raises OSError.
+    """
     global _process, _file, _clock
     if not on:
         return
     path = _folder / f"{process.replace(' ', '-')}.trace"
     _process, _clock = process, {process: 0}
-    if path.exists():  # an earlier life
+    if path.exists():  # an earlier process had the same name
         whole = 0
         for earlier, end in _read(path):
             _clock, whole = earlier.clock, end
@@ -122,14 +126,14 @@ def begin(process: str) -> None:
 
 
 def event(name: str, **details: Any) -> None:
-    """Write an event down; does nothing where the run is not traced."""
+    """Record an event, if this process is traced. Does not raise: after a failed write, the trace ends."""
     with _lock:
         _write(name, details)
 
 
 def _write(name: str, details: dict[str, Any]) -> None:
     global _file, failure
-    if _file < 0:  # this process isn't one that the report is about, or its disk was full
+    if _file < 0:  # this process is not traced, or its trace has ended
         return
     _clock[_process] += 1
     packed = msgpack.packb([time.monotonic_ns(), _clock, name, details], unicode_errors="surrogateescape")
@@ -138,20 +142,20 @@ def _write(name: str, details: dict[str, Any]) -> None:
             failure = "no space left"
     except OSError as error:
         failure = str(error.strerror)
-    if failure:  # that must not hurt what is traced, and nothing may stand behind a torn event
+    if failure:  # the run goes on; no event may be written after a torn one
         os.close(_file)
         _file = -1
 
 
 def stamp(name: str, message: str) -> list[Any]:
-    """A message goes out, about the method *message*: the event is *name*. What to send along."""
+    """Record the event *name*: a call or answer about the method *message* is sent. Returns the clock to send along."""
     with _lock:
         _write(name, {"name": message})
         return [_process, _clock.copy()]
 
 
 def called(name: str, message: str, stamp: list[Any]) -> None:
-    """A message has come in, with what its sender has sent along."""
+    """Record the event *name*: a call or answer about the method *message* has arrived, with this clock."""
     sender, clock = stamp
     with _lock:
         for process, number in clock.items():
@@ -161,12 +165,12 @@ def called(name: str, message: str, stamp: list[Any]) -> None:
 
 
 def read(path: Path) -> Iterator[Event]:
-    """The events of one process, in their order. Raises OSError, and ValueError or TypeError for what is no trace."""
+    """The events of one process, in order. Raises OSError, and ValueError or TypeError if the file is not a trace."""
     return (event for event, _ in _read(path))
 
 
 def _read(path: Path) -> Iterator[tuple[Event, int]]:
-    """The same, each with where it ends in the file."""
+    """The events of one process, in order, each with the position of its end in the file."""
     with path.open("rb") as file:
         unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=0, unicode_errors="surrogateescape")
         for time_, clock, name, details in unpacker:

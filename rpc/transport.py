@@ -1,9 +1,9 @@
 """Serving and calling over connections, with time limits: what the processes use of this folder.
 
-May live here: the loops that serve, the calling end, the threads for both. May not: what is said over the connections.
+May live here: the loops that serve, the calling end, the threads for both. May not: the meaning of what is sent.
 
-The rooms below this one: rpc/addresses.py (who connects to whom), rpc/connection.py (RPyC), rpc/stream.py (bytes),
-rpc/failures.py. Their names that the processes need are offered here as well, so that those import only this room.
+Below this room are rpc/addresses.py (who connects to whom), rpc/connection.py (RPyC), rpc/stream.py (bytes) and
+rpc/failures.py. This room also exports those of their names that the processes need.
 
 Theory of operation
 -------------------
@@ -15,8 +15,8 @@ An answer is passed on only if it is one that the method may give (rpc/answers.p
 else, sends what is not RPyC, or makes requests of its own has failed in a call (`RemoteError`), as has one that answers
 with an error.
 
-A process that has no room for another thread, or no memory, says so before it hangs up. This *farewell* is an error
-that answers whatever the process has been asked or is about to be asked.
+A process that has no room for another thread, or no memory, gives this reason before it closes the connection. This
+*farewell* is an error that counts as the answer to every call that is under way or follows.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def turn_away(listener: socket.socket, error: BaseException) -> None:
         listener.settimeout(TURN_AWAY_SECONDS)
         farewell(accept(listener), error)
     except OSError:
-        pass  # nobody came, or somebody has been let in before
+        pass  # no process has connected, or one was accepted before
 
 
 TURN_AWAY_SECONDS = 5.0

@@ -1,12 +1,12 @@
 #!/bin/sh
-# `make` copies this to ./master: master.py with the environment that stands beside it, from any folder.
+# `make` copies this to ./master, which runs master.py from any folder, with the .venv beside it.
 self=$0
 if [ -L "$self" ]; then self=$(readlink -f -- "$self"); fi
 case $self in
 */*) here=${self%/*} ;;
 *) here=. ;;
 esac
-if [ -d /dev/stdin ]; then # Python itself would end with a message of ten lines
+if [ -d /dev/stdin ]; then # Python would end with a message of ten lines
     echo "error: standard input: Is a directory" >&2
     exit 2
 fi
@@ -19,6 +19,7 @@ if [ "$here/requirements.txt" -nt "$here/.venv/ready" ] && ! cmp -s "$here/requi
     echo "error: $here/requirements.txt has changed; \`make\` sets up .venv anew" >&2
     exit 2
 fi
-# -E: no PYTHONPATH and the like changes what is run. A Ctrl-C while Python itself starts would show a traceback of its
-# own: master.py lets it in. (Where env can't hold it back, `make` has it ignored so long.)
+export DAADKVS_COMMAND="$0" # what --help shows
+# -E: variables such as PYTHONPATH do not change what is run. A Ctrl-C while Python is starting would show a traceback,
+# so it is blocked until master.py unblocks it. (If env can't block signals, `make` has it ignored for that time.)
 exec env --block-signal=INT "$python" -E "$here/master.py" "$@"

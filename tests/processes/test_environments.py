@@ -147,6 +147,15 @@ def test_make_is_as_immune(checkout: Path, mine: Path) -> None:
     assert "k:v\n" in done.stdout
 
 
+@needs_venv
+def test_the_help_shows_how_the_program_was_called(checkout: Path) -> None:
+    assert make(checkout).returncode == 0
+    for called, name in ((["./master"], "./master"), ([sys.executable, "master.py"], "master.py")):
+        done = subprocess.run([*called, "--help"], cwd=checkout, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(f"usage: {name} [-h]")
+        assert done.stderr == ""
+
+
 def test_tests_say_that_they_would_be_blind() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/processes/test_environments.py", "--collect-only"],
@@ -340,7 +349,7 @@ def test_an_interpreter_of_another_version(set_up: Machine) -> None:
     python.symlink_to(bare_python())
     told, status = set_up.master()
     assert (told, status) == (
-        "error: this needs the packages in requirements.txt; `make` installs them, for ./master\n",
+        "error: packages that this needs are missing; `make` installs everything in .venv, for ./master\n",
         2,
     )
     python.unlink()

@@ -25,8 +25,7 @@ from typing import NamedTuple, TypeVar
 
 import msgpack
 import pytest
-from support.stalls import SILENCE, run_file, run_stalling
-from test_pipeline import slept
+from support.stalls import SILENCE, run_file, run_stalling, slept
 
 from checking.driver import Conversation, Result, run, state, wait_until
 from checking.traces import given_up

@@ -16,6 +16,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, get_type_hints
@@ -381,7 +382,7 @@ class Host:
         arguments = [sys.executable, "-c", HOST, self.address, str(folder / "store"), str(stall_seconds)]
         ours, theirs = socket.socketpair()
         self._tether = ours
-        self.process = subprocess.Popen(arguments, stdin=theirs, stderr=subprocess.PIPE, cwd=ROOT)
+        self.process = subprocess.Popen(arguments, stdin=theirs.fileno(), stderr=subprocess.PIPE, cwd=ROOT)
         theirs.close()
         self.pid = self.process.pid
 
@@ -589,9 +590,8 @@ def test_no_other_name_can_be_called(host: Host, name: Any) -> None:
 def test_methods_of_plain_values_cannot_be_called(host: Host, target: Any) -> None:
     with stock(host.path) as (connection, _):
         for name in ("format", "__len__", "exposed_format", "__class__"):
-            assert "only methods of the service" in refused(
-                lambda name=name: connection.sync_request(consts.HANDLE_CALLATTR, target, name, ())
-            )
+            call = partial(connection.sync_request, consts.HANDLE_CALLATTR, target, name, ())
+            assert "only methods of the service" in refused(call)
 
 
 METHODS = ("state", "link", "unlink", "pull_from", "execute", "execute_group", "pull", "group_answers")
@@ -604,7 +604,7 @@ def test_a_reference_is_refused_and_nobody_is_called_back(host: Host, method: st
         connection._dispatch_request = lambda *request: called_back.append(request)
         trap = bytearray(b"\x90")
         for arguments in ((trap,), (b"\x90", trap), ((trap,),), (1, 2, 3, trap), (proxy,)):
-            told = refused(lambda arguments=arguments: connection.sync_request(8, proxy, method, arguments))
+            told = refused(partial(connection.sync_request, 8, proxy, method, arguments))
             assert "a reference to an object" in told or "wrong arguments" in told
         assert called_back == []
 
@@ -662,15 +662,20 @@ SEEN = [5, 0, 1, 1, [0, 1, 1]]
 GOOD = [b"new", b"value", 5, None]
 
 
+def mixed(*values: object) -> tuple[object, ...]:
+    """Values of several types, to be taken one after another."""
+    return values
+
+
 def with_item(position: int, item: Any) -> list[Any]:
     return [*GOOD[:position], item, *GOOD[position + 1 :]]
 
 
 OPERATIONS: list[Any] = [
     *(5, None, "text", b"bytes", {}, {b"k": b"v"}, [5], [[]], [GOOD[:3]], [[*GOOD, 1]], ["four"], [b"four"]),
-    *([with_item(0, key)] for key in (5, None, "text", [], b"k" * (commands.MAX_KEY + 1))),
-    *([with_item(1, value)] for value in (5, "text", [], {}, True, b"v" * (commands.MAX_VALUE + 1))),
-    *([with_item(2, stamp)] for stamp in (-1, 1 << 63, (1 << 64) - 1, 1.5, None, "5", b"5", True, [])),
+    *([with_item(0, key)] for key in mixed(5, None, "text", [], b"k" * (commands.MAX_KEY + 1))),
+    *([with_item(1, value)] for value in mixed(5, "text", [], {}, True, b"v" * (commands.MAX_VALUE + 1))),
+    *([with_item(2, stamp)] for stamp in mixed(-1, 1 << 63, (1 << 64) - 1, 1.5, None, "5", b"5", True, [])),
     *([with_item(3, seen)] for seen in (5, "text", b"bytes", [5], SEEN[:4], [*SEEN, 1], {1: 2})),
     *([with_item(3, [*SEEN[:number], junk, *SEEN[number + 1 :]])] for number in range(4) for junk in (None, -1, "x")),
     *([with_item(3, [*SEEN[:4], junk])] for junk in (5, [1], [1, 2], [1, 2, None], [1, 2, -3], ["a", 2, 3], {"a": 1})),
@@ -725,11 +730,11 @@ REQUESTS = [
     *(5, [], [9, True, {}], [9, True, {}, [CONTEXT]], ["9", True, {}, [CONTEXT, None]], [9, 1, {}, [CONTEXT, None]]),
     *(
         [9, True, digest, [CONTEXT, None]]
-        for digest in (5, [], {3: 5}, {3: [5]}, {3: ["a", "b"]}, {"a": [1, 2]}, {4: []})
+        for digest in mixed(5, [], {3: 5}, {3: [5]}, {3: ["a", "b"]}, {"a": [1, 2]}, {4: []})
     ),
     *(
         [9, True, {}, [context, None]]
-        for context in (5, [], [[]], [[[1, 2]], []], [[[1, 2, "x"]], []], [[], [[1, 2, 3]]])
+        for context in mixed(5, [], [[]], [[[1, 2]], []], [[[1, 2, "x"]], []], [[], [[1, 2, 3]]])
     ),
     *(
         [9, True, {}, [[[[1, 2, -3]], []], None]],
@@ -751,7 +756,7 @@ def test_malformed_pulls_are_refused(host: Host) -> None:
 
 
 @contextmanager
-def neighbour(host: Host, answer: Callable[[bytes], Any], ident: int = 9) -> Iterator[list[bytes]]:
+def neighbour(host: Host, answer: Callable[[bytes], bytes | None], ident: int = 9) -> Iterator[list[bytes]]:
     """A neighbour of the server's that answers its pulls so; gives the requests that come."""
     asked: list[bytes] = []
 
@@ -783,7 +788,8 @@ WRITE = [b"from 9", b"v", 5, 9, 1, 1, []]
 
 
 def delta(writes: Any, context: Any = None) -> bytes:
-    return msgpack.packb([writes, context])
+    packed: bytes = msgpack.packb([writes, context])
+    return packed
 
 
 ANSWERS: list[Any] = [
@@ -799,13 +805,13 @@ ANSWERS: list[Any] = [
     *(
         msgpack.packb([[delta([[*WRITE[:number], junk, *WRITE[number + 1 :]]]), None], []])
         for number in range(7)
-        for junk in (None, "x", -1, 1.5, {}, [None])
+        for junk in mixed(None, "x", -1, 1.5, {}, [None])
         if (number, junk) not in ((6, {}), (2, {}))
     ),
     *(msgpack.packb([[delta([WRITE, WRITE[:6]]), None], []]) for _ in (1,)),
     *(
         msgpack.packb([[delta([WRITE], context), None], []])
-        for context in (5, [], [[]], [[[9, 1, "x"]], []], [[], [[9, 1, 5]]])
+        for context in mixed(5, [], [[]], [[[9, 1, "x"]], []], [[], [[9, 1, 5]]])
     ),
     *(msgpack.packb([[delta([WRITE]), cursor], []]) for cursor in (5, [], [1, 2], [1, 2, "x"], "abc")),
     *(
@@ -1041,7 +1047,10 @@ CLIENT = "client 5 failed, and was killed: "
             for answer in (
                 "5",
                 "b'x'",
-                *(f"msgpack.packb({shape})" for shape in (5, [[], None], [[5], None], [[[1, 2]], None], [[], None, 5])),
+                *(
+                    f"msgpack.packb({shape})"
+                    for shape in mixed(5, [[], None], [[5], None], [[[1, 2]], None], [[], None, 5])
+                ),
                 *(f"msgpack.packb({shape})" for shape in ([["ERR_KEY"], None], [[[b"v", 1, [0, 1, 1], []]], None])),
             )
         ),
@@ -1066,7 +1075,7 @@ CLIENT = "client 5 failed, and was killed: "
                 "b'x'",
                 *(
                     f"msgpack.packb({shape})"
-                    for shape in (
+                    for shape in mixed(
                         5,
                         [None, []],
                         [[], []],
@@ -1235,7 +1244,7 @@ OPTIONS = server.Options(3, 1, "x", 0.0, "never", 5.0, False)._asdict()
                 {},
                 {**OPTIONS, "more": 1},
                 {name: value for name, value in OPTIONS.items() if name != "kept"},
-                *({**OPTIONS, name: junk} for name in OPTIONS for junk in (None, [], -1, b"x")),
+                *({**OPTIONS, name: junk} for name in OPTIONS for junk in mixed(None, [], -1, b"x")),
             ),
         ),
     ],

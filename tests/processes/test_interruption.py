@@ -18,8 +18,8 @@ from support.terminal import Terminal
 from checking.driver import processes, state, titles, wait_until
 
 CTRL_C = "\x03"
-NOT_STARTED = "gave up; {} was not started"
-DONE = "(it was done all the same)"
+NOT_STARTED = "gave up waiting; {} was not started"
+DONE = "(the command was carried out nevertheless)"
 MAY_BE = "gave up waiting; it may still be carried out"
 GAVE_UP = "gave up waiting"
 

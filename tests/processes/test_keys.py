@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_no_key_loses_what_is_typed(tmp_path: Path, place: str) -> None:
         for number, (keys, text) in enumerate(cases.items()):
             terminal.type(f"hello{move}{text}WORLD\r")
             terminal.type(f"mark-{number}\r")
-            terminal.until(lambda number=number: _ends_with(history, f"mark-{number}\n"), f"the end of {keys}")
+            terminal.until(partial(_ends_with, history, f"mark-{number}\n"), f"the end of {keys}")
             terminal.until_prompt()
             entered = history.read_text("utf-8", "surrogateescape")
             lines = "".join(entered[before:].splitlines()[:-1])

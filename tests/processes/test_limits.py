@@ -73,7 +73,7 @@ ID_IS_OUT = r"(server|client) \d is not running|client \d has only server \d, wh
 NO_ROOM = f"({re.escape(NO_THREAD)}|{NO_PROCESS})"
 KNOWN = re.compile(
     rf"error: line \d+: \w+: ({ID_IS_OUT}|(server|client) \d could not be started: {NO_ROOM}"
-    rf"|server \d: {NO_ROOM}|server \d: nothing can be had from server \d: {NO_ROOM})"
+    rf"|server \d: {NO_ROOM}|server \d: no updates can be fetched from server \d: {NO_ROOM})"
 )
 
 
@@ -148,7 +148,7 @@ def test_a_server_without_room_refuses_new_connections_and_lives(commands: str) 
         take_back = conversation.limit("server 0")
         names = [command.split()[0] for command in commands.splitlines()]
         assert conversation.do(commands).errors == [f"{name}: server 0: {NO_THREAD}" for name in names]
-        told = f"stabilize: server 1: nothing can be had from server 0: {NO_THREAD}"
+        told = f"stabilize: server 1: no updates can be fetched from server 0: {NO_THREAD}"
         assert conversation.do("get 4 m\nput 4 m w\nstabilize") == (b"m:v\n", [told])
         take_back()
         assert conversation.do("put 5 k v\nstabilize\nprintStore 1") == (b"k:v\nm:w\n", [])
@@ -197,7 +197,7 @@ NO_MEMORY = re.compile(
     rf"error: (line \d+: )?(\w+: )?({ID_IS_OUT}|(could not be started: )?no memory is left"
     rf"|(server|client) \d failed, and was killed: no memory is left|server \d: {NO_ROOM}"
     rf"|(server|client) \d could not be started: .*(memory|{re.escape(NO_THREAD)})"
-    rf"|server \d: nothing can be had from server \d: {NO_ROOM}"
+    rf"|server \d: no updates can be fetched from server \d: {NO_ROOM}"
     rf"|client \d is not running; uncertain: .*|uncertain: the server was lost before it answered; .*)"
 )
 

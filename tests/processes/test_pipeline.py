@@ -7,7 +7,6 @@ is under way, some instant of its death must explain what was printed and what i
 from __future__ import annotations
 
 import os
-import re
 import resource
 import select
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.stalls import slept
 
 from checking.driver import Conversation, run, state, wait_until
 from checking.oracle import random_script
@@ -135,8 +135,8 @@ def test_gossip_waits_for_the_whole_group(tmp_path: Path) -> None:
 @contextmanager
 def lost_on_the_way(
     script: list[str], name: str, after: int, *options: str
-) -> Iterator[tuple[Conversation, list[str]]]:
-    """Feed a script, and kill a process once *after* bytes have been printed; gives its errors when it is done."""
+) -> Iterator[tuple[Conversation, list[str], list[str]]]:
+    """Feed a script, and kill a process once *after* bytes have been printed; yields lines printed, and errors."""
     with Conversation("--gossip-interval", "0", *options) as conversation:
         conversation.do("\n".join(script[:10]))
         pid = conversation.pids()[name]
@@ -150,8 +150,7 @@ def lost_on_the_way(
             drained = pool.submit(conversation.do)  # behind `fed`, on the one thread
             output = drained.result(60)
             fed.result(60)
-        conversation.printed = (read + output.stdout).decode().splitlines()  # type: ignore[attr-defined]
-        yield conversation, output.errors
+        yield conversation, (read + output.stdout).decode().splitlines(), output.errors
 
 
 def group_script() -> list[str]:
@@ -167,8 +166,7 @@ def group_script() -> list[str]:
 def test_a_server_killed_in_a_group_has_died_at_some_instant(after: int) -> None:
     """What it printed before stands; from some command on, all of server 0's fail; the others' all work."""
     script = group_script()
-    with lost_on_the_way(script, "server 0", after) as (conversation, errors):
-        printed: list[str] = conversation.printed  # type: ignore[attr-defined]
+    with lost_on_the_way(script, "server 0", after) as (conversation, printed, errors):
         got = {int(line.partition(":v")[2]) for line in printed}
         assert {number for number in range(3000) if number % 3 == 2} <= got
         mine = sorted(number for number in got if number % 3 != 2)
@@ -187,8 +185,7 @@ def test_a_server_killed_in_a_group_has_died_at_some_instant(after: int) -> None
 
 @pytest.mark.parametrize("after", range(0, 24000, 4000))
 def test_a_client_killed_in_a_group_leaves_what_was_printed(after: int) -> None:
-    with lost_on_the_way(group_script(), "client 10", after, "--timeout", "2") as (conversation, errors):
-        printed: list[str] = conversation.printed  # type: ignore[attr-defined]
+    with lost_on_the_way(group_script(), "client 10", after, "--timeout", "2") as (conversation, printed, errors):
         got = {int(line.partition(":v")[2]) for line in printed}
         assert {number for number in range(3000) if number % 3} <= got
         mine = sorted(number for number in got if number % 3 == 0)
@@ -220,13 +217,6 @@ def test_a_client_and_its_server_that_are_lost_together_leave_no_put_that_has_fa
             uncertain = sum("uncertain" in error for error in errors)
             stand = len(conversation.do("joinServer 0\nprintStore 0").lines)
             assert 900 - len(failed) - uncertain <= stand <= 900 - len(failed), (len(failed), uncertain, stand)
-
-
-def slept(pid: int) -> int:
-    """How often a process has gone to sleep: once for each message that it waits for."""
-    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1])
 
 
 def test_a_put_of_a_group_that_was_taken_back_binds_no_session(tmp_path: Path) -> None:

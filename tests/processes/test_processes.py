@@ -224,14 +224,14 @@ def test_a_place_where_no_run_can_be_is_told_once(elsewhere: Path, length: int) 
     make_deep(folder)
     stdout, stderr, status = run_without_tmp(LIFE, folder)
     assert (stdout, status) == (b"", 2)
-    assert re.fullmatch("error: .*: (File name too long|too long a path for the files of stores)\n", stderr)
+    assert re.fullmatch("error: .*: (File name too long|the path is too long for the files of stores)\n", stderr)
     assert not [name for _, folders, files in os.walk(elsewhere) for name in folders + files if "daadkvs" in name]
 
 
 def test_a_data_directory_with_too_long_a_path_is_told_once(tmp_path: Path) -> None:
     folder = deep(tmp_path, 4030)
     result = run(LIFE, "--data-dir", str(folder))
-    assert result == (b"", f"error: {folder}: too long a path for the files of stores\n", 2)
+    assert result == (b"", f"error: {folder}: the path is too long for the files of stores\n", 2)
 
 
 @pytest.mark.parametrize("options", [[], ["--orphans"]], ids=str)
@@ -620,7 +620,7 @@ def test_later_puts_stand_even_where_the_clock_file_is_lost_or_damaged(content: 
         if content is None
         else "not a clock's bound; the file is set aside, and "
     )
-    warning = f"{clock}: {what}timestamps go on above the largest in all stores there"
+    warning = f"{clock}: {what}timestamps continue above the largest one in all stores there"
     assert result.stderr == f"warning: {warning}\n"
     aside = [path.read_text() for path in tmp_path.glob("clock.damaged-*")]
     assert aside == ([] if content is None else [content])
@@ -645,7 +645,8 @@ def test_a_broken_connection_leaves_nothing_at_the_server() -> None:
         server = conversation.pids()["server 0"]
 
         def used() -> tuple[int, int]:
-            return tuple(len(list(Path(f"/proc/{server}/{what}").iterdir())) for what in ("fd", "task"))
+            process = Path(f"/proc/{server}")
+            return len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
 
         wait_until(lambda: len({used() for _ in range(5)}) == 1, "the server to be at rest")
         before = used()

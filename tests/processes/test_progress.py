@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,7 +134,7 @@ def test_for_what_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_what_it_says(monkeypatch: pytest.MonkeyPatch, written: Callable[[], str]) -> None:
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     line = progress.Progress(1000)
     now += progress.SILENT_SECONDS / 2
     line.done(1000, 100)

@@ -70,6 +70,10 @@ class Later(Executor):
             self.do()
 
 
+State = tuple[list[Write], list[object]]
+"""A replica's writes, and its flat context."""
+
+
 class Life:
     """One life of a server: what it recovers, and what it goes on with."""
 
@@ -110,7 +114,7 @@ class Life:
                 self.storage.append(delta, self.model)
                 self.model.apply(writes, context)
 
-    def state(self) -> tuple[list[Write], list[object]]:
+    def state(self) -> State:
         return self.model.writes(), self.model.context.flat()
 
     def store(self) -> dict[bytes, bytes]:
@@ -186,7 +190,9 @@ def some_puts(chance: random.Random) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def small_history(life: Life, compacted: bool) -> tuple[list[Write], list[tuple[int, tuple[object, ...]]]]:
+def small_history(
+    life: Life, compacted: bool
+) -> tuple[list[Write], list[tuple[int, tuple[list[Write], list[object]]]]]:
     """Append records of all kinds; returns all writes, and the newest log's size and the state after each append."""
     made = []
     if compacted:
@@ -194,7 +200,9 @@ def small_history(life: Life, compacted: bool) -> tuple[list[Write], list[tuple[
             made += life.put((b"cold%d" % number, b"v"))
         while not any(re.fullmatch(r"snapshot\.\d+", name) for name in files(life.folder)):
             made += life.put((b"hot", b"x" * 100))
-    states = [(data_file(life.folder, "log").stat().st_size, life.state())]
+    states: list[tuple[int, tuple[list[Write], list[object]]]] = [
+        (data_file(life.folder, "log").stat().st_size, life.state())
+    ]
     peer = Model(Replica(5, 1))
     for step in range(5):
         if step == 2:

@@ -12,12 +12,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.scripts import FAULTS
 from support.stalls import run_file, run_stalling
 
 from checking.driver import ROOT, run
 from checking.verdict import check
-
-FAULTS = ("--partition-every", "60", "--kill-every", "60", "--move-every", "30", "--stabilize-every", "150")
 
 
 def generate(*options: str) -> subprocess.CompletedProcess[str]:

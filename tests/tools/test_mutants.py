@@ -73,8 +73,8 @@ MUTANTS = [
     Mutant(
         "the context is joined before the last part has come",
         "model.py",
-        "return [pack_delta(chunk), [server, life, counter]]",
-        "return [pack_delta(chunk, self.context), [server, life, counter]]",
+        "return [pack_delta(chunk), [server, incarnation, counter]]",
+        "return [pack_delta(chunk, self.context), [server, incarnation, counter]]",
     ),
     Mutant(
         "the context comes at the end of an answer in parts without another look from the start",
@@ -153,13 +153,13 @@ MUTANTS = [
     Mutant(
         "a session forgets what it has written",
         "session.py",
-        "            self.saw(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))\n",
+        "            self.add_seen(operation.key, Version(operation.timestamp, dot, clock.with_dot(dot)))\n",
         "",
     ),
     Mutant(
         "a session forgets what it has read",
         "session.py",
-        "        self.saw(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))\n",
+        "        self.add_seen(operation.key, Version(timestamp, Dot.from_flat(dot), VectorClock.from_flat(clock)))\n",
         "",
     ),
     Mutant(
@@ -272,7 +272,7 @@ MUTANTS = [
     Mutant(
         "an exchange of gossip that has failed is not tried again",
         "peer.py",
-        "            self._retries.add(neighbour)\n",
+        "            self._failed.add(neighbour)\n",
         "",
     ),
     Mutant(
@@ -284,7 +284,7 @@ MUTANTS = [
     Mutant(
         "a neighbour that lacks something does not ask for it",
         "peer.py",
-        "                self._know_more.add(neighbour)\n",
+        "                self._ahead.add(neighbour)\n",
         "                pass\n",
     ),
     Mutant(
@@ -296,8 +296,8 @@ MUTANTS = [
     Mutant(
         "a link counts when one end has heard of it",
         "router.py",
-        "server: {other for other in neighbours if server in said.get(other, ())}",
-        "server: {other for other in neighbours if other in said}",
+        "server: {other for other in neighbours if server in recorded.get(other, ())}",
+        "server: {other for other in neighbours if other in recorded}",
         pytest_run("tests/unit/test_router.py"),
     ),
     Mutant(
@@ -430,8 +430,8 @@ MUTANTS = [
     Mutant(
         "a client keeps the socket of a connection that was broken",
         "client.py",
-        "        self._noticed.pop(server, None)\n        self._hang_up(server)\n\n    def exposed_server_up",
-        "        self._noticed.pop(server, None)\n\n    def exposed_server_up",
+        "        self._lost.pop(server, None)\n        self._hang_up(server)\n\n    def exposed_server_up",
+        "        self._lost.pop(server, None)\n\n    def exposed_server_up",
         pytest_run("tests/processes/test_processes.py", "-k", "broken_connection"),
     ),
     Mutant(

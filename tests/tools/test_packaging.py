@@ -136,7 +136,7 @@ def test_the_command_is_all_that_is_added_to_an_environment(installed: Path) -> 
     assert not {"client.py", "server.py", "model.py", "master.py", "control", "scripts"} & {
         path.name for path in packages.iterdir()
     }
-    check = [installed / "bin" / "python", "-m", "pip", "check"]
+    check = [str(installed / "bin" / "python"), "-m", "pip", "check"]
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
@@ -164,6 +164,22 @@ def test_an_installed_daadkvs_runs_files_and_standard_input(
         assert (done.stdout, done.stderr, done.returncode) == ("k:v\n", "", 0)
     version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
     assert version == f"Daadkvs {master.__version__}\n"
+
+
+def test_an_installed_daadkvs_names_its_command_in_the_help(installed: Path) -> None:
+    done = subprocess.run([installed / "bin" / "daadkvs", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: daadkvs [-h]")
+
+
+def test_an_installed_daadkvs_without_its_packages_advises_to_reinstall_it(installed: Path) -> None:
+    (packages,) = installed.glob("lib/python*/site-packages")
+    program = (
+        f"import sys; sys.path.append({str(packages / 'daadkvs' / 'app')!r}); "
+        "import scripts.installed; sys.exit(scripts.installed.main())"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "error: packages that this needs are missing; reinstall Daadkvs\n"
+    assert (done.stdout, done.returncode) == ("", 2)
 
 
 USE = """

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.browser import chromium
-from test_story import FAULTS, SESSIONS, generated
+from support.scripts import FAULTS, SESSIONS, generated
 
 from checking.browser import opened
 from checking.driver import ROOT, run

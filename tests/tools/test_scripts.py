@@ -259,8 +259,8 @@ def test_a_file_that_goes_away_before_its_turn_is_told(tmp_path: Path) -> None:
     os.mkfifo(first)
     second.write_text("nonsense\n")
     third.write_text("get 5 k\n")
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command(str(first), str(second), str(third)), **streams) as master:
+    started = command(str(first), str(second), str(third))
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as master:
         with first.open("w") as writer:  # from here on the first is being read
             second.unlink()
             writer.write(f"{PAIR}put 5 k v\n")

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from support.scripts import FAULTS, SESSIONS, generated
 from support.terminal import Terminal
 
 from checking.driver import ROOT, Conversation, run
@@ -23,33 +24,11 @@ from checking.traces import read
 from control.explaining import shown
 from rpc import tracing
 
-SESSIONS = """\
-joinServer 0
-joinServer 1
-joinClient 10 0
-joinClient 11 1
-put 10 password swordfish
-stabilize
-breakConnection 0 1
-put 10 password mellon
-breakConnection 10 0
-createConnection 10 1
-get 10 password
-get 11 password
-get 10 shoesize
-"""
-FAULTS = ("--partition-every", "60", "--kill-every", "60", "--move-every", "30", "--stabilize-every", "150")
-
 
 def traced(script: str, folder: Path, *options: str) -> tuple[Story, list[str], list[str]]:
     """A run's story, the lines that it printed, and its errors."""
     result = run(script, "--gossip-interval", "0", "--trace", str(folder), *options)
     return tell(read(folder)), result.stdout.decode().splitlines(), result.stderr.splitlines()
-
-
-def generated(*options: str) -> str:
-    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def place(story: Story, name: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +17,9 @@ DOTS = st.builds(Dot, st.sampled_from(REPLICAS), st.integers(1, 6))
 ALL_DOTS = {Dot(replica, counter) for replica in REPLICAS for counter in range(1, 8)}
 
 
-def context_of(dots: object) -> Context:
+def context_of(dots: Iterable[Dot]) -> Context:
     context = Context()
-    for dot in dots:  # type: ignore[attr-defined]
+    for dot in dots:
         context.add(dot)
     return context
 

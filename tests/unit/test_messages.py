@@ -19,19 +19,24 @@ from messages import (
     outcome_from_flat,
 )
 
-OF_PUTS = [
+OF_PUTS: list[tuple[OperationOutcome, list[object]]] = [
     (Stored(3, 7), ["stored", 3, 7]),
     (UncertainPut(7), ["uncertain", 7]),
 ]
-OF_GETS = [
+OF_GETS: list[tuple[OperationOutcome, list[object]]] = [
     (Value(b"v", 3, 7), ["value", b"v", 3, 7]),
     (NoValue(3), ["ERR_KEY", 3]),
 ]
-OF_BOTH = [
+OF_BOTH: list[tuple[OperationOutcome, list[object]]] = [
     (Unsatisfied(), ["ERR_DEP"]),
     (Unsatisfied(3), ["ERR_DEP", 3]),
     (Refusal("server 3: full"), ["refused", "server 3: full"]),
     (Unusable(), ["unusable"]),
+]
+
+WRONG: list[object] = [
+    *(None, 5, [], [[]]),
+    *(["stored", 3], ["stored", 3, -1], ["value", "text", 3, 7], ["refused", b"bytes"]),
 ]
 
 
@@ -57,5 +62,5 @@ def test_only_outcomes_of_the_operation_are_accepted_and_only_whole_ones(
         assert not is_flat_outcome(value, ["unheard of", *flat[1:]]), flat
     for _, flat in others:
         assert not is_flat_outcome(value, flat), flat
-    for wrong in (None, 5, [], ["stored", 3], ["stored", 3, -1], ["value", "text", 3, 7], ["refused", b"bytes"], [[]]):
+    for wrong in WRONG:
         assert not is_flat_outcome(value, wrong), wrong

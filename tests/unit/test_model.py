@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
+from typing import Any
 
 import msgpack
 import pytest
@@ -28,13 +29,15 @@ def replica(server: int, life: int = 1) -> Model:
     return Model(Replica(server, life))
 
 
-def wire(value: object) -> object:
-    return msgpack.unpackb(msgpack.packb(value))
+def wire(value: list[Any]) -> list[Any]:
+    """A message as it arrives at the other side."""
+    received: list[Any] = msgpack.unpackb(msgpack.packb(value))
+    return received
 
 
 def step(receiver: Model, sender: Model, pull: Pull) -> list[Write]:
     """One request, one answer, applied; returns the writes that the answer carried."""
-    delta = pull.receive(wire(sender.answer(wire(pull.request()))))  # type: ignore[arg-type]
+    delta = pull.receive(wire(sender.answer(wire(pull.request()))))
     writes, context = unpack_delta(delta)
     receiver.apply(writes, context)
     return writes
@@ -338,9 +341,11 @@ def test_operations_come_back_from_bytes_as_those_of_a_session(operations: list[
 
 @given(st.lists(WRITES), st.none() | st.lists(DOTS, max_size=4))
 def test_deltas_come_back_from_bytes(writes: list[Write], dots: list[Dot] | None) -> None:
-    context = None if dots is None else Context()
-    for dot in dots or ():
-        context.add(dot)  # type: ignore[union-attr]
+    context = None
+    if dots is not None:
+        context = Context()
+        for dot in dots:
+            context.add(dot)
     assert unpack_delta(pack_delta(writes, context)) == (writes, context)
 
 
@@ -528,16 +533,16 @@ class ReplicaMachine(RuleBasedStateMachine):
             return
         going = self.pulls.setdefault((receiver, sender), Pull(self.models[receiver]))
         request = wire(going.request())
-        answer = wire(self.models[sender].answer(request))  # type: ignore[arg-type]
-        writes, _ = unpack_delta(answer[0])  # type: ignore[index]
-        theirs = Context.from_flat(request[0])  # type: ignore[index]
+        answer = wire(self.models[sender].answer(request))
+        writes, _ = unpack_delta(answer[0])
+        theirs = Context.from_flat(request[0])
         assert not any(theirs.covers(write.version.dot) for write in writes), "only what is missing is sent"
         assert len(writes) <= 2, "two writes pass the mark"
         if fate == "late":
-            self.late.append((receiver, self.lives[receiver], answer[0]))  # type: ignore[index]
+            self.late.append((receiver, self.lives[receiver], answer[0]))
             del self.pulls[receiver, sender]
             return
-        delta = going.receive(answer)  # type: ignore[arg-type]
+        delta = going.receive(answer)
         self.models[receiver].apply(*unpack_delta(delta))
         self.late.append((receiver, self.lives[receiver], delta))  # it may come a second time
         if going.done:

@@ -96,7 +96,7 @@ def test_a_flipped_byte_in_a_log_is_reported_and_costs_one_record(
         hit = sum(end <= offset for end in ends)
         for number in range(1, len(states)):
             if number != hit:
-                for write in set(states[number][1][0]) - set(states[number - 1][1][0]):  # type: ignore[call-overload]
+                for write in set(states[number][1][0]) - set(states[number - 1][1][0]):
                     held = damaged.model.get(write.key)
                     assert isinstance(held, Write)
                     assert held.version.order >= write.version.order
@@ -116,7 +116,7 @@ def test_a_flipped_byte_in_a_snapshot_is_reported_and_healed(eager: None, folder
         content = (folder / snapshot).read_bytes()
         damaged = Life(folder, 2)
         assert_reported(damaged, snapshot, content)
-        for key in set(states[-1][1][0]) - set(states[0][1][0]):  # type: ignore[call-overload]
+        for key in set(states[-1][1][0]) - set(states[0][1][0]):
             assert key in damaged.model.writes(), "what stands in the log is kept"
         assert_heals(damaged, whole, made)
         shutil.rmtree(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from itertools import combinations
 
 import pytest
@@ -32,9 +33,9 @@ def trees(draw: st.DrawFn) -> dict[int, set[int]]:
     return graph_of(servers, links)
 
 
-def graph_of(servers: object, links: object) -> dict[int, set[int]]:
-    graph: dict[int, set[int]] = {server: set() for server in servers}  # type: ignore[attr-defined]
-    for one, other in links:  # type: ignore[attr-defined]
+def graph_of(servers: Iterable[int], links: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
+    graph: dict[int, set[int]] = {server: set() for server in servers}
+    for one, other in links:
         graph[one].add(other)
         graph[other].add(one)
     return graph

@@ -133,7 +133,7 @@ def test_with_a_dot_a_clock_is_the_least_one_that_covers_it(clock: VectorClock, 
 
 @pytest.mark.parametrize("counter", [0, -1])
 def test_a_counter_below_one_is_refused(counter: int) -> None:
-    with pytest.raises(ValueError, match="counts from 1"):
+    with pytest.raises(ValueError, match="counters of a vector clock begin at 1"):
         VectorClock({Replica(0, 1): counter})
 
 
