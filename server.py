@@ -56,8 +56,7 @@ class _TimedLog:
 
     def __init__(self) -> None:
         self.storage: Storage
-        self.writing_since: float | None = None
-        """When the call that is writing now began (`time.monotonic`); None if none is writing."""
+        self.writing_since: float | None = None  # as `time.monotonic` has it; None if nothing is being written
 
     def append(self, delta: bytes, source: Model, group: int | None = None) -> None:
         self._write(self.storage.append, delta, source, group)
