@@ -26,7 +26,7 @@ from checking.driver import LIMIT_SECONDS, ROOT, Conversation, command, processe
 CLUSTER = "joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 k v\n"
 MASTER_DEATH_SECONDS = 2.0
 SLACK_SECONDS = 4.0
-"""What a loaded machine may add to a limit."""
+"""How much longer than a limit something may take on a busy machine."""
 
 
 def is_gone(pid: int) -> bool:
