@@ -3,11 +3,11 @@
 May live here: these names, the file `owner`, and the conditions under which a folder is trusted. May not: anything
 outside of Python's standard library, since scripts/cleanup.py uses this file and must work without any packages.
 
-    /tmp/daadkvs-UID-HASH-RANDOM                   the *run directory*: sockets, and stores that go with the run; UID is
-                                                   the user's, HASH is of this checkout's path. Where /tmp can't be
-                                                   written to, it stands where temporary files go (TMPDIR).
-    /tmp/daadkvs-UID-HASH-RANDOM/owner             whose it is, see below
-    TMPDIR/daadkvs-UID-HASH-RANDOM-stores-RANDOM   stores that go with the run, where TMPDIR isn't the folder above
+    /tmp/daadkvs-UID-HASH-RANDOM                   the *run directory*: sockets, and temporary stores; UID is
+                                                   the user's, HASH is of this checkout's path. If /tmp can't be
+                                                   written to, it is made where temporary files go (TMPDIR).
+    /tmp/daadkvs-UID-HASH-RANDOM/owner             to which run it belongs, see below
+    TMPDIR/daadkvs-UID-HASH-RANDOM-stores-RANDOM   temporary stores, if TMPDIR is not the folder above
 
 The file `owner` has one line for each fact, written as soon as the fact is known:
 

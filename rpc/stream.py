@@ -104,7 +104,7 @@ class SocketStream(Stream):  # type: ignore[misc]
             self._sock = None
 
     def shutdown(self) -> None:
-        """End the connection under whoever waits on it; may be called from any thread."""
+        """End the connection, even while another thread waits on it. May be called from any thread."""
         sock = self._sock
         if sock is not None:
             try:

@@ -80,7 +80,7 @@ __all__ = [
 
 STALL_SECONDS = 3600.0
 """How long a caller may neither take nor send a byte in the middle of a message. The limit is long, since the caller
-may have been stopped, or be busy; but whoever begins a message and never goes on loses the connection in the end."""
+may have been stopped, or be busy; but a caller that never completes a message loses the connection in the end."""
 
 
 def read(packed: Any, is_expected: messages.Check) -> Any:

@@ -1,4 +1,4 @@
-"""Random scripts under fire; and that the judge of these would notice."""
+"""Random scripts while processes are killed and frozen; and the judge of these runs notices falsified output."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Played = tuple[Output, list[int], dict[int, list[bytes]]]
 
 @pytest.fixture(scope="module")
 def played() -> Played:
-    """What a real master says to the script, the lines that its errors are about, and the stores after it."""
+    """What a real master prints for a script, the lines with errors, and the stores afterwards."""
     with Conversation("--gossip-interval", "0") as conversation:
         output = conversation.do(SCRIPT)
         return (
@@ -66,7 +66,7 @@ def judge(output: Output, numbers: list[int], stores: dict[int, list[bytes]]) ->
     this.judge.stores(stores)
 
 
-def test_a_true_story_is_believed(played: Played) -> None:
+def test_the_judge_accepts_what_really_happened(played: Played) -> None:
     judge(*played)
 
 
@@ -92,7 +92,7 @@ def replaced(right: bytes, wrong: bytes) -> Callable[[bytes], bytes]:
         replaced(b"b:v5", b"b:"),
     ],
 )
-def test_a_tampered_answer_is_noticed(played: Played, tamper: Callable[[bytes], bytes]) -> None:
+def test_the_judge_notices_a_falsified_answer(played: Played, tamper: Callable[[bytes], bytes]) -> None:
     output, numbers, stores = played
     with pytest.raises(Violation):
         judge(output._replace(stdout=tamper(output.stdout)), numbers, stores)
@@ -109,7 +109,7 @@ def test_a_tampered_answer_is_noticed(played: Played, tamper: Callable[[bytes], 
         (99, "get: client 10 has no connection"),
     ],
 )
-def test_an_error_that_cannot_be_is_noticed(played: Played, number: int, error: str) -> None:
+def test_the_judge_notices_an_impossible_error(played: Played, number: int, error: str) -> None:
     output, numbers, stores = played
     with pytest.raises(Violation):
         judge(output._replace(errors=[*output.errors, error]), [*numbers, number], stores)
@@ -125,12 +125,12 @@ def test_an_error_that_cannot_be_is_noticed(played: Played, number: int, error: 
         {0: [b"b:v5", b"a:v4"], 1: [b"b:v5", b"a:v4"]},  # not sorted
     ],
 )
-def test_a_tampered_store_is_noticed(played: Played, stores: dict[int, list[bytes]]) -> None:
+def test_the_judge_notices_a_falsified_store(played: Played, stores: dict[int, list[bytes]]) -> None:
     with pytest.raises(Violation):
         judge(played[0], played[1], stores)
 
 
-def test_a_put_of_which_nobody_knows_may_stand_or_not(played: Played) -> None:
+def test_an_uncertain_put_may_stand_or_not(played: Played) -> None:
     output, numbers, _ = played
     said = "put: uncertain: the server was lost before it answered; the value may stand later"
     unsure = output._replace(

@@ -23,7 +23,7 @@ needs_other_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root can b
 
 
 class Run:
-    """A master of some checkout, with a server and a client, which doesn't end by itself."""
+    """A master of a checkout, with a server and a client, which does not end by itself."""
 
     def __init__(self, checkout: Path, environment: dict[str, str] | None = None, *, alone: bool = False) -> None:
         """*environment* is added to this process's own, unless it stands *alone*."""
@@ -66,7 +66,7 @@ class Run:
 
 
 def members(directory: Path) -> dict[str, int]:
-    """The processes of a run by what can't be missing: they stand in its directory."""
+    """The processes of a run, recognized by their current folder, which is the run directory."""
     found = {}
     for entry in Path("/proc").iterdir():
         try:
@@ -98,7 +98,7 @@ def started() -> Iterator[list[Run]]:
 
 
 def orphan(run: Run) -> None:
-    """Kill the master in a way that leaves the others: they are frozen, the spawner first."""
+    """Kill the master after freezing the other processes, the spawner first, so that these remain."""
     for name in sorted(run.pids, key=lambda name: name != "spawner"):
         os.kill(run.pids[name], signal.SIGSTOP)
     run.process.kill()
@@ -106,7 +106,7 @@ def orphan(run: Run) -> None:
 
 
 def cleanup(checkout: Path, *options: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
-    """What cleanup.sh says; *environment* is added to this process's own."""
+    """Run cleanup.sh. *environment* is added to the variables of this process."""
     done = subprocess.run(
         [checkout / "scripts" / "cleanup.sh", *options],
         check=False,
@@ -136,8 +136,8 @@ def test_cleanup_ends_hung_masters_and_orphans_of_its_checkout_alone(checkout: P
         assert cleanup(checkout) == ""
 
 
-def test_masters_that_have_no_run_yet_are_ended_and_nobody_who_just_names_them(checkout: Path, tmp_path: Path) -> None:
-    """One waits for a script that nobody writes; others only have the file in their command lines."""
+def test_masters_without_a_run_are_ended_and_other_processes_are_not(checkout: Path, tmp_path: Path) -> None:
+    """One waits for a script that nobody writes. Others only have the file in their command lines."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with (
@@ -203,8 +203,8 @@ def test_orphans_whose_directory_was_removed_are_ended(checkout: Path, started: 
         wait_until(well.is_gone, "the end of the other run")
 
 
-def test_a_run_that_has_lost_its_note_lives_as_long_as_its_master(checkout: Path, started: list[Run]) -> None:
-    """As where something removes old files from /tmp."""
+def test_a_run_without_its_owner_file_lives_as_long_as_its_master(checkout: Path, started: list[Run]) -> None:
+    """A service may remove old files from /tmp."""
     started.append(Run(checkout))
     (run,) = started
     (run.directory / "owner").unlink()
@@ -216,8 +216,8 @@ def test_a_run_that_has_lost_its_note_lives_as_long_as_its_master(checkout: Path
     assert run.is_gone()
 
 
-def test_an_older_note_does_not_lead_to_processes_that_came_later(checkout: Path, started: list[Run]) -> None:
-    """Process ids, those of sessions too, are used again; and somebody may just stand in the directory."""
+def test_an_old_owner_file_does_not_lead_to_newer_processes(checkout: Path, started: list[Run]) -> None:
+    """The ids of processes and sessions are used again, and the directory may be the current folder of others."""
     started.append(Run(checkout))
     stem, directory = started[0].stem, started[0].directory
     orphan(started[0])
@@ -250,7 +250,7 @@ def test_an_older_note_does_not_lead_to_processes_that_came_later(checkout: Path
 def test_it_needs_nothing_but_python(
     checkout: Path, started: list[Run], tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    """No ps, no coreutils, no .venv that works; and none of the modules that somebody has called like Python's."""
+    """It needs no ps, no coreutils, no working .venv, and does not import modules with the names of Python's."""
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "python3").symlink_to(Path(sys.executable).resolve())
@@ -269,7 +269,7 @@ def test_it_needs_nothing_but_python(
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that everybody can write to, as /tmp is, but out of other people's way."""
+    """A folder that everybody can write to, like /tmp."""
     folder = Path(tempfile.mkdtemp(prefix="daadkvs-test-", dir="/tmp"))
     folder.chmod(0o1777)
     yield folder
@@ -277,7 +277,7 @@ def shared() -> Iterator[Path]:
 
 
 def given_away(path: Path) -> Path:
-    """Make a file, folder or link, and all in it, another user's."""
+    """Give a file, a link, or a folder with its content to another user."""
     for each in [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]:
         os.lchown(each, NOBODY, NOBODY)
     return path
@@ -285,7 +285,7 @@ def given_away(path: Path) -> Path:
 
 @contextmanager
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this user's that is nobody's business."""
+    """A process of this user that does not belong to any run."""
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as process:
         try:
             yield process
@@ -304,7 +304,7 @@ def note(process: subprocess.Popen[bytes], stores: Path) -> str:
 def test_folders_that_another_user_has_made_do_no_harm(
     checkout: Path, started: list[Run], shared: Path, mode: int
 ) -> None:
-    """Neither to a process that they call the master, nor to a live run that they call their stores."""
+    """They name a process as the master, or a live run as their stores."""
     started.append(Run(checkout))
     (run,) = started
     folder = shared / f"{run.stem}abcdefgh"
@@ -326,10 +326,10 @@ def test_folders_that_another_user_has_made_do_no_harm(
 
 @needs_other_user
 @pytest.mark.parametrize("kind", ["a pipe", "a link", "a file"])
-def test_a_note_that_another_user_has_made_does_not_count(
+def test_an_owner_file_that_another_user_has_made_is_ignored(
     checkout: Path, started: list[Run], shared: Path, tmp_path: Path, kind: str
 ) -> None:
-    """Even in a folder of this user's, which was open to others some time."""
+    """This holds even in a folder of this user, which may have been open to others before."""
     started.append(Run(checkout))
     (run,) = started
     folder = shared / f"{run.stem}abcdefgh"
@@ -351,10 +351,10 @@ def test_a_note_that_another_user_has_made_does_not_count(
 
 
 @pytest.mark.parametrize("separator", ["\n", "\n/", "\r\n", " ", "\t"], ids=repr)
-def test_names_with_line_ends_lead_nowhere(
+def test_names_with_line_ends_are_not_taken_for_other_folders(
     checkout: Path, started: list[Run], shared: Path, tmp_path: Path, separator: str
 ) -> None:
-    """Whoever made them: the second line of such a name must not be taken for a folder of its own."""
+    """The second line of such a name must not be taken for a folder of its own."""
     started.append(Run(checkout))
     precious = tmp_path / "precious"
     precious.mkdir(mode=0o700)
@@ -393,7 +393,7 @@ def test_what_is_no_private_folder_is_left_alone(
 
 @pytest.mark.parametrize("kind", ["a link", "another run", "not private", "another name"])
 def test_only_its_own_stores_go_with_a_run(checkout: Path, started: list[Run], shared: Path, kind: str) -> None:
-    """Where others can make or rename folders beside them."""
+    """Other users can make or rename folders beside them."""
     started.append(Run(checkout, {"TMPDIR": str(shared)}))
     (run,) = started
     (stores,) = shared.iterdir()
@@ -415,8 +415,8 @@ def test_only_its_own_stores_go_with_a_run(checkout: Path, started: list[Run], s
 
 
 @pytest.mark.parametrize("by", ["a link", "another folder"])
-def test_what_is_exchanged_while_it_is_looked_at_stays(shared: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
-    """As in a folder that isn't sticky: another user may rename what is in it, at any moment."""
+def test_a_folder_that_is_exchanged_meanwhile_stays(shared: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """In a folder without the sticky bit, another user may rename its content at any moment."""
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
     monkeypatch.setattr(rooms, "_stem", lambda: "daadkvs-0-0123456789-")
     path, precious, aside = shared / "daadkvs-0-0123456789-abcdefgh", shared / "precious", shared / "aside"
@@ -438,7 +438,7 @@ def test_what_is_exchanged_while_it_is_looked_at_stays(shared: Path, monkeypatch
 # -- the command line ----------------------------------------------------------------------------------------------
 
 
-def test_what_it_does_it_does_without_a_reader(checkout: Path, started: list[Run]) -> None:
+def test_it_works_although_nobody_reads_its_output(checkout: Path, started: list[Run]) -> None:
     started.append(Run(checkout))
     orphan(started[0])
     reader, writer = os.pipe()
@@ -459,7 +459,7 @@ def test_a_wrong_option_is_refused(checkout: Path, options: list[str]) -> None:
     assert done.stderr == f"error: unknown option: {' '.join(options)}\n" + cleanup(checkout, "--help")
 
 
-def test_help_is_whole(checkout: Path) -> None:
+def test_the_help_is_complete(checkout: Path) -> None:
     shown = cleanup(checkout, "--help")
     assert shown.startswith("Ends every Daadkvs process")
     assert "--orphans" in shown

@@ -46,7 +46,7 @@ WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if IS
 
 
 class Disks:
-    """Mounts things, and unmounts them in the end."""
+    """Mounts file systems, and unmounts them at the end."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -210,7 +210,7 @@ def test_a_server_with_damage_on_a_full_disk_starts_when_there_is_room(disks: Di
 
 @needs_mount
 def test_stabilize_onto_a_full_disk(disks: Disks, tmp_path: Path) -> None:
-    """It reports the error, the others agree, and what didn't fit is delivered once there is room."""
+    """It reports the error, the other servers agree, and the missing writes are delivered once there is room."""
     folder = tmp_path / "server-1"
     disks.small(folder)
     with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
@@ -420,7 +420,7 @@ def test_a_data_directory_in_a_folder_without_permission(tmp_path: Path) -> None
 
 @needs_permissions
 def test_a_data_directory_in_a_folder_that_may_only_be_gone_through(tmp_path: Path) -> None:
-    """Where it can't be synced in its parent; that is no reason not to use it."""
+    """Its parent can't be synced, which is no reason not to use it."""
     parent = tmp_path / "others"
     (parent / "data").mkdir(parents=True)
     parent.chmod(0o100)

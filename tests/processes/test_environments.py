@@ -34,10 +34,10 @@ VARIABLES = {
     "LC_ALL": "C",
 }
 FATAL = {"PYTHONHOME": "/nowhere", "PYTHONVERBOSE": "1", "PYTHONMALLOC": "nonsense"}
-"""With these a Python that heeds them doesn't even begin, or not in silence."""
+"""With these, a Python that does not ignore them can't start, or prints something."""
 
 BARE = {**VARIABLES, "PYTHONPATH": "mine"}
-"""A Python that isn't in an environment may import modules of its own before it comes to any program."""
+"""A Python outside of a virtual environment may import modules of its own before it runs any program."""
 
 needs_venv = pytest.mark.skipif(
     not (ROOT / ".venv" / "ready").exists()
@@ -59,7 +59,7 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Another checkout, whose path has everything that a path may have, with the same .venv."""
+    """Another checkout, with the same .venv and a path with blanks, quotes and other special characters."""
     copy = tmp_path / NAME
     copy.mkdir()
     for source in (*ROOT.glob("*.py"), ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
@@ -89,7 +89,7 @@ LOCAL = ("python", "script", "lesson", "words", "title")
 
 
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What was said of errors, but for make's own line about its recipe."""
+    """The lines on stderr, except make's own line about its recipe."""
     return [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
 
 
@@ -126,7 +126,7 @@ def test_options_of_pythons_change_nothing_either(options: list[str], checkout: 
 
 @needs_venv
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py") if os.access(path, 1)))
-def test_scripts_are_as_immune(script: str, checkout: Path, mine: Path) -> None:
+def test_variables_do_not_affect_scripts_either(script: str, checkout: Path, mine: Path) -> None:
     for python, variables in ((sys.executable, VARIABLES), (bare_python(), BARE)):
         done = subprocess.run(
             [python, str(checkout / "scripts" / script), "--help"],
@@ -140,7 +140,7 @@ def test_scripts_are_as_immune(script: str, checkout: Path, mine: Path) -> None:
 
 
 @needs_venv
-def test_make_is_as_immune(checkout: Path, mine: Path) -> None:
+def test_variables_do_not_affect_make_either(checkout: Path, mine: Path) -> None:
     (checkout / "script").write_bytes(SCRIPT)
     done = make(checkout, "run", "SCRIPT=script", **{**VARIABLES, **FATAL, "PYTHONPATH": f"{mine}:{mine}/too"})
     assert (done.returncode, errors(done)) == (0, ["running script"])
@@ -156,7 +156,7 @@ def test_the_help_shows_how_the_program_was_called(checkout: Path) -> None:
         assert done.stderr == ""
 
 
-def test_tests_say_that_they_would_be_blind() -> None:
+def test_tests_refuse_to_run_without_assertions() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/processes/test_environments.py", "--collect-only"],
         cwd=ROOT,
@@ -174,7 +174,7 @@ def test_tests_say_that_they_would_be_blind() -> None:
 
 @needs_venv
 def test_packages_of_the_users_own_come_after_those_that_were_set_up(checkout: Path, tmp_path: Path) -> None:
-    """Those in ~/.local count for a bare Python. Without .venv it is said which was found, and where."""
+    """A bare Python imports those in ~/.local. Without .venv, the error names the package that was found."""
     site = tmp_path / f".local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     for package in ("rpyc", "msgpack", "setproctitle", "prompt_toolkit", "tqdm"):
         (site / package).mkdir(parents=True)
@@ -241,7 +241,7 @@ esac
 
 
 class Machine:
-    """A checkout that isn't set up, and a PATH that begins with Pythons of our making."""
+    """A checkout that is not set up, and a PATH that begins with fake Pythons."""
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
@@ -251,7 +251,7 @@ class Machine:
         self.calls = checkout.parent / "calls"
 
     def add(self, name: str, pretence: str = "pass") -> Path:
-        """A Python that pretends to be another: a statement about it."""
+        """Make a Python that pretends to be another, by a statement that it runs."""
         path = self.pythons / name
         path.write_text(FAKE.replace("REAL", bare_python()).replace("PRETENCE", pretence))
         path.chmod(0o755)
@@ -263,7 +263,7 @@ class Machine:
         return make(self.checkout, *arguments, PATH=path, CALLS=str(self.calls))
 
     def master(self) -> tuple[str, int]:
-        """What ./master says, and its exit status."""
+        """The output of ./master on stderr, and its exit status."""
         done = subprocess.run(
             [self.checkout / "master"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
@@ -294,7 +294,7 @@ NEEDS = "error: Daadkvs needs Python 3.11 or later, with its modules venv, ensur
     ("pretence", "told"),
     [(TOO_OLD, "it is 3.10"), (NO_PIP, "it has no module ensurepip"), ("sys.exit(1)", "it can't be run")],
 )
-def test_a_python_that_will_not_do_is_said_in_one_line(machine: Machine, pretence: str, told: str) -> None:
+def test_a_python_that_does_not_suffice_is_reported_in_one_line(machine: Machine, pretence: str, told: str) -> None:
     chosen = machine.add("python", pretence)
     machine.add("python3")
     done = machine.make(f"PYTHON={chosen}")
@@ -307,7 +307,7 @@ def test_no_python_at_all(machine: Machine) -> None:
     assert (done.returncode, errors(done)) == (2, [f"{NEEDS} (/nowhere/python: it can't be run)"])
 
 
-def test_the_first_python_that_will_do_is_taken(machine: Machine) -> None:
+def test_the_first_python_that_suffices_is_chosen(machine: Machine) -> None:
     machine.add("python3", NO_PIP)
     machine.add("python3.13", TOO_OLD)
     machine.add("python3.12")
@@ -317,7 +317,7 @@ def test_the_first_python_that_will_do_is_taken(machine: Machine) -> None:
     assert errors(done) == ["setting up .venv …", "./master is ready: ./master < script"]
 
 
-def test_the_python_that_is_named_is_taken(machine: Machine) -> None:
+def test_the_python_that_is_named_is_chosen(machine: Machine) -> None:
     machine.add("python3")
     chosen = machine.add("it's one")
     assert (machine.make(f"PYTHON={chosen}").returncode, machine.set_up_by()) == (0, ["it's"])
@@ -343,7 +343,7 @@ def test_an_interpreter_that_is_gone(set_up: Machine) -> None:
 
 
 def test_an_interpreter_of_another_version(set_up: Machine) -> None:
-    """It runs, but doesn't look for packages where those of the last one are."""
+    """It runs, but does not look for packages in the folder of the earlier version."""
     python = set_up.checkout / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to(bare_python())
@@ -371,7 +371,7 @@ def test_requirements_that_have_changed(set_up: Machine) -> None:
 
 
 def test_what_tests_and_checks_need_is_added_when_they_are_run(set_up: Machine) -> None:
-    """Not before; and neither that nor a change of it sets .venv up anew."""
+    """They are not installed before, and neither this nor a change of them sets up .venv again."""
     assert set_up.added() == []
     assert (set_up.make("check").returncode, set_up.added()) == (0, ["requirements-dev.txt"])
     assert (set_up.make("check").returncode, set_up.added()) == (0, [])
@@ -398,7 +398,7 @@ def test_what_pip_puts_elsewhere_is_noticed(machine: Machine) -> None:
 
 
 def with_streams(streams: str, *options: str, script: bytes = SCRIPT) -> tuple[str, int]:
-    """What a master says on stderr with these redirections, and its exit status."""
+    """The output of a master on stderr with these redirections, and its exit status."""
     started = ["sh", "-c", f'exec "$@" {streams}', "sh", *command(*options)]
     done = subprocess.run(started, input=script, capture_output=True, timeout=LIMIT_SECONDS, check=False)
     assert done.stdout == b""
@@ -424,7 +424,7 @@ def test_a_closed_standard_input_is_no_empty_script() -> None:
 
 
 @pytest.mark.parametrize("script", ["generate.py", "check.py --help", "simulate.py --help", "load.py --help"])
-def test_scripts_say_it_as_well(script: str) -> None:
+def test_scripts_report_a_closed_standard_output_as_well(script: str) -> None:
     name, *options = script.split()
     started = ["sh", "-c", 'exec "$@" >/dev/full', "sh", sys.executable, str(ROOT / "scripts" / name), *options]
     done = subprocess.run(started, capture_output=True, text=True, check=False)

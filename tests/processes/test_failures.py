@@ -1,4 +1,4 @@
-"""Failures from outside: processes that are killed, or frozen, by somebody else."""
+"""Failures from outside: processes that are killed or frozen by others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from session import ServerLost
 NO_GOSSIP = ("--gossip-interval", "0")
 STABILIZE_SECONDS = 5.0
 SLACK_SECONDS = 4.0
-"""What a loaded machine may add to a limit."""
+"""How much longer than a limit something may take on a busy machine."""
 
 HOW = {"killed": signal.SIGKILL, "frozen": signal.SIGSTOP}
 
@@ -44,7 +44,7 @@ def wait_until_read(conversation: Conversation) -> None:
 
 
 def assert_clear(output: Output) -> None:
-    """Errors are for the user: one line each, and none that only a programmer understands."""
+    """Each error is one line, and can be understood by a user."""
     for error in output.errors:
         assert "Traceback" not in error and "internal error" not in error, output
         assert ": " in error, output
@@ -88,7 +88,7 @@ COMMANDS = (
 @pytest.mark.parametrize("victim", ["server 0", "watchdog 0", "client 5", "spawner"])
 @pytest.mark.parametrize("how", HOW)
 def test_no_command_hangs(victim: str, how: str) -> None:
-    """Each returns with its answer or a clear error, and the rest of the cluster goes on."""
+    """Each command returns with its answer or a clear error, and the rest of the cluster goes on."""
 
     def one(command: str) -> None:
         with Conversation(*NO_GOSSIP, "--timeout", "1") as conversation:
@@ -126,7 +126,7 @@ def assert_the_rest_works(conversation: Conversation, victim: str) -> None:
 
 @pytest.mark.parametrize("line", ["put 7 k w", "get 7 k", "stabilize", "printStore 0"])
 @pytest.mark.parametrize("victim", ["server 0", "watchdog 0", "client 7"])
-def test_whoever_is_killed_during_a_command(victim: str, line: str) -> None:
+def test_any_process_may_be_killed_during_a_command(victim: str, line: str) -> None:
     """The command waits for a frozen server when somebody is killed."""
     with Conversation(*NO_GOSSIP, "--timeout", "1.5") as conversation:
         assert conversation.do(CLUSTER) == (b"", [])
@@ -210,7 +210,7 @@ def test_a_put_that_is_cut_short_is_uncertain(how: str, grouped: bool) -> None:
 
 
 def test_a_large_put_whose_server_is_killed_under_it() -> None:
-    """At some random moment of the transfer, the log's write, the answer."""
+    """It is killed at a random moment of the transfer, the write to the log, or the answer."""
     value = "x" * (24 << 20)
     random = Random(3)
     with Conversation(*NO_GOSSIP) as conversation:
@@ -261,7 +261,7 @@ def test_a_put_that_is_cut_short_is_stored_by_the_next_server() -> None:
 def test_no_acknowledged_put_is_lost_when_the_server_is_killed(
     options: tuple[str, ...], length: int, seconds: float
 ) -> None:
-    """Fifty times in the middle of a stream. And what was refused has left nothing behind."""
+    """It is killed fifty times during a stream of puts. Puts that were refused leave nothing behind."""
     random = Random(1)
     cut = 0
     with Conversation(*NO_GOSSIP, *options) as conversation:
@@ -320,7 +320,7 @@ def test_no_acknowledged_put_is_lost_where_another_server_takes_over() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_scripts_with_servers_that_die_by_themselves(seed: int) -> None:
-    """The oracle foretells every answer: a server that died counts as killed."""
+    """The oracle predicts every answer: a server that died counts as killed."""
     random = Random(seed)
     oracle = Oracle(gossip=False)
     with Conversation(*NO_GOSSIP) as conversation:
@@ -426,7 +426,7 @@ def test_stabilize_with_frozen_servers_returns_in_time(frozen: tuple[int, ...]) 
 
 
 def test_stabilize_with_frozen_watchdogs_and_servers() -> None:
-    """Even where nobody is there to kill a frozen server."""
+    """The watchdogs that would kill the frozen servers are frozen as well."""
     with Conversation(*NO_GOSSIP) as conversation:
         warm_up(conversation, 3)
         lines = [f"joinClient {10 + server} {server}" for server in range(3)]
@@ -479,7 +479,7 @@ def test_stabilize_with_servers_that_freeze_one_after_another() -> None:
         assert conversation.do("joinServer 2\nstabilize").errors == []
 
 
-def test_gossip_goes_round_a_frozen_server() -> None:
+def test_gossip_takes_a_way_around_a_frozen_server() -> None:
     with Conversation("--gossip-interval", "0.01", "--timeout", "1") as conversation:
         lines = ["joinServer 0", "joinServer 1", "joinServer 2", "joinClient 5 0", "joinClient 6 2"]
         assert conversation.do("\n".join(lines)).errors == []
@@ -495,7 +495,7 @@ def test_gossip_goes_round_a_frozen_server() -> None:
 
 
 def test_a_server_that_is_frozen_under_a_large_put_is_found_silent_and_nobody_else() -> None:
-    """The put doesn't fit into the socket, so it is the sending that takes too long."""
+    """The put does not fit into the socket's buffer, so the sending takes too long."""
     with Conversation(*NO_GOSSIP, "--timeout", "1") as conversation:
         assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k before").errors == []
         client = conversation.pids()["client 5"]
@@ -509,7 +509,7 @@ def test_a_server_that_is_frozen_under_a_large_put_is_found_silent_and_nobody_el
 
 
 def test_a_client_that_is_told_much_and_asked_nothing_lives_on() -> None:
-    """Its answers to what it is told are read: else it would wait, some day, for somebody to take them."""
+    """Its answers are read; otherwise it would block once the socket's buffer is full of them."""
     with Conversation(*NO_GOSSIP) as conversation:
         assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v").errors == []
         assert conversation.do("killServer 0\njoinServer 0\n" * 400).errors == []
@@ -528,7 +528,7 @@ def test_a_frozen_neighbour_does_not_keep_gossip_from_the_others() -> None:
 
 
 def test_a_server_that_cannot_be_started_leaves_nothing(tmp_path: Path) -> None:
-    """Neither a watchdog, nor anything that comes up later."""
+    """There is neither a watchdog, nor a process that appears later."""
     obstacle = tmp_path / "server-7"
     obstacle.write_text("no folder")
     with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
@@ -541,7 +541,7 @@ def test_a_server_that_cannot_be_started_leaves_nothing(tmp_path: Path) -> None:
         assert conversation.do("joinServer 7\nstabilize\nprintStore 7") == (b"k:w\n", [])
 
 
-def test_records_that_are_whole_and_make_no_sense_are_told(tmp_path: Path) -> None:
+def test_complete_records_with_invalid_content_are_reported(tmp_path: Path) -> None:
     with Conversation(*NO_GOSSIP, "--data-dir", str(tmp_path)) as conversation:
         assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v\nkillServer 0").errors == []
         log = tmp_path / "server-0" / "log.0"
@@ -566,8 +566,8 @@ def test_a_ping_is_answered_while_the_server_is_busy() -> None:
         assert pool.submit(service.called, "ping", ()).result(LIMIT_SECONDS) is None
 
 
-def test_stabilize_needs_nobody_to_kill_who_is_silent() -> None:
-    """Everything but the master is frozen, those too that would do it; with a time-out of an hour."""
+def test_stabilize_needs_no_other_process_to_kill_silent_servers() -> None:
+    """All processes except the master are frozen, including the watchdogs. The time-out is an hour."""
     with Conversation(*NO_GOSSIP, "--timeout", "3600") as conversation:
         conversation.do("".join(f"joinServer {number}\n" for number in range(5)))
         for name in conversation.pids():
@@ -598,7 +598,7 @@ def test_a_client_that_was_killed_does_not_keep_the_rest_from_ending() -> None:
         wait_until(lambda: not Path(directory).exists(), "the end of the run's folder")
 
 
-def test_a_moment_without_descriptors_makes_no_server_deaf() -> None:
+def test_a_moment_without_descriptors_makes_no_server_unreachable() -> None:
     with Conversation(*NO_GOSSIP) as conversation:
         conversation.do("joinServer 0\njoinClient 5 0\njoinClient 6 0\njoinClient 7 0\nput 5 k v")
         server = conversation.pids()["server 0"]

@@ -1,4 +1,4 @@
-"""Groups that are given up: nobody can tell.
+"""Groups that are given up: the results are the same.
 
 A server gives its part of a group up where the answers would be too large, where one of its clients is too slow or
 dies, or where its log refuses. The commands are carried out one by one then, and outcome, errors, status and stores
@@ -36,7 +36,7 @@ from server import Options, Server
 EPISODES = 3
 
 USUAL_LIMIT = 60_000
-"""What the scripts' values are sized for where the limit is the usual one."""
+"""The limit for which values are sized if the run has the usual limit."""
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
 
     @property
     def way(self) -> str:
-        """In a word or two."""
+        """A description in one or two words."""
         return " and ".join(["too large"] * (self.limit is not None) + ["too slow"] * bool(self.stops)) or "by chance"
 
 
@@ -140,7 +140,7 @@ class Play(NamedTuple):
     together: Result
     one_by_one: Result
     given_up: int
-    """How many groups were, of those that were under way together."""
+    """How many of the groups were given up."""
 
 
 def play(seed: int, folder: Path) -> Play:
@@ -202,7 +202,7 @@ def test_random_scripts_with_gossip_leave_valid_histories(pytestconfig: pytest.C
 
 
 def test_a_part_that_comes_too_late_completes_nothing(tmp_path: Path) -> None:
-    """The others have been told that nothing was carried out, and their gets will be asked again."""
+    """The other clients have been told that nothing was carried out, and their gets will be repeated."""
     server = Server(Options(0, 1, str(tmp_path / "server-0"), 0.0, "never", 0.2, False))
     server.recover()
     get, put = Operation(b"k", None, 1, None), Operation(b"k", b"new", 2, None)

@@ -1,4 +1,4 @@
-"""Hostile input: lines that are no commands, bytes that are no RPyC, calls that nobody of ours would make.
+"""Hostile input: lines that are not commands, bytes that are not RPyC, calls that no process of a run would make.
 
 Two kinds of attackers: *strangers*, processes that don't belong to a run, who find its doors shut; and *insiders*, who
 are let in as clients and servers are. For the second kind a server is started by itself, in the session of the test.
@@ -122,7 +122,7 @@ def test_standard_input_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_standard_input_that_never_blocks() -> None:
-    """As some programs leave it: reading it says "try again" instead of waiting."""
+    """Some programs leave it in this state: reading fails with EAGAIN instead of blocking."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     with subprocess.Popen(command(), stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -241,7 +241,7 @@ def send_all(sock: socket.socket, data: bytes) -> None:
 
 
 def is_dropped(sock: socket.socket) -> bool:
-    """Whether the other side ends the connection; what it says before doesn't matter."""
+    """Whether the other side ends the connection; anything that it sends before is ignored."""
     try:
         while sock.recv(1 << 16):
             pass
@@ -255,7 +255,7 @@ def is_dropped(sock: socket.socket) -> bool:
 # -- strangers ---------------------------------------------------------------------------------------------
 
 
-def test_strangers_find_the_doors_shut_while_the_cluster_works() -> None:
+def test_processes_of_other_runs_are_turned_away_while_the_cluster_works() -> None:
     with Conversation("--gossip-interval", "0.01") as conversation:
         conversation.do("joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 k 0\nstabilize")
         pids = [conversation.pids()[name] for name in ("server 0", "server 1")]
@@ -316,7 +316,7 @@ print(guest.recv(1), flush=True)
 
 
 def test_a_stranger_who_is_faster_than_the_master_does_not_get_the_one_connection(tmp_path: Path) -> None:
-    """A watchdog and a client serve the first who connects, and nobody else."""
+    """A watchdog and a client serve only the first process that connects."""
     address = transport.new_address(str(tmp_path), "one")
     listener = transport.listen(address)
     path = address.removeprefix("unix:")
@@ -331,7 +331,7 @@ def test_a_stranger_who_is_faster_than_the_master_does_not_get_the_one_connectio
 
 
 def test_a_caller_waits_where_many_wait_already(tmp_path: Path) -> None:
-    """Else a server that strangers besiege would be taken for dead."""
+    """Otherwise a server to which many strangers connect would be taken for dead."""
     address = transport.new_address(str(tmp_path), "besieged")
     path = address.removeprefix("unix:")
     with closing(socket.socket(socket.AF_UNIX)) as listener:
@@ -457,7 +457,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("what", NO_RPYC)
-def test_who_sends_no_rpyc_is_dropped_at_once(host: Host, what: str) -> None:
+def test_a_peer_that_sends_no_rpyc_is_disconnected_at_once(host: Host, what: str) -> None:
     before = memory(host.pid, "VmHWM")
     with closing(connect(host.path)) as guest:
         send_all(guest, NO_RPYC[what])
@@ -466,7 +466,7 @@ def test_who_sends_no_rpyc_is_dropped_at_once(host: Host, what: str) -> None:
     assert memory(host.pid, "VmHWM") - before < 64 * MIB
 
 
-def test_random_bytes_harm_nobody(host: Host) -> None:
+def test_random_bytes_do_no_harm(host: Host) -> None:
     for seed in range(600):
         with closing(connect(host.path)) as guest:
             send_all(guest, garbage(seed))
@@ -490,7 +490,7 @@ def test_three_hundred_idle_connections_hinder_nobody(host: Host) -> None:
 
 
 @pytest.mark.parametrize("part", [frame(bytes(1000))[:500], b"\0", struct.pack("!LB", 10, 0) + b"123"])
-def test_who_stops_in_the_middle_of_a_message_is_dropped(tmp_path: Path, part: bytes) -> None:
+def test_a_peer_that_stops_in_the_middle_of_a_message_is_disconnected(tmp_path: Path, part: bytes) -> None:
     with hosted(tmp_path, stall_seconds=0.2) as host:
         with closing(connect(host.path)) as guest:
             guest.sendall(part)
@@ -499,7 +499,7 @@ def test_who_stops_in_the_middle_of_a_message_is_dropped(tmp_path: Path, part: b
         host.wait_until_at_rest()
 
 
-def test_who_takes_no_answers_is_dropped(tmp_path: Path) -> None:
+def test_a_peer_that_takes_no_answers_is_disconnected(tmp_path: Path) -> None:
     with hosted(tmp_path, stall_seconds=0.2) as host:
         host.put(b"k", b"x" * MIB, 2)
         ask = request(0, *boxed((consts.LABEL_VALUE, pack_operations([Operation(b"k", None, 3, None)]))))
@@ -509,7 +509,7 @@ def test_who_takes_no_answers_is_dropped(tmp_path: Path) -> None:
             host.put(b"k", b"y", 4)
 
 
-def test_drop_by_drop_is_slow_and_right(host: Host) -> None:
+def test_a_message_that_arrives_byte_by_byte_is_carried_out(host: Host) -> None:
     ask = request(7, *boxed((consts.LABEL_VALUE, pack_operations([Operation(b"first", None, 3, None)]))))
     with closing(connect(host.path)) as guest:
         for number in range(len(ask)):
@@ -548,7 +548,7 @@ def stock(path: str) -> Iterator[tuple[rpyc.Connection, Any]]:
 
 
 def refused(attempt: Callable[[], Any]) -> str:
-    """How an attempt fails; an answer is none."""
+    """The text of the error by which an attempt fails. It must fail."""
     with pytest.raises(Exception) as caught:
         attempt()
     return f"{caught.type.__name__}: {caught.value}"
@@ -609,8 +609,8 @@ def test_a_reference_is_refused_and_nobody_is_called_back(host: Host, method: st
         assert called_back == []
 
 
-def test_who_never_answers_a_call_back_holds_up_nobody(host: Host) -> None:
-    """References to objects that claim to be bytes, of somebody who then says nothing."""
+def test_a_peer_that_never_answers_a_call_back_holds_up_nobody(host: Host) -> None:
+    """The peer sends references to objects that claim to be bytes, and then never answers."""
     guests = []
     for label in (consts.LABEL_REMOTE_REF, consts.LABEL_LOCAL_REF):
         for name in ("builtins.bytes", "builtins.list", "unheard.of"):
@@ -698,7 +698,7 @@ BLOBS = [
 
 @pytest.mark.parametrize("method", ["execute", "execute_group"])
 def test_malformed_operations_are_refused_whole(host: Host, method: str) -> None:
-    """Also where good ones stand before them: nothing of the call is carried out, and nothing gets into the log."""
+    """Also if valid ones precede them: nothing of the call is carried out, and nothing is logged."""
     before = host.contents()
     log = (Path(host.path).parent / "store" / "log.0").read_bytes()
     with host.caller() as caller:
@@ -835,7 +835,7 @@ def test_malformed_answers_of_a_neighbour_are_not_learnt(host: Host) -> None:
     assert b"from 9:v\n" in host.call("print_store")
 
 
-def test_a_neighbour_that_speaks_no_rpyc_is_lost_and_harms_nothing(host: Host) -> None:
+def test_a_neighbour_that_sends_no_rpyc_is_lost_and_does_no_harm(host: Host) -> None:
     address = transport.new_address(str(Path(host.path).parent), "mute")
     listener = transport.listen(address)
     replies = [*NO_RPYC.values(), *map(garbage, range(30))]
@@ -898,7 +898,7 @@ def test_hints_are_checked(hint: Any, good: list[Any], bad: list[Any]) -> None:
     assert [value for value in bad if check(value)] == []
 
 
-def test_a_hint_that_nothing_is_known_of_is_refused() -> None:
+def test_an_unknown_type_hint_is_refused() -> None:
     with pytest.raises(TypeError):
         messages.checker(set[int])
 
@@ -906,7 +906,7 @@ def test_a_hint_that_nothing_is_known_of_is_refused() -> None:
 # -- answers -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_expected_of_each_call_is_what_its_method_says_that_it_answers() -> None:
+def test_the_expected_answer_of_each_call_is_the_return_type_of_its_method() -> None:
     found: dict[str, set[Any]] = {}
     for service in (spawner._Service, watchdog._Watchdog, client._Client, server._Service):
         for name, method in vars(service).items():
@@ -1164,8 +1164,8 @@ NO_CLIENT = [f"{name}: client 5 is not running" for name in ("put", "get")]
         ),
     ],
 )
-def test_garbage_answers_in_a_group_are_told_as_well(replacement: str, errors: list[str]) -> None:
-    """Those who have nothing to do with it are answered."""
+def test_garbage_answers_in_a_group_are_reported_as_well(replacement: str, errors: list[str]) -> None:
+    """Clients of other servers are answered."""
     result = run_replaced(replacement, GROUP, pipeline=True)
     told = [error.split(": ", 2)[2].partition(", which")[0] for error in result.errors]
     assert (result.stdout, told, result.status) == (b"k:w\n", errors, 1)
@@ -1174,7 +1174,7 @@ def test_garbage_answers_in_a_group_are_told_as_well(replacement: str, errors: l
 @pytest.mark.parametrize(
     ("options", "told"), [(("--fsync", "interval"), True), (("--gossip-interval", "1"), True), ((), False)]
 )
-def test_whoever_waits_for_a_release_is_told_of_it(options: tuple[str, ...], told: bool) -> None:
+def test_servers_that_wait_for_a_release_are_called(options: tuple[str, ...], told: bool) -> None:
     """Exchanges wait for it, and a log that is to be written anew; a server that has neither saves the call."""
     result = run_replaced("replace(S, 'exposed_release_group', fail)", GROUP, *options, pipeline=True)
     assert (FAILED in result.stderr) is told
@@ -1198,7 +1198,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("role", ["server", "watchdog", "client"])
 @pytest.mark.parametrize("what", [*NO_RPYC, *FLOODS])
-def test_a_process_that_speaks_no_rpyc_is_told_of_and_gone(role: str, what: str, tmp_path: Path) -> None:
+def test_a_process_that_sends_no_rpyc_is_reported_and_killed(role: str, what: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_bytes(FLOODS.get(what) or NO_RPYC[what])
     result = run_replaced(
@@ -1300,7 +1300,7 @@ SCRIPT = "joinServer 0\njoinServer 1\njoinClient 5 0\nput 5 k v\nstabilize\nkill
 
 
 @pytest.mark.parametrize("umask", [0, 0o777, 0o277])
-def test_whatever_the_umask_a_run_is_its_user_s_alone(umask: int, tmp_path: Path) -> None:
+def test_with_any_umask_only_the_user_can_enter_a_run(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
     try:
         conversation = Conversation("--data-dir", str(tmp_path / "a" / "b"))
@@ -1372,7 +1372,7 @@ sys.exit(master.main())
 
 
 @pytest.mark.parametrize("prepare", [open_to_all, link_to, file])
-def test_a_run_does_not_begin_in_a_folder_that_somebody_foists_on_it(
+def test_a_run_does_not_begin_in_a_folder_that_another_user_has_made(
     prepare: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     """As where whoever makes temporary folders for Python is not to be trusted."""

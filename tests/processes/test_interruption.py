@@ -1,4 +1,4 @@
-"""Ctrl-C while a command waits for a process that is stopped: what is told is true, and nothing is left half done.
+"""Ctrl-C while a command waits for a process that is stopped: the messages are true, and nothing is left half done.
 
 The time-out is a day, so that nothing but Ctrl-C ends a wait.
 """
@@ -47,7 +47,7 @@ class Run:
         return pid
 
     def give_up(self, line: str) -> list[str]:
-        """Type a command, and Ctrl-C once it waits; what is told then."""
+        """Type a command, and Ctrl-C once it waits; returns what is shown then."""
         self.terminal.until_prompt()
         count, row = self.terminal.prompts(), self.terminal.screen.cursor.y
         self.terminal.type(f"{line}\r")
@@ -62,7 +62,7 @@ class Run:
     # -- what there must be afterwards ---------------------------------------------------------------------
 
     def rows(self, kind: str) -> dict[str, list[str]]:
-        """What `status` shows of each "server" or "client", by its id."""
+        """Id -> what `status` shows of each "server" or "client"."""
         lines = [line.split() for line in self.terminal.do("status")]
         heads = [number for number, words in enumerate(lines) if words[:2] == ["client", "state"]]
         shown = lines[: heads[0]] if kind == "server" else lines[heads[0] :]
@@ -137,7 +137,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("stopped", "line", "told"), CASES, ids=lambda value: value.replace(" ", "-"))
-def test_what_is_given_up_is_done_or_undone(tmp_path: Path, stopped: str, line: str, told: str) -> None:
+def test_an_interrupted_command_is_carried_out_or_undone(tmp_path: Path, stopped: str, line: str, told: str) -> None:
     with Terminal(tmp_path, "--timeout", "86400", "--gossip-interval", "0") as terminal:
         run = Run(terminal)
         if line.startswith("createConnection") and "5" not in line:
@@ -168,7 +168,7 @@ def test_what_is_given_up_is_done_or_undone(tmp_path: Path, stopped: str, line: 
         ("server 0", "joinServer 3"),
     ],
 )
-def test_the_end_after_what_was_given_up(tmp_path: Path, stopped: str, line: str) -> None:
+def test_the_run_can_end_after_an_interrupted_command(tmp_path: Path, stopped: str, line: str) -> None:
     """`Terminal` sees to it that nothing is left, though the process is still stopped."""
     with Terminal(tmp_path, "--timeout", "86400") as terminal:
         run = Run(terminal)
@@ -178,8 +178,8 @@ def test_the_end_after_what_was_given_up(tmp_path: Path, stopped: str, line: str
         assert terminal.end("exit\r") == 1
 
 
-def test_what_was_given_up_can_be_begun_anew(tmp_path: Path) -> None:
-    """An answer that comes late is not taken for that to the next call, nor is its process."""
+def test_an_interrupted_start_can_be_repeated(tmp_path: Path) -> None:
+    """An answer that arrives late is not taken for the answer to the next call, and its process is not used."""
     with Terminal(tmp_path, "--timeout", "86400", "--gossip-interval", "0") as terminal:
         run = Run(terminal)
         pid = run.stop("spawner")

@@ -1,4 +1,4 @@
-"""Every key that prompt_toolkit has something bound to: none loses what is typed before or after it."""
+"""Every key with a binding in prompt_toolkit: none of them loses what is typed before or after it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MEANT = {
     "c-z",  # stops the master
     "c-x r k",  # is not bound where nothing can be selected
 }
-"""Those that change a line because that is what they are for."""
+"""The keys whose purpose is to change a line."""
 
 
 def sequences() -> list[tuple[str, ...]]:
-    """What is bound, but for what begins with a letter (that is for another editing mode) or comes from a mouse."""
+    """All bindings, except those that begin with a letter (for another editing mode) or belong to the mouse."""
     found = {
         tuple(key.value if isinstance(key, Keys) else key for key in binding.keys)
         for binding in load_key_bindings().bindings
@@ -89,8 +89,8 @@ def test_what_was_typed_is_below_the_history(tmp_path: Path) -> None:
         terminal.until_prompt()
 
 
-def test_keys_after_which_a_letter_is_a_letter(tmp_path: Path) -> None:
-    """Emacs takes it for something else, which nothing shows."""
+def test_keys_that_swallow_no_letter(tmp_path: Path) -> None:
+    """In Emacs these keys swallow the next letter, although nothing shows that."""
     with Terminal(tmp_path) as terminal:
         for keys in (
             "\x00",

@@ -1,4 +1,4 @@
-"""No room: a limit on processes and threads, or on memory, that a run meets anywhere.
+"""No room: a run reaches a limit on processes and threads, or on memory, at any point.
 
 The limit on processes (ulimit -u; a container's pids.max works the same) doesn't hold for root. So where root runs
 these tests, the runs are another user's: one that has no name, and nothing else running.
@@ -31,7 +31,7 @@ _uids = itertools.count(300_000 + os.getpid() * 50)
 
 
 def another_user() -> tuple[int, tuple[str, ...]]:
-    """A user that nobody else is, and the command that becomes this user, who may read all that we may."""
+    """An unused user, who may read everything that we may, and the command that becomes this user."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     if shutil.which("setpriv") is None or shutil.which("prlimit") is None:
@@ -80,8 +80,10 @@ KNOWN = re.compile(
 @pytest.mark.parametrize(
     "options", [(), ("--no-pipeline", "--fsync", "interval", "--gossip-interval", "0.01")], ids=str
 )
-def test_with_room_for_any_number_of_processes_a_run_ends_and_says_what_was_lacking(options: tuple[str, ...]) -> None:
-    """From room for the master alone on, up to where everything has its room."""
+def test_with_room_for_any_number_of_processes_a_run_ends_and_reports_what_was_lacking(
+    options: tuple[str, ...],
+) -> None:
+    """The limits begin with room for the master alone, and end with room for everything."""
     met = set()
     for room in range(1, 60):
         uid, become = another_user()
@@ -109,7 +111,7 @@ class Run(Conversation):
         super().__init__(*NO_GOSSIP, prefix=self._become)
 
     def limit(self, name: str) -> Callable[[], None]:
-        """Give a process no room for a thread or a process more; what is returned takes that back."""
+        """Give a process no room for another thread or process; returns a function that takes this back."""
         pid = self.pids()[name]
 
         def set_limit(room: int) -> None:
@@ -119,7 +121,7 @@ class Run(Conversation):
         return lambda: set_limit(10_000)
 
 
-def test_a_spawner_without_room_says_so_and_goes_on_when_there_is_some() -> None:
+def test_a_spawner_without_room_reports_it_and_goes_on_when_there_is_room() -> None:
     with Run() as conversation:
         assert conversation.do("joinServer 0").errors == []
         take_back = conversation.limit("spawner")
@@ -131,7 +133,7 @@ def test_a_spawner_without_room_says_so_and_goes_on_when_there_is_some() -> None
         assert conversation.do("joinServer 1\njoinClient 5 0\nget 5 k") == (b"k:ERR_KEY\n", [])
 
 
-def test_a_watchdog_without_room_says_so_and_goes_on_when_there_is_some() -> None:
+def test_a_watchdog_without_room_reports_it_and_goes_on_when_there_is_room() -> None:
     with Run() as conversation:
         assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v\nkillServer 0").errors == []
         take_back = conversation.limit("watchdog 0")
@@ -142,7 +144,7 @@ def test_a_watchdog_without_room_says_so_and_goes_on_when_there_is_some() -> Non
 
 @pytest.mark.parametrize("commands", ["put 5 k v", "put 5 k v\nput 5 l v\nget 5 k"])
 def test_a_server_without_room_refuses_new_connections_and_lives(commands: str) -> None:
-    """Those that it has go on; nothing is uncertain, and the rest is served when there is room."""
+    """Its existing connections go on. Nothing is uncertain, and the others are served when there is room."""
     with Run() as conversation:
         assert conversation.do("joinServer 0\njoinServer 1\njoinClient 4 0\njoinClient 5 0\nput 4 m v").errors == []
         take_back = conversation.limit("server 0")
@@ -167,7 +169,7 @@ except OSError as error:
 """
 
 
-def test_who_has_no_room_for_the_wait_for_a_lock_says_so() -> None:
+def test_a_server_without_room_to_wait_for_a_lock_reports_it() -> None:
     _, become = another_user()
     with tempfile.NamedTemporaryFile() as file:
         os.chmod(file.name, 0o666)
@@ -203,7 +205,7 @@ NO_MEMORY = re.compile(
 
 
 @pytest.mark.parametrize("mebibytes", [32, 40, 72, 100, 140, 160, 200, 300])
-def test_with_little_memory_a_run_ends_and_says_what_was_lacking(mebibytes: int) -> None:
+def test_with_little_memory_a_run_ends_and_reports_what_was_lacking(mebibytes: int) -> None:
     if shutil.which("prlimit") is None:
         pytest.skip("prlimit is missing")
     result = run(WITH_LARGE_VALUES, *NO_GOSSIP, prefix=("prlimit", f"--as={mebibytes << 20}"))

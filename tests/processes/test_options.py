@@ -1,4 +1,4 @@
-"""The scripts' command lines: what is wrong in them is told, and nothing begins; and how Ctrl-C ends a script."""
+"""The command lines of the scripts: wrong options are reported, and nothing begins; and how Ctrl-C ends a script."""
 
 from __future__ import annotations
 

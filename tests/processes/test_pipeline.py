@@ -1,4 +1,4 @@
-"""Several commands under way at once, against one at a time: nobody can tell.
+"""Several commands that are under way at once give the same results as one at a time.
 
 The same scripts run both ways, and stdout, errors and status must be the same bytes. Where a process dies while a group
 is under way, some instant of its death must explain what was printed and what is stored.
@@ -77,7 +77,7 @@ def assert_same_for_seeds(write: Callable[[Random], str | bytes], seeds: int) ->
 
 
 def test_dense_scripts_print_the_same_both_ways(pytestconfig: pytest.Config) -> None:
-    """Each run has 12 random scripts, one after another; --seeds says how many runs."""
+    """Each run has 12 random scripts, one after another. --seeds is the number of runs."""
     assert_same_for_seeds(dense_script, pytestconfig.getoption("--seeds"))
 
 
@@ -164,7 +164,7 @@ def group_script() -> list[str]:
 
 @pytest.mark.parametrize("after", range(0, 24000, 1500))
 def test_a_server_killed_in_a_group_has_died_at_some_instant(after: int) -> None:
-    """What it printed before stands; from some command on, all of server 0's fail; the others' all work."""
+    """From some command on, all commands at server 0 fail, and all others work. What was printed before is valid."""
     script = group_script()
     with lost_on_the_way(script, "server 0", after) as (conversation, printed, errors):
         got = {int(line.partition(":v")[2]) for line in printed}
@@ -198,7 +198,7 @@ def test_a_client_killed_in_a_group_leaves_what_was_printed(after: int) -> None:
 
 
 def test_a_client_and_its_server_that_are_lost_together_leave_no_put_that_has_failed(tmp_path: Path) -> None:
-    """The server has logged the group, and nobody has heard of it: what is reported as failed must not stand later."""
+    """The server has logged the group, and no client has an answer. A put that failed must not stand later."""
     log = tmp_path / "server-0" / "log.0"
     filling = "z" * 900
     for _ in range(6):
@@ -271,7 +271,7 @@ def test_a_frozen_server_in_a_group_is_killed_and_the_others_go_on() -> None:
 
 
 def test_a_line_that_comes_alone_is_answered_at_once() -> None:
-    """Also behind others, without a line end of the next, and before a comment."""
+    """This also holds after other lines, before an incomplete line, and before a comment."""
     with Conversation() as conversation:
         conversation.do("joinServer 0\njoinClient 1 0")
         for waiting in (b"put 1 k v\nget 1 k\n", b"put 1 k v\nget 1 k\n# and", b"\nget 1 k\n# x\n\nge"):
@@ -302,7 +302,7 @@ def test_large_keys_are_not_more_than_a_message_holds() -> None:
 
 
 def test_an_answer_does_not_wait_for_the_end_of_the_comments_behind_it() -> None:
-    """They come and come; the driver's own answers come only when a command is answered while they do."""
+    """Comments keep arriving, and the driver needs the answer to a command that precedes them."""
     with Conversation() as conversation:
         conversation.do("joinServer 0\njoinClient 1 0\nput 1 k v")
         assert conversation.process.stdin is not None and conversation.process.stdout is not None

@@ -26,7 +26,7 @@ from checking.driver import LIMIT_SECONDS, ROOT, Conversation, command, processe
 CLUSTER = "joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 k v\n"
 MASTER_DEATH_SECONDS = 2.0
 SLACK_SECONDS = 4.0
-"""What a loaded machine may add to a limit."""
+"""How much longer than a limit something may take on a busy machine."""
 
 
 def is_gone(pid: int) -> bool:
@@ -35,7 +35,7 @@ def is_gone(pid: int) -> bool:
 
 @contextmanager
 def cluster(*options: str, environment: dict[str, str] | None = None) -> Iterator[tuple[Conversation, dict[str, int]]]:
-    """A master with two servers and two clients, and its processes. Whatever the test does, all end."""
+    """A master with two servers and two clients, and its processes. All of them end with the test."""
     conversation = Conversation(*options, environment=environment)
     pids: dict[str, int] = {}
     directory = None
@@ -66,7 +66,7 @@ def wait_until_read(conversation: Conversation) -> None:
 
 
 def assert_all_ended(conversation: Conversation, pids: dict[str, int], directory: Path, seconds: float) -> None:
-    """All processes are gone and all files, by now or within some seconds."""
+    """All processes and files are gone, now or within a few seconds."""
     wait_until(lambda: all(map(is_gone, pids.values())), f"the end of {pids}", seconds)
     assert processes(directory) == {}
     assert not directory.exists()
@@ -131,7 +131,7 @@ def long_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("where", ["short", "long"])
 def test_no_file_is_left(where: str, tmp_path: Path) -> None:
-    """In the temporary folder there are stores during the run, and nothing afterwards; nor in the one at hand."""
+    """The temporary folder contains stores during the run, and nothing afterwards; the current folder has none."""
     folder = long_folder(tmp_path) if where == "long" else tmp_path
     here = tmp_path / "here"
     here.mkdir()
@@ -164,7 +164,7 @@ WITHOUT_TMP = (
     "-c",
     'mount -t tmpfs -o ro none /tmp && exec "$@"',
 )
-"""A command with what stands behind it, where nobody can write to /tmp."""
+"""Runs a command in an environment in which /tmp can not be written to."""
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def make_deep(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [4000, 4050])
-def test_a_place_where_no_run_can_be_is_told_once(elsewhere: Path, length: int) -> None:
+def test_a_folder_in_which_no_run_is_possible_is_reported_once(elsewhere: Path, length: int) -> None:
     folder = deep(elsewhere, length)
     make_deep(folder)
     stdout, stderr, status = run_without_tmp(LIFE, folder)
@@ -228,15 +228,15 @@ def test_a_place_where_no_run_can_be_is_told_once(elsewhere: Path, length: int) 
     assert not [name for _, folders, files in os.walk(elsewhere) for name in folders + files if "daadkvs" in name]
 
 
-def test_a_data_directory_with_too_long_a_path_is_told_once(tmp_path: Path) -> None:
+def test_a_data_directory_with_too_long_a_path_is_reported_once(tmp_path: Path) -> None:
     folder = deep(tmp_path, 4030)
     result = run(LIFE, "--data-dir", str(folder))
     assert result == (b"", f"error: {folder}: the path is too long for the files of stores\n", 2)
 
 
 @pytest.mark.parametrize("options", [[], ["--orphans"]], ids=str)
-def test_cleanup_finds_runs_wherever_they_stand(elsewhere: Path, options: list[str]) -> None:
-    """A copy of the sources is the checkout, so that nobody else's runs are ended."""
+def test_cleanup_finds_runs_in_any_folder(elsewhere: Path, options: list[str]) -> None:
+    """The checkout is a copy of the sources, so that no other runs are ended."""
     checkout, folder = elsewhere / "checkout", deep(elsewhere / "temporary", 300)
     make_deep(folder)
     checkout.mkdir()
@@ -320,7 +320,7 @@ except signals.Stop as stop:
 
 
 def test_a_signal_that_comes_in_a_finalizer_is_not_lost() -> None:
-    """Python drops what is raised there, and shows a traceback."""
+    """Python drops an exception that is raised there, and shows a traceback."""
     done = subprocess.run(
         [sys.executable, "-c", IN_A_FINALIZER],
         cwd=ROOT,
@@ -456,7 +456,7 @@ def test_the_master_is_killed_while_it_starts_processes() -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", ">/dev/full"])
 def test_closed_standard_streams(closed: str, tmp_path: Path) -> None:
-    """Nothing hangs, nothing is left, and no store has what was meant for a stream."""
+    """Nothing hangs, nothing is left, and no store contains what was written to a stream."""
     script = tmp_path / "script"
     script.write_text(CLUSTER + "nonsense\nget 5 k\nstabilize\nprintStore 1\n")
     folder = tmp_path / "temporary"
@@ -478,7 +478,7 @@ def test_closed_standard_streams(closed: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_reader_that_goes_away(stream: str) -> None:
-    """As `head -1` does: nothing hangs, and everything is cleaned up."""
+    """The reader behaves like `head -1`. Nothing hangs, and everything is cleaned up."""
     process = subprocess.Popen(
         command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     )
@@ -604,7 +604,7 @@ def test_timestamps_never_go_backwards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, "", "soon\n", "\x00\x00\x00", f"{1 << 62}\n"])
 def test_later_puts_stand_even_where_the_clock_file_is_lost_or_damaged(content: str | None, tmp_path: Path) -> None:
-    """The store that holds the larger timestamp joins only after the put: its clock is found before."""
+    """The server with the larger timestamp joins only after the put, but its timestamp is found before."""
     options = ("--data-dir", str(tmp_path))
     clock = tmp_path / "clock"
     clock.write_text(f"{FUTURE}\n")
@@ -654,7 +654,7 @@ def test_a_broken_connection_leaves_nothing_at_the_server() -> None:
         wait_until(lambda: used() == before, f"{before} descriptors and threads")
 
 
-def test_no_life_of_a_server_leaves_a_file_in_the_runs_folder() -> None:
+def test_no_incarnation_of_a_server_leaves_a_file_in_the_run_directory() -> None:
     with Conversation("--gossip-interval", "0") as conversation:
         conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v")
         conversation.pids()

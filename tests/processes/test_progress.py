@@ -31,7 +31,7 @@ def write_script(path: Path) -> Path:
 
 
 def watch(terminal: Terminal) -> bool:
-    """Whether the line was ever seen until the end."""
+    """Whether the line was visible at any time before the end."""
     seen = False
 
     def ended() -> bool:

@@ -1,4 +1,4 @@
-"""The prompt, through a pseudo-terminal: in one that can be drawn on (pyte), and in one that can do nothing (dumb)."""
+"""The prompt at a pseudo-terminal: one with all capabilities (pyte), and one without any (dumb)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ both = pytest.mark.parametrize("term", [CAPABLE, DUMB])
 
 
 def paste(text: str) -> str:
-    """What a terminal sends when this is pasted."""
+    """The bytes that a terminal sends when this text is pasted."""
     return f"\x1b[200~{text}\x1b[201~"
 
 
@@ -195,7 +195,7 @@ def test_status_says_what_servers_wrongly_believe_that_they_can_reach(tmp_path: 
 
 
 @pytest.mark.parametrize("line", ["status", "help", "help put"])
-def test_a_mistake_of_ours_is_one_line_and_the_run_goes_on(
+def test_an_internal_error_is_one_line_and_the_run_goes_on(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], line: str
 ) -> None:
     master = Master(pipeline=False)  # without a cluster, so that status fails as well
@@ -219,7 +219,7 @@ SESSIONS = re.findall(
 
 @pytest.mark.parametrize(("options", "session"), SESSIONS, ids=["a first session", "the prompt"])
 def test_what_the_readme_shows_can_be_typed(tmp_path: Path, options: str, session: str) -> None:
-    """It is what comes, line for line, but for the numbers of processes."""
+    """The output is the same, line by line, except for process ids."""
     shown = textwrap.dedent(session).splitlines()
     with Terminal(tmp_path, *options.split()) as terminal:
         for line in shown:
@@ -243,7 +243,7 @@ def rows(shown: list[str]) -> dict[str, str]:
 
 
 @both
-def test_status_shows_what_has_not_reached_whom(tmp_path: Path, term: str) -> None:
+def test_status_shows_which_writes_servers_lack(tmp_path: Path, term: str) -> None:
     with Terminal(tmp_path, "--gossip-interval", "0", term=term) as terminal:
         assert terminal.do("status")[0].startswith("nothing has been started yet; joinServer 0 starts a server")
         start_cluster(terminal)
@@ -284,7 +284,7 @@ def test_status_notices_a_server_that_has_died(tmp_path: Path) -> None:
         assert not any("died" in line for line in terminal.do("status"))
 
 
-def test_status_leaves_a_frozen_server_in_peace(tmp_path: Path) -> None:
+def test_status_does_not_kill_a_frozen_server(tmp_path: Path) -> None:
     with Terminal(tmp_path) as terminal:
         directory = start_cluster(terminal)
         freeze(directory, "server 0")
@@ -384,7 +384,7 @@ def test_errors_are_coloured(tmp_path: Path) -> None:
 
 
 def test_no_color(tmp_path: Path) -> None:
-    """Then a hint is marked in another way."""
+    """A hint is then marked by brackets."""
     with Terminal(tmp_path, environment={"NO_COLOR": "1"}) as terminal:
         assert terminal.do("nonsense") == ["error: unknown command: nonsense"]
         terminal.type("get ")
@@ -458,7 +458,7 @@ def test_a_resized_window_does_no_harm(tmp_path: Path) -> None:
 
 
 def test_ctrl_z_and_fg(tmp_path: Path) -> None:
-    """The shell that has job control is this test."""
+    """This test plays the part of the shell."""
     with Terminal(tmp_path) as terminal:
         start_cluster(terminal)
         terminal.type("get 5 " + CTRL_Z)
@@ -598,7 +598,7 @@ def test_ctrl_c_drops_the_line(tmp_path: Path, term: str) -> None:
 @both
 @pytest.mark.parametrize("line", ["get 5 k", "put 5 k w", "printStore 0", "stabilize", "breakConnection 0 1"])
 def test_ctrl_c_gives_up_waiting(tmp_path: Path, line: str, term: str) -> None:
-    """The time-out is a day, but for stabilize. The cluster lives on, and the frozen server can still be killed."""
+    """The time-out is a day, except in stabilize. The cluster goes on, and the frozen server can still be killed."""
     with Terminal(tmp_path, "--timeout", "86400", term=term) as terminal:
         directory = start_cluster(terminal)
         assert terminal.do("joinClient 6 1") == []
@@ -625,8 +625,8 @@ def test_ctrl_c_gives_up_waiting(tmp_path: Path, line: str, term: str) -> None:
         assert "l:x" in terminal.do("printStore 0")
 
 
-def test_after_ctrl_c_what_the_client_found_out_is_still_told(tmp_path: Path) -> None:
-    """The client finds the server silent when nobody waits for its answer any more."""
+def test_after_ctrl_c_a_loss_that_the_client_has_noticed_is_still_reported(tmp_path: Path) -> None:
+    """The client finds that the server is silent after the master has stopped waiting for its answer."""
     with Terminal(tmp_path, "--timeout", "2") as terminal:
         directory = start_cluster(terminal)
         freeze(directory, "server 0")
@@ -672,7 +672,7 @@ def test_signals_end_it(tmp_path: Path, how: signal.Signals, term: str) -> None:
 
 @both
 def test_signals_that_come_at_once_end_it_too(tmp_path: Path, term: str) -> None:
-    """Also while a line has just been read, or its answer is being printed."""
+    """They may also arrive when a line has just been read, or while its answer is being printed."""
     with Terminal(tmp_path, term=term) as terminal:
         start_cluster(terminal)
         terminal.type("get 5 k\r" * 3)
@@ -722,7 +722,7 @@ def test_errors_go_where_stderr_leads_and_the_rest_to_the_terminal(tmp_path: Pat
 
 
 def test_ctrl_c_at_any_moment(tmp_path: Path) -> None:
-    """Also while a line has just been entered, or the next prompt is being drawn: no traceback, and it goes on."""
+    """It may arrive when a line has just been entered, or while the next prompt is drawn. There is no traceback."""
     with Terminal(tmp_path) as terminal:
         start_cluster(terminal)
         for number in range(60):

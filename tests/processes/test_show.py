@@ -65,7 +65,7 @@ def test_files_and_bytes_of_any_kind(tmp_path: Path) -> None:
 
 
 def test_errors_come_where_they_belong() -> None:
-    """On one descriptor, as at a terminal."""
+    """stdout and stderr are one descriptor, as at a terminal."""
     done = subprocess.run(
         command("--show"), input=SCRIPT.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
@@ -109,7 +109,7 @@ def test_colours_are_for_terminals(term: str, variables: dict[str, str], coloure
 
 
 def test_make_run_shows_the_tour_and_of_other_scripts_the_answers(tmp_path: Path) -> None:
-    """The tour's comments say which answers come, and these stand under their commands."""
+    """The comments of the tour announce the answers, which are below their commands."""
     script = tmp_path / "script"
     script.write_text("joinServer 0\njoinClient 5 0\nget 5 k\n")
     make = ["make", "--no-print-directory", "-C", str(ROOT), "run"]

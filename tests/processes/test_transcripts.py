@@ -1,4 +1,4 @@
-"""Stories in files: tests/transcripts/*.txt, run against real processes.
+"""The scripts in tests/transcripts/*.txt, with their expected output, run against real processes.
 
 A transcript is a script with what it prints:
 
@@ -48,7 +48,7 @@ def is_idle(line: bytes) -> bool:
 
 
 class Story:
-    """A transcript being told."""
+    """A transcript that is being run."""
 
     def __init__(self, lines: list[bytes], directory: Path) -> None:
         self._lines = lines
@@ -58,7 +58,7 @@ class Story:
         self._waiting = b""  # commands to be sent with the next one
 
     def tell(self) -> list[bytes]:
-        """Run it; returns the lines with what was printed in the place of what was expected."""
+        """Run the transcript; returns its lines with the actual output in place of the expected output."""
         told: list[bytes] = []
         try:
             for number, line in enumerate(self._lines):

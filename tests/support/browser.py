@@ -1,4 +1,4 @@
-"""The browser of checking/browser.py for tests, which are skipped, and say why, where there is none."""
+"""The browser of checking/browser.py for tests, which are skipped with a reason if there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lives of a server on real files, for tests of what survives on disk.
+"""Incarnations of a server on real files, for tests of what survives on disk.
 
 A `Life` brings a real model and its storage together as server.py does: what is acknowledged was logged, then applied.
 A kill is a copy of the folder, taken while it is in use: a process that has ended leaves just that.
@@ -75,7 +75,7 @@ State = tuple[list[Write], list[object]]
 
 
 class Life:
-    """One life of a server: what it recovers, and what it goes on with."""
+    """One incarnation of a server: it recovers, and then carries out puts and pulls."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Life:
 
 
 class Folders:
-    """Copies of folders, each under a new name, and lives in them that end with the test."""
+    """Copies of folders, each with a new name, and incarnations in them that end with the test."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -149,7 +149,7 @@ class Folders:
         return life
 
     def recovered(self, folder: Path, stamp: int = 2) -> Life:
-        """What a start would recover from the folder, which stays as it is."""
+        """The replica that a start would recover from the folder, which is not changed."""
         life = Life(self.copy(folder), stamp)
         life.close()
         return life
@@ -176,7 +176,7 @@ def flip(path: Path, offset: int, bits: int = 0xFF) -> None:
 
 
 def peer_of(life: Life) -> Model:
-    """A peer that knows all that this life knows."""
+    """A peer that knows everything that this incarnation knows."""
     peer = Model(Replica(9, 1))
     peer.apply(life.model.writes(), life.model.context)
     return peer

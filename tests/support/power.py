@@ -41,7 +41,7 @@ class _File:
         self.durable, self.pending = bytes(content), []
 
     def lose(self, chance: Random) -> None:
-        """A sync has failed: some of the writes will never be on the disk, whatever is synced later."""
+        """Note that a sync has failed: some of the writes will never be on the disk, whatever is synced later."""
         self.pending = [change for change in self.pending if change[1] is None or chance.random() < 0.3]
 
     def survivor(self, chance: Random | None, zeros: bool) -> bytes:
@@ -93,7 +93,7 @@ class Disk:
         self.events: list[Callable[[], None]] = []
         """The changes that the calls made, one by one. Their number serves as the time."""
         self.failing: Callable[[], bool] = lambda: False
-        """Asked at each sync of a file whether it fails."""
+        """Decides at each sync of a file whether it fails."""
         self._root = root
         self._top = _Folder()
         self._now: dict[Path, _File | _Folder] = {}

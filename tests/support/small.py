@@ -174,7 +174,7 @@ class Run:
         self.end("put", [key, value], client, server=usable[0], timestamp=version)
 
     def perhaps_die(self, server: int) -> None:
-        """It has answered, and is found dead before that is written down."""
+        """A server that has answered is found dead before its answer is recorded."""
         if len(self.running) > 1 and self.random.random() < 0.05:
             self.stop(server)
             self.add("info", "died", [server], error="it died")
@@ -259,7 +259,7 @@ def answered(server: int, version: int) -> dict[str, Any]:
 
 
 def spelled(header: dict[str, Any], lines: list[dict[str, Any]]) -> str:
-    """A history as it stands in a file."""
+    """The content of a history file."""
     return "".join(json.dumps(line) + "\n" for line in (header, *lines))
 
 

@@ -22,22 +22,22 @@ STOPPED = 0.75
 """For which part of a time-out clients are stopped: long enough for their server, and not too long for the master."""
 
 STOPPED_SERVER = 0.3
-"""The same for servers, which more processes wait for, one after the other."""
+"""For which part of a time-out servers are stopped. More processes wait for a server, one after another."""
 
 SILENCE = re.compile("made no progress|could not be started|uncertain")
-"""What is said of processes that didn't answer in time."""
+"""The errors about processes that did not answer in time."""
 
 TIMEOUTS_SECONDS = (0.4, 1.5, 5.0)
-"""The first one will do, unless the machine has much else to do."""
+"""The first one suffices unless the machine is busy; otherwise the next one is tried."""
 
 
 def run_file(script: Path, *options: str) -> Result:
-    """Run a script from a file as standard input: so groups are as large as they can be, and alike in each run."""
+    """Run a script from a file as standard input, so that groups are as large as possible, and the same in each run."""
     return _run(script, options, Random(), 0, None)
 
 
 def run_stalling(script: Path, *options: str, random: Random, stops: int) -> Result:
-    """The same while clients and servers are stopped, one after another, *stops* times at most.
+    """Run a script while clients and servers are stopped, one after another, *stops* times at most.
 
     Of many only those are stopped whose ids are in the hundreds of the largest one, so that a script can say whom it
     still uses. With the shortest time-out in which nobody counted as silent.
@@ -85,7 +85,7 @@ def _latest(found: dict[str, int]) -> dict[str, int]:
 
 
 def _goes_on(master: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether the master still runs, so much later."""
+    """Whether the master is still running after this time."""
     try:
         master.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -95,7 +95,7 @@ def _goes_on(master: subprocess.Popen[bytes], seconds: float) -> bool:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Within this block a process is stopped; it may be gone before, or meanwhile."""
+    """Within this block a process is stopped. It may end before or meanwhile."""
     _signal(pid, signal.SIGSTOP)
     try:
         yield
@@ -111,7 +111,7 @@ def _signal(pid: int, signum: int) -> None:
 
 
 def slept(pid: int) -> int:
-    """How often a process has gone to sleep: once for each message that it waits for."""
+    """How often a process has gone to sleep, which it does once for each message that it waits for."""
     found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1])

@@ -1,4 +1,4 @@
-"""A master at a pseudo-terminal, and what a person would see there: the terminal is emulated by pyte."""
+"""A master at a pseudo-terminal, and what a user would see there. The terminal is emulated by pyte."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS, COLUMNS = 300, 110  # so high that nothing scrolls away
 
 
 class Terminal:
-    """A terminal on which a program runs. Nothing of a run is left at the end of the `with`.
+    """A terminal on which a program runs. Nothing of the run is left after the `with` block.
 
     Its standard streams may lead to files instead. *home* takes the history; nothing else of the user's is used.
     """
@@ -98,7 +98,7 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What the screen shows, up to the cursor's line or the last that isn't empty."""
+        """The lines on the screen, up to that of the cursor or the last one that is not empty."""
         shown = [self._shown(row) for row in range(max(self.screen.buffer, default=-1) + 1)]
         while shown and not shown[-1] and len(shown) > self.screen.cursor.y + 1:
             shown.pop()
@@ -114,7 +114,7 @@ class Terminal:
         return "".join(cells[column].data for column in range(max(cells, default=-1) + 1)).rstrip()
 
     def read(self, seconds: float) -> bool:
-        """Take in what comes; whether anything came, or the end."""
+        """Read what arrives; returns whether anything has arrived, or the end."""
         if not select.select([self.fd], [], [], max(0.0, seconds))[0]:
             return False
         try:
@@ -126,7 +126,7 @@ class Terminal:
         return bool(data)
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until the screen is as it should be."""
+        """Wait until the condition holds for the screen."""
         deadline = time.monotonic() + LIMIT_SECONDS
         while not condition():
             came = self.read(deadline - time.monotonic())
@@ -140,7 +140,7 @@ class Terminal:
         return sum(line.startswith(PROMPT.rstrip()) for line in self.lines)
 
     def until_prompt(self, count: int | None = None) -> None:
-        """Wait for an empty prompt; with *count*, for that one."""
+        """Wait for an empty prompt, or, with *count*, for the prompt with this number."""
         self.until(
             lambda: self.line == PROMPT.rstrip() and (count is None or self.prompts() == count),
             f"prompt {count or ''}",
@@ -162,7 +162,7 @@ class Terminal:
         return below[1:]
 
     def until_it_waits(self) -> None:
-        """Wait until the master is in one and the same wait for another process's answer for a while.
+        """Wait until the master has been waiting for a while for one answer of another process.
 
         Ctrl-C is a signal again a moment before the line is taken, and would only drop that.
         """
@@ -183,7 +183,7 @@ class Terminal:
         return self.directory
 
     def end(self, text: str | bytes = b"") -> int:
-        """Type what ends it, and return the exit status."""
+        """Type what ends the run; returns the exit status."""
         if text:
             self.type(text)
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -200,6 +200,6 @@ class Terminal:
 
 
 def _take_terminal(inside: int) -> None:
-    """In the child: be the leader of a session with this terminal."""
+    """In the child process: become the leader of a session with this terminal."""
     os.setsid()
     fcntl.ioctl(inside, termios.TIOCSCTTY, 0)

@@ -146,7 +146,7 @@ printStore 1
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The history of SCRIPT without gossip, line by line."""
+    """The lines of the history of SCRIPT without gossip."""
     path = tmp_path_factory.mktemp("real") / "history"
     result = run(SCRIPT, "--gossip-interval", "0", "--no-pipeline", "--history", str(path))
     assert (result.stderr, result.status) == ("", 0)
@@ -155,7 +155,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def line_of(command: int) -> int:
-    """The line of the history with what came of a command of SCRIPT, both counted from 1."""
+    """The line of the history in which a command of SCRIPT ends; both are counted from 1."""
     return 2 * command + 1
 
 
@@ -196,7 +196,7 @@ def store_shows(lines: list[dict[str, Any]], command: int, putting: int) -> None
 
 
 def swap(lines: list[dict[str, Any]], one: int, other: int) -> None:
-    """Have two gets answer each what the other did."""
+    """Exchange the answers of two gets."""
     first, second = answer(lines, one), answer(lines, other)
     for name in ("value", "timestamp"):
         first[name], second[name] = second[name], first[name]
@@ -296,7 +296,7 @@ def test_tampering_is_found_and_explained(
 
 
 def re_fits(pattern: str, text: str) -> bool:
-    """A plain sentence is compared as it is; one with .* or | in it as a regular expression."""
+    """A sentence with .* or | in it is compared as a regular expression."""
     return pattern in text or re.search(pattern, text) is not None
 
 
@@ -336,7 +336,7 @@ def get(client: int, server: int, value: str | None, version: int = 0) -> tuple[
 
 
 def history(*commands: Any) -> list[dict[str, Any]]:
-    """The lines of commands that all went well: `(f, value)` or `(f, value, process, fields)`."""
+    """The lines of commands that all succeed: `(f, value)` or `(f, value, process, fields)`."""
     writer = Run(Random(0), gossips=True)
     for f, value, *rest in commands:
         process, more = rest or ("master", {})
@@ -387,7 +387,7 @@ def test_the_other_relay_is_found_where_the_first_choice_spoils_it(tmp_path: Pat
     assert verdict_of(text, tmp_path).verdict == "valid"
 
 
-def test_where_there_are_too_many_ways_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_too_many_orders_of_gossip_the_verdict_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "MOST_STATES", 3)
     verdict = verdict_of(spelled(GOSSIP, two_ways([2, 5], [])), tmp_path)
     assert verdict.verdict == "unknown"
@@ -411,7 +411,7 @@ def test_a_link_does_not_bring_what_has_been_written_over_before(tmp_path: Path)
     assert verdict.lines == [11, 13, 15, 19]
 
 
-def test_the_break_that_parted_servers_is_named(tmp_path: Path) -> None:
+def test_the_break_that_partitioned_servers_is_named(tmp_path: Path) -> None:
     lines = history(
         ("joinServer", [0]),
         ("joinServer", [1]),
@@ -451,7 +451,7 @@ def test_a_relay_must_have_kept_what_it_passed_on_and_shared_it_at_stabilize(tmp
 
 
 def asks_two(*more: Any) -> list[dict[str, Any]]:
-    """Three servers in a chain, and a client that is to ask 1 and then 2 for what stands at 0."""
+    """Three servers in a chain, and a client that asks 1 and then 2 for a value that server 0 holds."""
     return history(
         *(("joinServer", [server]) for server in range(3)),
         ("breakConnection", [0, 2]),
@@ -466,7 +466,7 @@ def asks_two(*more: Any) -> list[dict[str, Any]]:
 
 
 def test_gossip_may_run_while_a_get_asks_one_server_after_another(tmp_path: Path) -> None:
-    """Server 1 is behind when it is asked, and passes the value on to server 2 before that is asked."""
+    """Server 1 is behind when it is asked, and passes the value on to server 2 before server 2 is asked."""
     text = spelled(GOSSIP, asks_two())
     assert Judge(text).is_valid()
     assert verdict_of(text, tmp_path).verdict == "valid"
@@ -478,7 +478,7 @@ def test_gossip_may_run_while_a_get_asks_one_server_after_another(tmp_path: Path
 
 
 def test_gossip_of_a_server_that_is_found_dead_may_have_run_between_two_asks(tmp_path: Path) -> None:
-    """Server 1 is asked; then 0 passes the value on over 1 to 2, and dies before it is asked; then 2 is."""
+    """Server 1 is asked. Then 0 passes the value on to 2 through 1, and dies before it is asked. Then 2 is asked."""
     writer = Run(Random(0), gossips=True)
     writer.lines = asks_two(("createConnection", [10, 0]), ("breakConnection", [10, 2]), ("createConnection", [10, 2]))
     answer = writer.lines.pop()
@@ -528,7 +528,7 @@ def with_a_dead_server(rounds: int) -> str:
     return spelled(GOSSIP, history(*commands))
 
 
-def test_it_takes_linear_time_where_a_server_stays_dead(tmp_path: Path) -> None:
+def test_it_takes_linear_time_although_a_server_stays_dead(tmp_path: Path) -> None:
     def work(rounds: int) -> int:
         text = with_a_dead_server(rounds)
         profile = cProfile.Profile()
@@ -611,7 +611,7 @@ def dropped(text: str) -> str:
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_what_is_no_whole_history_is_unknown(change: Callable[[str], str], why: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_complete_history_is_unknown(change: Callable[[str], str], why: str, tmp_path: Path) -> None:
     text = spelled(HEADER, base())
     assert verdict_of(text, tmp_path).verdict == "valid"
     verdict = verdict_of(change(text), tmp_path)
@@ -703,7 +703,7 @@ def test_what_can_not_be_done_is_explained(command: Any, why: str, lines: list[i
     assert verdict.lines == lines
 
 
-def test_whose_turn_it_was_is_told_with_the_connections(tmp_path: Path) -> None:
+def test_the_reason_why_another_server_should_have_answered_names_the_connections(tmp_path: Path) -> None:
     verdict = verdict_of(spelled(GOSSIP, history(*BEGUN[:-1], put(5, 1, "blue", 2))), tmp_path)
     assert verdict.verdict == "invalid"
     assert verdict.why == (
@@ -723,7 +723,7 @@ def test_a_client_that_died_can_have_no_connection(tmp_path: Path) -> None:
         assert verdict_of(spelled(HEADER, writer.lines), tmp_path).why[: len(why) or None] == why
 
 
-def test_nobody_dies_who_does_not_run(tmp_path: Path) -> None:
+def test_a_process_that_is_not_running_can_not_die(tmp_path: Path) -> None:
     writer = Run(Random(0), gossips=False)
     writer.lines = history(*BEGUN)
     writer.add("info", "died", [1], error="server 1 died")
@@ -774,7 +774,7 @@ def test_an_uncertain_put_may_stand_later_or_not_but_not_elsewhere(tmp_path: Pat
     assert verdict_of(text(1, 2), tmp_path).verdict == "invalid"
 
 
-def test_what_is_not_promised_is_told_as_information(tmp_path: Path) -> None:
+def test_what_is_not_promised_is_reported_as_information(tmp_path: Path) -> None:
     """Client 10 writes a and then b; server 1 gets b by gossip before it has a."""
     lines = history(
         ("joinServer", [0]),
@@ -824,7 +824,7 @@ def test_status_and_output(tmp_path: Path) -> None:
     assert program("--help").returncode == 0
 
 
-def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_standard_output_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "history"
     path.write_text(spelled(HEADER, base()))
     reading, writing = os.pipe()
@@ -836,7 +836,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 
 
 def test_the_checker_uses_nothing_of_the_store() -> None:
-    """Neither itself nor by what it imports."""
+    """Neither directly nor through its imports."""
     modules = {path.stem for path in ROOT.glob("*.py")} | {"control", "rpc", "console"}
     left, found = {"verdict"}, set()
     while left:
@@ -850,8 +850,8 @@ def test_the_checker_uses_nothing_of_the_store() -> None:
     assert {"spread", "checker"} <= found
 
 
-def test_keys_and_values_of_any_bytes_are_told_on_any_terminal(tmp_path: Path) -> None:
-    """Valid, with a case of what is not promised to tell; and invalid, of the same keys."""
+def test_keys_and_values_of_any_bytes_are_shown_on_any_terminal(tmp_path: Path) -> None:
+    """A valid history in which something that is not promised did not hold, and an invalid one with the same keys."""
     key, other = b"k\xff\x1b[2J\xe2\x82\xac", b"other\xfe"
     script = b"joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 2\nbreakConnection 1 2\n"
     script += b"joinClient 5 0\nput 5 %s v\nbreakConnection 5 0\ncreateConnection 5 2\n" % key

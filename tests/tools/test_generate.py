@@ -52,7 +52,7 @@ def test_scripts_run_without_errors_and_are_valid(
 
 
 def assert_valid(history: Path, script: str) -> None:
-    """A history that isn't is kept, to be looked at."""
+    """A history that is not valid is kept for inspection."""
     verdict = check(history)
     if verdict.verdict != "valid":
         kept = Path(tempfile.mkdtemp(prefix="daadkvs-invalid-"))
@@ -65,7 +65,7 @@ def assert_valid(history: Path, script: str) -> None:
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("interval", ["0", "0.005"])
 def test_a_client_that_is_slow_changes_nothing(seed: int, interval: str, tmp_path: Path) -> None:
-    """It is stopped for more than half a time-out, over and over, so that its server gives its part of a group up."""
+    """It is stopped repeatedly for more than half a time-out, so that its server gives groups up."""
     options = "--topology tree --servers 4 --clients 12 --keys 3 --value-size 1-300 --operations 600"
     faults = "--stabilize-every 50 --partition-every 200 --move-every 300"
     script, history = tmp_path / "script", tmp_path / "history"
@@ -78,7 +78,7 @@ def test_a_client_that_is_slow_changes_nothing(seed: int, interval: str, tmp_pat
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_large_answers_change_nothing(seed: int, tmp_path: Path) -> None:
-    """Several clients a server get more than a group may answer with."""
+    """Several clients of a server ask for more than a group may answer with."""
     options = "--servers 2 --clients 3 --reads 0.98 --value-size 40000 --operations 3000 --keys 2"
     script, history = tmp_path / "script", tmp_path / "history"
     script.write_text(generate(*options.split(), "--stabilize-every", "1000", "--seed", str(seed)).stdout)

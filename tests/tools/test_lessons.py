@@ -1,4 +1,4 @@
-"""The lessons in docs/lessons/ are what their scripts in examples/ print now."""
+"""The lessons in docs/lessons/ show what their scripts in examples/ print now."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SCRIPTS = scripts()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_the_page_is_true(script: Path, tmp_path: Path) -> None:
-    """If this fails after a change that is meant: make pages."""
+def test_the_page_shows_what_the_script_does(script: Path, tmp_path: Path) -> None:
+    """If this fails after an intended change, call `make pages`."""
     assert text(learn(script, tmp_path)) == (PAGES / f"{script.stem}.md").read_text("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A long run in short: nothing grows, and nothing is left of killed servers. scripts/load.py has the long one."""
+"""A short form of scripts/load.py: nothing grows, and nothing is left of killed servers."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Mutant(NamedTuple):
     wrong: str
     catcher: tuple[str, ...] = SIMULATOR
     differential: tuple[str, ...] = ()
-    """What catches it as well: the random scripts that are run in several ways, by real processes."""
+    """A second catcher: random scripts that real processes run in several ways."""
 
 
 MUTANTS = [

@@ -67,7 +67,7 @@ def test_the_files_agree_on_versions() -> None:
 
 
 def test_what_runs_needs_no_tools() -> None:
-    """But for pytest, which is a part of it by request."""
+    """The exception is pytest, which was asked for."""
     runs = pinned(ROOT / "requirements.txt")
     assert runs.keys() >= {"rpyc", "msgpack", "pytest"}
     assert runs.keys().isdisjoint({"mypy", "ruff", "hypothesis", "pytest-xdist", "uv", "hatchling"})
@@ -96,7 +96,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An environment that had nothing but pip, and the wheel was installed in."""
+    """A virtual environment in which only the wheel and its dependencies are installed."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, with_pip=True)
     python = str(folder / "bin" / "python")
@@ -144,7 +144,7 @@ def test_the_command_is_all_that_is_added_to_an_environment(installed: Path) -> 
 def test_an_installed_daadkvs_runs_files_and_standard_input(
     installed: Path, tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    """Wherever it is started, also beside modules whose names are those of its own."""
+    """It may be started in any folder, also beside modules with the names of its own."""
     for name in ("client", "model", "console", "control"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')\n")
     (tmp_path / "script").write_text(SCRIPT)
@@ -227,7 +227,7 @@ def started(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def test_cleanup_ends_the_runs_of_its_own_installation_alone(installed: Path, tmp_path: Path) -> None:
-    """A hung master, one that waits for its script yet, and orphans; the checkout's runs go on."""
+    """It ends a hung master, one that still waits for its script, and orphans. The runs of the checkout go on."""
     command = str(installed / "bin" / "daadkvs")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -30,7 +30,7 @@ def report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def reported(script: str, folder: Path, *options: str) -> Path:
-    """The page about a run."""
+    """The report of a run."""
     result = run(script, "--trace", str(folder / "trace"), *options)
     assert result.status == 0, result.stderr
     done = report(folder / "trace", "-o", folder / "report.html")
@@ -79,7 +79,7 @@ def mark(page: Any, text: str, look: str = "") -> Any:
 
 
 def in_sight(page: Any) -> list[str]:
-    """The processes whose lines are in sight."""
+    """The processes whose lines are visible."""
     shown: list[str] = page.evaluate(
         "[...diagram.x].filter(([, x]) => x - diagram.scroller.scrollLeft > 0"
         " && x - diagram.scroller.scrollLeft < diagram.scroller.clientWidth).map(([lane]) => run.processes[lane])"
@@ -88,7 +88,7 @@ def in_sight(page: Any) -> list[str]:
 
 
 def overlapping(page: Any) -> list[list[str]]:
-    """Pairs of labels that lie over each other."""
+    """Pairs of labels that cover each other."""
     pairs: list[list[str]] = page.evaluate(
         """() => {
             const labels = [...document.querySelectorAll("#canvas .label")];
@@ -194,7 +194,7 @@ def test_make_lesson_does_all_of_it(tmp_path: Path) -> None:
 # -- in a browser ------------------------------------------------------------------------------------------------
 
 
-def test_it_says_what_run_it_is_about(page: Any) -> None:
+def test_the_page_names_the_run(page: Any) -> None:
     assert page.title() == page.locator("h1").inner_text() == "standard input"
     assert page.locator("h1").get_attribute("title").startswith("./master.py --trace")
     assert page.locator("#summary").inner_text().startswith("2 servers · 2 clients · 6 puts and gets · 1 × ERR_DEP")
@@ -222,7 +222,7 @@ def test_a_click_on_an_err_dep_explains_it(page: Any) -> None:
     assert "put password mellon" in page.locator("#details .big").inner_text()
 
 
-def test_the_same_by_its_mark(page: Any) -> None:
+def test_a_click_on_the_mark_of_an_err_dep_explains_it_as_well(page: Any) -> None:
     mark(page, "get password → ERR_DEP").click()
     assert page.locator("#details .why.dependency").count() == 1
     assert page.locator(".ring").count() == 1
@@ -363,8 +363,8 @@ def test_only_events_that_are_drawn_are_stopped_at(page: Any) -> None:
         assert page.evaluate("diagram.marks.includes(diagram.selected)")
 
 
-def test_the_stores_are_those_of_what_is_looked_at(page: Any) -> None:
-    """The last event in sight, or the one that was chosen."""
+def test_the_stores_are_those_of_the_chosen_moment(page: Any) -> None:
+    """This is the last visible event, or the one that was chosen."""
     page.set_viewport_size({"width": 1400, "height": 480})
     page.wait_for_function("moment === diagram.lastInSight()")
     assert page.locator("#table").inner_text() == "Nothing has been written yet."
@@ -409,7 +409,7 @@ def test_filters(page: Any) -> None:
     assert page.locator(".message").count() > arrows
 
 
-def test_a_key_that_does_not_exist_is_told(page: Any) -> None:
+def test_a_key_that_does_not_exist_is_reported(page: Any) -> None:
     said = page.locator("#no-key")
     assert not said.is_visible()
     page.fill("#key", "shoe")
@@ -506,7 +506,7 @@ def test_an_err_dep_comes_into_sight_with_the_servers_that_were_asked(busy: Any)
     ],
 )
 def test_a_label_keeps_what_matters(page: Any, text: str, room: int, label: str) -> None:
-    """Letters differ from machine to machine: here each is as wide as in a plain typewriter's font."""
+    """Fonts differ from machine to machine. Here all letters have the same width."""
     assert page.evaluate("([text, room]) => fitted(text, room, '10px monospace')", [text, room]) == label
 
 
@@ -522,7 +522,7 @@ def test_outcomes_are_never_cut(busy: Any) -> None:
     assert not [text for text in texts if cut.search(text)]
 
 
-def test_labels_never_lie_over_each_other(busy: Any) -> None:
+def test_labels_never_cover_each_other(busy: Any) -> None:
     for control in ("[data-axis=order]", "#fit", "[data-axis=time]", "#in", "#in", "#fit", "#out"):
         busy.click(control)
         assert busy.locator(".label").count() > 5
@@ -596,7 +596,7 @@ def test_zoom_has_limits(axis: str, busy: Any) -> None:
     assert busy.evaluate("diagram.height") == pytest.approx(height)
 
 
-def test_a_narrow_window_cuts_nothing(busy: Any) -> None:
+def test_a_narrow_window_hides_nothing(busy: Any) -> None:
     busy.set_viewport_size({"width": 600, "height": 900})
     height, seen = busy.evaluate("['scrollHeight', 'clientHeight'].map((size) => byId('details')[size])")
     assert height == seen  # "What this shows" stands there as a whole

@@ -1,4 +1,4 @@
-"""Whole scripts, piped into a real master: what stands on stdout and stderr, and the exit status."""
+"""Complete scripts that are piped into a real master: stdout, stderr and the exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def assert_silent(result: Result) -> None:
 
 
 def assert_errors(result: Result, lines: list[int], prefix: str = "") -> None:
-    """Exactly one error for each of these lines, and the status that says so."""
+    """There is exactly one error for each of these lines, and the exit status is that of errors."""
     told = [re.match(rf"error: {re.escape(prefix)}line (\d+): .", error) for error in result.errors]
     assert all(told), result.stderr
     assert [int(match[1]) for match in told if match] == lines
@@ -38,7 +38,7 @@ def assert_errors(result: Result, lines: list[int], prefix: str = "") -> None:
 
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_random_scripts_get_no_answer_that_the_contract_does_not_allow(interval: str) -> None:
-    """Without gossip every byte is foretold; with it, every answer is one of those that are allowed."""
+    """Without gossip every byte can be predicted. With gossip, every answer is one of those that are allowed."""
 
     def compare(seed: int) -> Oracle:
         script = random_script(Random(seed), 140)
@@ -66,7 +66,7 @@ def test_a_script_fed_line_by_line_is_answered_the_same(seed: int) -> None:
 
 
 def test_scripts_that_stabilize_before_they_look_elsewhere_always_print_the_same() -> None:
-    """Gossip may run in between as it likes: the last put in the script stands."""
+    """The last put in the script stands, in whatever order gossip runs."""
     random = Random(7)
     script = [f"joinServer {server}" for server in range(4)]
     script += [f"joinClient {10 + server} {server}" for server in range(4)]
@@ -243,7 +243,7 @@ def test_a_files_name_may_hold_anything_and_errors_stay_one_line(tmp_path: Path,
 
 
 def test_more_files_than_descriptors(tmp_path: Path) -> None:
-    """Also more than select could wait for."""
+    """There are also more than select can wait for."""
     names = []
     for number in range(1100):
         names.append(str(tmp_path / f"{number}.txt"))
@@ -254,7 +254,7 @@ def test_more_files_than_descriptors(tmp_path: Path) -> None:
         assert run("", *names, str(tmp_path / "last.txt"), prefix=few) == Result(b"k:v\n", "", 0)
 
 
-def test_a_file_that_goes_away_before_its_turn_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_removed_before_its_turn_is_reported(tmp_path: Path) -> None:
     first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
     os.mkfifo(first)
     second.write_text("nonsense\n")
@@ -275,7 +275,7 @@ def test_a_byte_order_mark_at_the_beginning_does_not_count(tmp_path: Path) -> No
     assert run("", str(script)) == Result(b"\xef\xbb\xbfk:v\n", "", 0)
 
 
-def test_standard_output_that_takes_no_more_is_told() -> None:
+def test_a_full_standard_output_is_reported() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             command(), input=f"{PAIR}put 5 k v\nget 5 k\n".encode(), stdout=full, stderr=subprocess.PIPE, check=False
@@ -283,8 +283,8 @@ def test_standard_output_that_takes_no_more_is_told() -> None:
     assert (done.returncode, done.stderr) == (1, b"error: standard output: No space left on device\n")
 
 
-def test_standard_input_that_is_a_folder_is_told(tmp_path: Path) -> None:
-    """Python itself would end with ten lines about its own state."""
+def test_a_standard_input_that_is_a_folder_is_reported(tmp_path: Path) -> None:
+    """Python would end with ten lines about its own state."""
     command = ["sh", str(ROOT / "scripts" / "master.sh")]
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
@@ -396,7 +396,7 @@ def test_all_fsync_policies_print_the_same(policy: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--gossip-interval", "0.002")], ids=" ".join)
 def test_a_harness_that_waits_for_each_answer_gets_it(options: tuple[str, ...]) -> None:
-    """Nothing is held back until more comes; a master that did so would leave both sides waiting for ever."""
+    """No line is held back until more lines arrive; otherwise both sides would wait for ever."""
     process = subprocess.Popen(command(*options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -415,7 +415,7 @@ def test_a_harness_that_waits_for_each_answer_gets_it(options: tuple[str, ...]) 
 
 
 def read_line(fd: int) -> bytes:
-    """A line, byte by byte, each of which comes within a minute."""
+    """Read a line byte by byte; each byte must arrive within a minute."""
     line = b""
     while not line.endswith(b"\n"):
         assert select.select([fd], [], [], 60)[0], f"no answer, so far {line!r}"
@@ -425,8 +425,8 @@ def read_line(fd: int) -> bytes:
     return line
 
 
-def test_the_oracle_finds_what_is_wrong() -> None:
-    """A wrong byte, a line too few or too many, an error too few: none passes."""
+def test_the_oracle_notices_wrong_output() -> None:
+    """It rejects a wrong byte, a missing or additional line, and a missing error."""
     script = [
         b"joinServer 0\n",
         b"joinServer 1\n",

@@ -1,4 +1,4 @@
-"""Thousands of simulated clusters, under random schedules; and the small ones that have shown a mistake, again."""
+"""Thousands of simulated clusters with random schedules, and the small schedules that have shown a mistake."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_random_schedules_break_no_promise(request: pytest.FixtureRequest) -> No
 
 
 @pytest.mark.parametrize("path", SCHEDULES, ids=lambda path: path.stem)
-def test_schedules_that_show_a_mistake_show_none_here(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """(tests/tools/test_mutants.py sees that each of them shows the mistake that it is called after.)"""
+def test_schedules_that_show_a_mistake_pass_without_it(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """(tests/tools/test_mutants.py checks that each of them shows the mistake that it is named after.)"""
     assert replay(path) == 0, capsys.readouterr().out
 
 
@@ -56,7 +56,7 @@ def test_steps_are_read_as_they_are_written() -> None:
 
 
 @pytest.mark.parametrize("text", ["jump 1 2", "put 1", "put one 2", "put 1 2 3"])
-def test_what_is_no_step_is_told(tmp_path: Path, text: str) -> None:
+def test_an_invalid_step_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "schedule").write_text(f"# nonsense\n\nput 1 2\n{text}\n")
     command = [sys.executable, str(ROOT / "scripts" / "simulate.py"), "--replay", str(tmp_path / "schedule")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -67,7 +67,7 @@ def test_what_is_no_step_is_told(tmp_path: Path, text: str) -> None:
     )
 
 
-def test_a_schedule_that_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_schedule_that_cannot_be_read_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay(tmp_path / "none") == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/none: No such file or directory\n"
 

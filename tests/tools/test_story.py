@@ -41,7 +41,7 @@ def operation(story: Story, line: int) -> StoryOperation:
 
 
 def store(story: Story, server: int, event: int) -> dict[str, str]:
-    """What a server holds, by the story, once an event has happened."""
+    """The store of a server after an event, according to the story."""
     held: dict[str, str] = {}
     for changed, where, key, write in story.changes:
         if changed <= event and where == server:
@@ -116,7 +116,7 @@ def test_reads_and_writes_of_one_batch_are_causes(tmp_path: Path) -> None:
     assert all(not write.concurrent for write in story.writes)
 
 
-def test_concurrent_writes_are_told(tmp_path: Path) -> None:
+def test_concurrent_writes_are_named(tmp_path: Path) -> None:
     script = "joinServer 0\njoinServer 1\njoinClient 10 0\njoinClient 11 1\nput 10 k a\nput 11 k b\nstabilize\n"
     story, _, _ = traced(script, tmp_path)
     assert [write.concurrent for write in story.writes] == [[1], [0]]
@@ -172,7 +172,7 @@ def test_clocks_say_what_can_have_caused_what(sessions: Story) -> None:
         assert all(clocks[message.received].get(process, 0) >= number for process, number in sender.items())
 
 
-def test_a_lost_disk_and_a_revival_are_told(tmp_path: Path) -> None:
+def test_a_lost_disk_and_a_revival_are_in_the_story(tmp_path: Path) -> None:
     script = "joinServer 0\njoinClient 5 0\nput 5 k v\nkillServer 0\njoinServer 0\nput 5 k w\nget 5 k\n"
     story, printed, _ = traced(script, tmp_path)
     assert printed == ["k:w"]
@@ -182,7 +182,7 @@ def test_a_lost_disk_and_a_revival_are_told(tmp_path: Path) -> None:
     assert story.writes[1].clock == ["0: 1", "0, life 2: 1"]
 
 
-def test_a_server_that_is_killed_from_outside_is_told(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_from_outside_is_in_the_story(tmp_path: Path) -> None:
     with Conversation("--gossip-interval", "0", "--trace", str(tmp_path)) as conversation:
         conversation.do("joinServer 0\njoinServer 1\njoinClient 5 0\nput 5 k v")
         os.kill(conversation.pids()["server 0"], signal.SIGKILL)
@@ -280,7 +280,7 @@ def test_a_lost_copy_explains_an_err_dep(other: bool, tmp_path: Path) -> None:
     ]
 
 
-def test_what_an_earlier_run_left_is_told(tmp_path: Path) -> None:
+def test_the_stores_of_an_earlier_run_are_in_the_story(tmp_path: Path) -> None:
     stores = ("--data-dir", str(tmp_path / "stores"))
     run("joinServer 0\njoinClient 5 0\nput 5 k v\n", *stores)
     story, printed, _ = traced("joinServer 0\njoinClient 5 0\nget 5 k\n", tmp_path / "trace", *stores)
@@ -299,7 +299,7 @@ def test_a_run_that_is_killed_leaves_a_trace(tmp_path: Path) -> None:
     assert [done.outcome for done in story.operations] == ["stored"]
 
 
-def test_a_torn_trace_is_told_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_torn_trace_is_used_up_to_its_last_complete_event(tmp_path: Path) -> None:
     traced(SESSIONS, tmp_path)
     whole = {path: path.read_bytes() for path in tmp_path.glob("*.trace")}
     for path, data in whole.items():
@@ -331,7 +331,7 @@ def test_a_trace_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 
 def test_shiviz_can_read_the_log(tmp_path: Path) -> None:
-    """By the rules of ShiViz: each host counts its events from 1 without a gap, and knows no event that there isn't."""
+    """Each host counts its events from 1 without a gap, and knows only existing events, as ShiViz requires."""
     traced(generated("--operations", "150", *FAULTS), tmp_path)
     parser, delimiter, log = "\n".join(shiviz(read(tmp_path))).split("\n", 2)
     assert (parser, delimiter) == (SHIVIZ_PARSER, "")
@@ -359,7 +359,7 @@ def test_events_of_a_trace_are_read_as_written(tmp_path: Path) -> None:
     ]
 
 
-def test_the_prompt_is_told(tmp_path: Path) -> None:
+def test_a_run_at_the_prompt_is_in_the_story(tmp_path: Path) -> None:
     with Terminal(tmp_path, "--trace", str(tmp_path / "trace")) as terminal:
         terminal.until_prompt()
         assert terminal.end("exit\r") == 0
@@ -383,8 +383,8 @@ def test_a_key_may_be_anything(key: str, tmp_path: Path) -> None:
     ]
 
 
-def test_keys_that_look_alike_are_told_apart(tmp_path: Path) -> None:
-    """An escaped byte and the text of its escape; and two that are the same where they are cut."""
+def test_keys_that_look_alike_are_distinguished(tmp_path: Path) -> None:
+    """They are an escaped byte and the text of its escape, and two keys that differ only where they are shortened."""
     long = b"k" * 1000
     script = b"joinServer 0\njoinClient 5 0\nput 5 \xff one\nput 5 %s1 three\n" % long
     path = tmp_path / "script"
@@ -402,7 +402,7 @@ def test_keys_that_look_alike_are_told_apart(tmp_path: Path) -> None:
     assert len({key for _, _, key, _ in story.changes}) == 3
 
 
-def test_a_trace_for_which_there_is_no_room_is_told_at_the_end(tmp_path: Path) -> None:
+def test_a_trace_that_fills_the_disk_is_reported_at_the_end(tmp_path: Path) -> None:
     script = "joinServer 0\njoinClient 5 0\n" + "put 5 k v\n" * 300 + "get 5 k\n"
     limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)); "
     limit += "os.execv(sys.argv[1], sys.argv[1:])"
@@ -444,8 +444,8 @@ live("four", then=lambda: None)
 """
 
 
-def test_a_torn_event_leaves_those_of_later_lives_readable(tmp_path: Path) -> None:
-    """Killed in the middle of an event, or on a full disk: what follows is whole, and counted on from there."""
+def test_events_after_a_torn_one_are_readable(tmp_path: Path) -> None:
+    """A process is killed in the middle of an event, or its disk is full. Later events continue the count."""
     subprocess.run([sys.executable, "-c", LIVES, str(tmp_path)], cwd=ROOT, check=True)
     events = list(tracing.read(tmp_path / "server-0.trace"))
     names = [event.name for event in events]

@@ -1,4 +1,4 @@
-"""Timestamps rise strictly, whatever the time of day does, and over restarts of the master."""
+"""Timestamps increase strictly, whatever happens to the system's clock, and also after restarts of the master."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Wall:
 
 
 class Disk:
-    """Where a bound is kept; it can be full."""
+    """The disk that keeps a bound. It can be full."""
 
     def __init__(self) -> None:
         self.bound = 0
@@ -104,7 +104,7 @@ def test_the_reserve_is_not_written_for_every_timestamp() -> None:
         )
     )
 )
-def test_whatever_happens_each_timestamp_is_new_and_reserved(steps: list[tuple[str, int, bool]]) -> None:
+def test_in_any_order_of_events_each_timestamp_is_new_and_reserved(steps: list[tuple[str, int, bool]]) -> None:
     wall, disk = Wall(), Disk()
     clock = HybridClock(wall, disk.bound, disk)
     largest = 0
@@ -127,7 +127,7 @@ def test_whatever_happens_each_timestamp_is_new_and_reserved(steps: list[tuple[s
             largest = timestamp
 
 
-def test_a_restart_goes_on_above_the_bound_even_if_the_time_of_day_went_back() -> None:
+def test_a_restart_continues_above_the_bound_even_if_the_system_clock_was_set_back() -> None:
     wall, disk = Wall(), Disk()
     before = HybridClock(wall, 0, disk)
     issued = [before.next() for _ in range(5)]
@@ -135,7 +135,7 @@ def test_a_restart_goes_on_above_the_bound_even_if_the_time_of_day_went_back() -
     assert HybridClock(wall, disk.bound, disk).next() > max(issued)
 
 
-def test_a_restart_is_above_all_that_was_reserved_not_only_above_what_was_issued() -> None:
+def test_a_restart_continues_above_everything_reserved_and_not_only_above_what_was_issued() -> None:
     wall, disk = Wall(), Disk()
     HybridClock(wall, 0, disk).next()
     reserved = disk.bound

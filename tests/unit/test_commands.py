@@ -1,4 +1,4 @@
-"""What a line means, rule by rule, and how lines are cut out of a stream of bytes."""
+"""The meaning of lines, rule by rule, and how a stream of bytes is split into lines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_each_command_is_understood(line: bytes, command: Command) -> None:
     assert parse(line) == command
 
 
-def test_those_nine_are_all() -> None:
+def test_there_are_no_other_commands() -> None:
     assert set(COMMANDS) == {
         *("joinServer", "killServer", "joinClient", "breakConnection", "createConnection"),
         *("stabilize", "printStore", "put", "get"),
@@ -76,7 +76,7 @@ def test_other_words_are_unknown_in_a_script(word: str) -> None:
         ("connection", "breakConnection or createConnection"),
     ],
 )
-def test_a_word_that_is_nearly_right_is_put_right(word: str, meant: str) -> None:
+def test_an_error_about_a_misspelt_word_suggests_the_command(word: str, meant: str) -> None:
     assert error_of(word.encode() + b" 1 2") == f"unknown command: {word}; did you mean {meant}?"
     assert error_of(word.encode()) == error_of(word.encode() + b" 1 2")
 
@@ -119,14 +119,14 @@ def test_empty_lines_and_comments_are_nothing(line: bytes) -> None:
     assert parse(line) is None
 
 
-def test_a_hash_behind_the_beginning_starts_no_comment() -> None:
+def test_a_hash_sign_within_a_line_does_not_begin_a_comment() -> None:
     assert parse(b"put 1 # #") == Command("put", (1,), b"#", b"#")
     assert parse(b"put 1 k v # w") == Command("put", (1,), b"k", b"v # w")
     assert "wrong number of words" in error_of(b"stabilize # now")
 
 
 @given(st.lists(st.sampled_from([b" ", b"\t", b"  ", b" \t\t "]), min_size=3, max_size=3))
-def test_any_run_of_blanks_parts_words_and_those_around_do_not_count(blanks: list[bytes]) -> None:
+def test_words_are_separated_by_blanks_and_blanks_around_a_line_are_ignored(blanks: list[bytes]) -> None:
     a, b, c = blanks
     assert parse(a + b"joinClient" + b + b"5" + c + b"3" + a) == Command("joinClient", (5, 3))
     assert parse(b + b"get" + c + b"5" + a + b"k" + b) == Command("get", (5,), b"k")
@@ -170,7 +170,7 @@ def test_digits_of_other_scripts_are_no_digits(digits: str) -> None:
 @pytest.mark.parametrize(
     "line", [b"get x k", b"put x k v", b"joinClient x 1", b"joinClient 1 x", b"breakConnection 1 x"]
 )
-def test_every_id_of_a_command_is_looked_at(line: bytes) -> None:
+def test_every_id_of_a_command_is_checked(line: bytes) -> None:
     assert ": not an id: x " in error_of(line)
 
 
@@ -242,7 +242,7 @@ FRAGMENTS = st.one_of(
 @example(b"put 1 k \xff\xff")
 @example(b"\xf0\x9f\x92\xa9 1")
 @example(b"joinServer 1\n2")
-def test_any_bytes_either_mean_something_or_are_a_command_error(line: bytes) -> None:
+def test_any_line_is_either_a_command_or_nothing_or_an_error(line: bytes) -> None:
     try:
         command = parse(line)
     except CommandError as error:
@@ -317,11 +317,11 @@ def lines_of(pieces: Iterable[bytes]) -> list[bytes | None]:
         (b"\xff\xfe\n", [b"\xff\xfe"]),
     ],
 )
-def test_lines_end_in_lf_or_crlf_and_the_last_in_nothing(data: bytes, lines: list[bytes]) -> None:
+def test_lines_end_in_lf_or_crlf_and_the_last_one_needs_no_end(data: bytes, lines: list[bytes]) -> None:
     assert lines_of([data]) == lines
 
 
-def test_a_stream_split_anywhere_has_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lines_do_not_depend_on_how_the_stream_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b"put 1 k v\r\n\n# x\nget 1 k\r\r\nlast"
     expected = [b"put 1 k v", b"", b"# x", b"get 1 k\r", b"last"]
     for read_bytes in (*range(1, len(data) + 1), script.READ_BYTES):
@@ -330,7 +330,7 @@ def test_a_stream_split_anywhere_has_the_same_lines(monkeypatch: pytest.MonkeyPa
     assert lines_of(bytes([byte]) for byte in data) == expected
 
 
-def test_a_line_is_there_before_the_stream_ends() -> None:
+def test_a_line_is_returned_before_the_stream_ends() -> None:
     reader, writer = os.pipe()
     lines = script.LineReader(reader)
     try:
@@ -347,7 +347,7 @@ def test_a_line_is_there_before_the_stream_ends() -> None:
     os.close(reader)
 
 
-def test_only_a_whole_line_is_ready() -> None:
+def test_only_a_complete_line_is_ready() -> None:
     reader, writer = os.pipe()
     lines = script.LineReader(reader)
     assert not lines.ready()
@@ -380,7 +380,7 @@ def test_a_line_that_is_too_long_is_none_and_the_next_is_read(monkeypatch: pytes
 
 @given(data=st.lists(st.sampled_from([b"a", b"\n", b"\r", b"\r\n", b"b" * 9]), max_size=30).map(b"".join))
 @pytest.mark.parametrize("read_bytes", [1, 5, 4096])
-def test_lines_are_what_splitting_says(read_bytes: int, data: bytes) -> None:
+def test_lines_are_those_that_splitting_the_whole_stream_gives(read_bytes: int, data: bytes) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(script, "READ_BYTES", read_bytes)
         read = lines_of([data])
@@ -389,7 +389,7 @@ def test_lines_are_what_splitting_says(read_bytes: int, data: bytes) -> None:
 
 
 @given(data=st.lists(st.sampled_from([b"a", b"\n", b"b" * 5, b"\r\n"]), max_size=30).map(b"".join))
-def test_no_line_that_is_short_enough_suffers_from_long_ones(data: bytes) -> None:
+def test_lines_that_are_too_long_do_not_affect_others(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(commands, "MAX_LINE", 6)
         monkeypatch.setattr(script, "READ_BYTES", 3)

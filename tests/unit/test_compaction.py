@@ -1,4 +1,4 @@
-"""Compaction: kills in the middle of it, how much it writes and when, and what it does when the disk refuses."""
+"""Compaction: kills during a compaction, how much it writes and when, and what happens if the disk refuses writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A context is a set of dots, whatever way it is kept: each is held against a plain set."""
+"""A context is a set of dots, however it is represented: each is compared with a plain set."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_context_covers_just_the_dots_that_were_added(dots: list[Dot]) -> None
 
 
 @given(st.lists(DOTS).flatmap(lambda dots: st.tuples(st.just(dots), st.permutations(dots))))
-def test_the_order_of_adding_leaves_no_trace(orders: tuple[list[Dot], list[Dot]]) -> None:
+def test_the_order_of_adding_makes_no_difference(orders: tuple[list[Dot], list[Dot]]) -> None:
     one, other = map(context_of, orders)
     assert one == other
     assert one.flat() == other.flat()
@@ -56,7 +56,7 @@ def test_a_join_is_the_union(one: set[Dot], other: set[Dot]) -> None:
 
 
 @given(st.sets(DOTS), st.sets(DOTS))
-def test_including_is_being_a_superset(one: set[Dot], other: set[Dot]) -> None:
+def test_a_context_includes_another_exactly_if_it_is_a_superset(one: set[Dot], other: set[Dot]) -> None:
     assert context_of(one).includes(context_of(other)) == (one >= other)
 
 

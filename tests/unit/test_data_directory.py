@@ -29,7 +29,7 @@ def test_the_clock_is_read_back_as_it_was_written(tmp_path: Path, bound: int) ->
 
 
 @pytest.mark.parametrize("junk", [b"", b"\n", b"soon", b"12 34", b"1.5", b"\xff\xfe", b"\x00" * 8, "٣".encode()])
-def test_junk_in_the_clock_file_is_told_and_not_taken_for_zero(tmp_path: Path, junk: bytes) -> None:
+def test_an_invalid_clock_file_is_reported_and_does_not_count_as_zero(tmp_path: Path, junk: bytes) -> None:
     directory = DataDirectory(tmp_path)
     (tmp_path / "clock").write_bytes(junk)
     with pytest.raises(DamagedClock, match=r"/clock: not a clock.s bound$"):
@@ -40,14 +40,14 @@ def test_junk_in_the_clock_file_is_told_and_not_taken_for_zero(tmp_path: Path, j
     assert not directory.set_clock_aside(8)
 
 
-def test_a_clock_beyond_all_reason_is_junk(tmp_path: Path) -> None:
+def test_an_impossibly_large_clock_is_invalid(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     directory.write_clock((1 << 60) + 1)
     with pytest.raises(DamagedClock):
         directory.read_clock()
 
 
-def test_a_clock_is_missed_where_there_are_stores(eager: None, tmp_path: Path) -> None:
+def test_a_missing_clock_is_noticed_if_there_are_stores(eager: None, tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     (tmp_path / "server-0").mkdir()
     assert directory.read_clock() == 0
@@ -87,7 +87,7 @@ def test_a_bound_is_found_in_whatever_stands_in_the_stores(eager: None, tmp_path
     assert directory.find_bound(largest_number_in) == (far, [f"{tmp_path}/server-0/log.7"])
 
 
-def test_a_clock_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
+def test_a_clock_that_cannot_be_read_or_written_is_reported(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     (tmp_path / "clock").mkdir()
     with pytest.raises(StorageError, match="/clock: Is a directory"):
@@ -97,7 +97,7 @@ def test_a_clock_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
 
 
 def test_the_clock_is_written_in_place_and_needs_no_more_room(tmp_path: Path) -> None:
-    """So that a full disk refuses puts alone, and gets go on."""
+    """Therefore a full disk refuses only puts, and gets go on."""
     directory = DataDirectory(tmp_path)
     directory.write_clock(7)
     before = (tmp_path / "clock").stat()
@@ -107,7 +107,7 @@ def test_the_clock_is_written_in_place_and_needs_no_more_room(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["clock", "clock.part"])
-def test_a_disk_without_room_for_the_clock_is_told_and_no_junk_is_left(tmp_path: Path, name: str) -> None:
+def test_a_disk_without_room_for_the_clock_is_reported_and_no_part_of_it_is_left(tmp_path: Path, name: str) -> None:
     directory = DataDirectory(tmp_path)
     (tmp_path / name).symlink_to("/dev/full")
     with pytest.raises(StorageError, match="/clock: No space left on device"):

@@ -1,4 +1,4 @@
-"""--history: every line as docs/history.md says, in time, whole, and of bytes nothing lost."""
+"""--history: every line is as docs/history.md describes it, complete, in time, and loses no bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAIR = "joinServer 0\njoinServer 1\njoinClient 5 0\n"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines behind the header."""
+    """The lines after the header."""
     header, *lines = map(json.loads, path.read_bytes().splitlines())
     assert header["history"] == 1
     assert [line["index"] for line in lines] == list(range(len(lines)))
@@ -29,7 +29,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def brief(lines: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """Type, process, f, value, and what else there is but times."""
+    """Type, process, f, value, and all other fields except times."""
     known = {"index", "type", "process", "f", "value", "time", "timestamp"}
     return [
         (*[line[name] for name in ("type", "process", "f", "value")], {k: line[k] for k in line.keys() - known})
@@ -41,7 +41,7 @@ def completions(lines: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [line for line in brief(lines) if line[0] != "invoke"]
 
 
-def test_what_each_command_leaves(tmp_path: Path) -> None:
+def test_the_lines_of_each_command(tmp_path: Path) -> None:
     path = tmp_path / "history"
     script = f"""{PAIR}put 5 colour red
 get 5 colour

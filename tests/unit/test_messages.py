@@ -1,4 +1,4 @@
-"""Outcomes travel as plain values and come back the same; the plain values are those of earlier traces."""
+"""Outcomes can be packed and unpacked, and their plain values are those of earlier traces."""
 
 from __future__ import annotations
 

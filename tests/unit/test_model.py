@@ -44,7 +44,7 @@ def step(receiver: Model, sender: Model, pull: Pull) -> list[Write]:
 
 
 def answers(receiver: Model, sender: Model, limit: int = 2000) -> Iterator[list[Write]]:
-    """A whole pull, answer by answer: the writes that each carries. It has to come to an end."""
+    """A whole pull: the writes in each answer. The pull must end."""
     going = Pull(receiver)
     for _ in range(limit):
         if going.done:
@@ -242,7 +242,7 @@ def test_within_a_batch_a_session_carries_on_the_past_that_it_had() -> None:
 
 
 def test_dots_of_writes_that_the_log_refused_are_free_again() -> None:
-    """So that no hole is left, above which all later dots would stay in clouds for ever."""
+    """Otherwise there would be a gap, above which all later dots would stay in clouds for ever."""
     m = replica(0)
     _, refused = m.decide([Operation(b"k", b"v", 1, None)])
     assert not m.context.covers(refused[0].version.dot)
@@ -288,7 +288,7 @@ def test_in_whatever_order_and_however_often_writes_come_the_store_is_the_same(
 
 
 @given(some_writes())
-def test_doing_it_twice_makes_no_difference(writes: list[Write]) -> None:
+def test_applying_writes_twice_makes_no_difference(writes: list[Write]) -> None:
     m = replica(9)
     assert m.is_news(writes, None)
     m.apply(writes)

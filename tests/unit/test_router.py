@@ -1,4 +1,4 @@
-"""Graphs against brute force, and link-state gossip until everybody knows the true links."""
+"""Graphs are compared with brute force, and link-state gossip runs until every server knows the links."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def graph_of(servers: Iterable[int], links: Iterable[tuple[int, int]]) -> dict[i
 
 
 def distances(graph: dict[int, set[int]]) -> dict[tuple[int, int], int]:
-    """All hop counts, by Floyd and Warshall; FAR where there is no way."""
+    """The number of hops between all servers, by Floyd and Warshall; FAR if there is no path."""
     hops = {(a, b): 0 if a == b else 1 if b in graph[a] else FAR for a in graph for b in graph}
     for via in graph:
         for a in graph:
@@ -52,7 +52,7 @@ def distances(graph: dict[int, set[int]]) -> dict[tuple[int, int], int]:
 
 
 def depths(graph: dict[int, set[int]]) -> dict[int, int]:
-    """For each server, how deep a shortest-way tree from there is."""
+    """Server -> the depth of a breadth-first tree from it."""
     hops = distances(graph)
     return {a: max(hops[a, b] for b in graph if hops[a, b] < FAR) for a in graph}
 
@@ -68,7 +68,7 @@ def test_reachable_are_those_at_a_finite_distance(graph: dict[int, set[int]]) ->
 
 
 @given(graphs())
-def test_components_part_the_servers_into_those_that_reach_each_other(graph: dict[int, set[int]]) -> None:
+def test_components_are_the_sets_of_servers_that_can_reach_each_other(graph: dict[int, set[int]]) -> None:
     hops = distances(graph)
     found = components(graph)
     assert sorted(server for component in found for server in component) == sorted(graph)
@@ -78,7 +78,7 @@ def test_components_part_the_servers_into_those_that_reach_each_other(graph: dic
 
 
 @given(graphs())
-def test_a_spanning_tree_spans_its_component_by_links_and_by_shortest_ways(graph: dict[int, set[int]]) -> None:
+def test_a_spanning_tree_consists_of_links_and_of_shortest_paths(graph: dict[int, set[int]]) -> None:
     hops = distances(graph)
     for root in graph:
         tree = spanning_tree(graph, root)
@@ -94,7 +94,7 @@ def test_a_spanning_tree_spans_its_component_by_links_and_by_shortest_ways(graph
 
 
 @given(graphs())
-def test_of_several_parents_the_lowest_is_taken(graph: dict[int, set[int]]) -> None:
+def test_of_several_possible_parents_the_lowest_is_chosen(graph: dict[int, set[int]]) -> None:
     root = max(graph)
     hops = distances(graph)
     for child, parent in spanning_tree(graph, root).parents.items():
@@ -113,7 +113,7 @@ def test_equal_graphs_give_equal_trees_however_they_are_written(
 
 
 @given(graphs())
-def test_children_are_the_parents_turned_around(graph: dict[int, set[int]]) -> None:
+def test_children_are_the_inverse_of_parents(graph: dict[int, set[int]]) -> None:
     tree = spanning_tree(graph, min(graph))
     pairs = [(child, parent) for parent, children in tree.children().items() for child in children]
     assert sorted(pairs) == sorted(tree.parents.items())
@@ -169,7 +169,7 @@ def test_a_tree_by_example() -> None:
 
 
 def exchange(receiver: Router, sender: Router) -> bool:
-    """One gossip of link records, as a pull carries it."""
+    """An exchange of link records, as a pull carries it."""
     return receiver.merge(sender.newer_than(receiver.digest()))
 
 
@@ -181,7 +181,7 @@ def test_a_server_knows_its_own_links_at_once() -> None:
     assert router.neighbours == {3}
 
 
-def test_a_link_that_only_one_end_speaks_of_does_not_count() -> None:
+def test_a_link_that_only_one_end_has_recorded_does_not_count() -> None:
     one, other = Router(1, 1), Router(2, 1)
     one.link(2)
     exchange(one, other)
@@ -209,7 +209,7 @@ def test_what_changes_nothing_is_no_news() -> None:
     assert one.newer_than(other.digest()) == []
 
 
-def test_the_digest_tells_who_lacks_what() -> None:
+def test_the_digest_shows_which_records_a_server_lacks() -> None:
     one, other = Router(1, 1), Router(2, 1)
     assert one.lacks(other.digest())
     exchange(one, other)
@@ -231,14 +231,14 @@ def test_an_older_record_does_not_replace_a_newer_one() -> None:
     assert [record for record in one.newer_than({}) if record[0] == 2] == other.newer_than({})
 
 
-def test_nobody_else_writes_a_servers_own_record() -> None:
+def test_a_servers_own_record_is_never_replaced_by_others() -> None:
     router = Router(1, 1)
     router.link(2)
     assert not router.merge([[1, [99, 99], [7]]])
     assert router.neighbours == {2}
 
 
-def test_a_new_life_replaces_all_records_of_the_one_before() -> None:
+def test_a_record_of_a_new_incarnation_replaces_those_of_the_one_before() -> None:
     first, second, peer = Router(1, 10), Router(1, 11), Router(2, 1)
     for neighbour in (2, 3, 4):
         first.link(neighbour)
@@ -250,7 +250,7 @@ def test_a_new_life_replaces_all_records_of_the_one_before() -> None:
     assert second.neighbours == {2}
 
 
-def test_what_a_dead_server_once_said_connects_nobody() -> None:
+def test_the_last_record_of_a_dead_server_connects_nobody() -> None:
     routers = {server: Router(server, 1) for server in (1, 2, 3)}
     for one, other in ((1, 2), (2, 3)):
         routers[one].link(other)
@@ -267,7 +267,7 @@ def test_what_a_dead_server_once_said_connects_nobody() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_when_all_have_merged_all_records_every_graph_is_the_true_one(seed: int) -> None:
+def test_once_all_records_are_merged_everywhere_every_graph_is_correct(seed: int) -> None:
     chance = random.Random(seed)
     servers = list(range(chance.randint(2, 7)))
     routers = {server: Router(server, 1) for server in servers}
@@ -340,7 +340,7 @@ class LinkStateMachine(RuleBasedStateMachine):
 
     @rule()
     def gossip_until_silent(self) -> None:
-        """As many rounds along the links as there are servers; then each component knows itself."""
+        """After as many rounds as there are servers, each server knows its component."""
         for _ in self.SERVERS:
             for receiver in self.routers:
                 for sender in self.truth[receiver]:

@@ -1,4 +1,4 @@
-"""Sessions: their connections in order, and the two guarantees, judged by somebody who knows only timestamps."""
+"""Sessions: the order of connections, and the two guarantees, judged by timestamps only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSIONS = st.builds(
 # -- connections -------------------------------------------------------------------------------------------
 
 
-def test_connections_stand_in_the_order_in_which_they_were_made() -> None:
+def test_connections_are_in_the_order_in_which_they_were_made() -> None:
     session = Session()
     for server in (3, 1, 2):
         session.connect(server)
@@ -69,7 +69,7 @@ def test_connecting_again_makes_a_server_usable_in_its_old_place() -> None:
     assert list(session.usable) == [3, 1]
 
 
-def test_a_server_without_a_connection_is_nobodys_business() -> None:
+def test_a_server_without_a_connection_is_ignored() -> None:
     session = Session()
     session.mark(3, up=True)
     session.disconnect(3)
@@ -97,7 +97,7 @@ def test_what_a_failed_batch_read_and_wrote_can_be_forgotten_again() -> None:
 
 
 class ConnectionMachine(RuleBasedStateMachine):
-    """Connections beside a plain list of [server, up]."""
+    """A session's connections, compared with a plain list of [server, up]."""
 
     SERVERS = st.integers(0, 3)
 
@@ -146,7 +146,7 @@ def test_a_new_session_has_seen_nothing() -> None:
     assert Session().seen(b"k") is None
 
 
-def test_what_was_seen_of_one_key_says_nothing_of_another() -> None:
+def test_what_was_seen_of_one_key_does_not_affect_another() -> None:
     session = Session()
     session.add_seen(b"k", Version(1, Dot(Replica(0, 1), 1), EMPTY_CLOCK))
     assert session.seen(b"other") is None
@@ -171,12 +171,12 @@ def test_a_session_remembers_the_largest_version_and_all_clocks(versions: list[V
 
 
 @given(VERSIONS, VERSIONS)
-def test_the_order_of_sights_makes_no_difference(one: Version, other: Version) -> None:
+def test_the_order_in_which_versions_are_seen_makes_no_difference(one: Version, other: Version) -> None:
     assert Seen.first(one).then(other) == Seen.first(other).then(one)
 
 
 @given(st.lists(VERSIONS, min_size=1, max_size=3))
-def test_what_was_seen_comes_back_from_the_wire(versions: list[Version]) -> None:
+def test_what_was_seen_can_be_packed_and_unpacked(versions: list[Version]) -> None:
     seen = Seen.first(versions[0])
     for version in versions[1:]:
         seen = seen.then(version)
@@ -187,7 +187,7 @@ def test_what_was_seen_comes_back_from_the_wire(versions: list[Version]) -> None
 
 
 class Judge:
-    """Knows the script's order of puts, by their timestamps, and nothing of clocks, dots or contexts."""
+    """Judges answers by the timestamps of puts only, without vector clocks, dots or contexts."""
 
     def __init__(self) -> None:
         self.floor: dict[tuple[int, bytes], int] = {}
@@ -198,7 +198,7 @@ class Judge:
         self.floor[client, key] = timestamp
 
     def read(self, client: int, key: bytes, answer: Write | Missing, held: int) -> None:
-        """*held*: the timestamp of what the server that answered holds of the key; 0 for nothing."""
+        """*held*: the timestamp of the value that the answering server holds for the key; 0 if it holds none."""
         floor = self.floor.get((client, key), 0)
         if isinstance(answer, Write):
             timestamp = answer.version.timestamp
@@ -278,7 +278,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule()
     def stabilize(self) -> None:
-        """Afterwards everybody reads the last put of each key that any server still holds."""
+        """Afterwards every client reads the last put of each key that any server still holds."""
         for _ in self.SERVERS:
             for receiver in self.SERVERS:
                 for sender in self.SERVERS:
@@ -308,7 +308,7 @@ def test_a_put_after_a_read_elsewhere_happens_after_it() -> None:
 
 
 def test_a_put_that_was_cut_short_and_then_refused_is_uncertain() -> None:
-    """It may stand on the server that was lost; "refused" would say that it stands nowhere."""
+    """It may stand on the server that was lost. "Refused" would mean that it stands on none."""
 
     def ask(server: int, operation: Operation) -> object:
         raise ServerLost(cut_short=True) if server == 0 else Refused("the disk is full")

@@ -1,4 +1,4 @@
-"""What `status` draws, and what is suggested while a line is being typed."""
+"""What `status` shows, and what is suggested while a line is being typed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vector_clock import Dot, Replica
 
 
 def context(**known: int) -> Context:
-    """What a server knows that has met so many writes of the servers a, b, …"""
+    """The context of a server that has received this many writes of the servers a, b, …"""
     found = Context()
     for name, count in known.items():
         for counter in range(1, count + 1):
@@ -98,7 +98,7 @@ def test_what_a_server_wrongly_believes_that_it_can_reach_is_a_note() -> None:
     assert lines[5].endswith("up to date")
 
 
-def test_many_silent_servers_are_few_words() -> None:
+def test_many_silent_servers_are_counted_and_not_listed() -> None:
     known = {ident: context(a=1) for ident in range(0, 40, 2)}
     lines = draw(overview(mesh(range(40)), known), 90)
     assert lines[1].endswith("up to date with 19 servers; 20 servers are silent")
@@ -200,7 +200,7 @@ def test_words_that_fit(line: str, fitting: str) -> None:
     ] == fitting.split()
 
 
-def test_what_begins_a_line() -> None:
+def test_the_words_that_may_begin_a_line() -> None:
     assert {suggestion.word for suggestion in suggestions([], CLUSTER, [])} == {*commands.ALL_WORDS}
     assert {suggestion.word for suggestion in suggestions(["help"], CLUSTER, [])} == {*commands.COMMANDS}
 
@@ -212,7 +212,7 @@ def test_a_hint_never_fails(text: str) -> None:
 
 @pytest.mark.parametrize("name", commands.COMMANDS)
 def test_a_hint_and_what_is_typed_make_the_usage(name: str) -> None:
-    """However far one has come."""
+    """This holds for every beginning of a command."""
     words = commands.usage(name).split()
     for count in range(1, len(words) + 1):
         typed = " ".join(words[:count])

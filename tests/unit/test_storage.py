@@ -1,4 +1,4 @@
-"""The store of a server on disk: restarts, groups, disks that refuse, progress, and who may use a folder."""
+"""The store of a server on disk: restarts, groups, disks that refuse writes, progress, and the lock of a folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_was_learnt_is_there_after_a_restart_context_and_all(folders: Folde
     assert again.model.context == peer.context
 
 
-def test_puts_of_many_lives_add_up(folders: Folders) -> None:
+def test_puts_of_many_incarnations_are_all_kept(folders: Folders) -> None:
     folder = folders.new()
     for stamp in range(1, 8):
         life = Life(folder, stamp)
@@ -141,7 +141,7 @@ def test_where_there_is_no_log_there_is_no_group(folders: Folders) -> None:
 # -- a disk that refuses -----------------------------------------------------------------------------------
 
 
-def test_a_full_disk_at_the_start_is_told(folders: Folders) -> None:
+def test_a_full_disk_at_the_start_is_reported(folders: Folders) -> None:
     folder = folders.new()
     folder.mkdir()
     (folder / "log.0").symlink_to("/dev/full")
@@ -149,7 +149,7 @@ def test_a_full_disk_at_the_start_is_told(folders: Folders) -> None:
         Life(folder)
 
 
-def test_a_folder_that_cannot_be_made_is_told(folders: Folders) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(folders: Folders) -> None:
     blocker = folders.new()
     blocker.write_bytes(b"")
     with pytest.raises(StorageError, match=str(blocker)):
@@ -211,10 +211,8 @@ def test_whatever_a_start_does_with_much_data_shows_progress(
     assert (handled.get("written", 0) > size) == (damage != "none")
 
 
-def test_a_server_that_reads_its_store_tells_how_far_it_has_got(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk delivers a piece whenever the progress has been read."""
+def test_a_server_that_reads_its_store_reports_its_progress(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk returns the next piece only after the progress has been read."""
     monkeypatch.setattr(records, "LOAD_BYTES", 1 << 16)
     life = folders.live()
     for number in range(20):
@@ -289,7 +287,7 @@ def test_one_folder_serves_one_process_at_a_time(folders: Folders) -> None:
     assert run_python(OPEN, "server", life.folder) == "opened"
 
 
-def test_a_group_is_not_taken_back_from_a_server_that_lives(folders: Folders) -> None:
+def test_a_group_is_not_taken_back_from_a_server_that_is_alive(folders: Folders) -> None:
     life = folders.live()
     life.put((b"k", b"v"), group=7)
     before = files(life.folder)

@@ -1,4 +1,4 @@
-"""Recovery from damage: files that are torn, damaged, exchanged or missing, and what is believed then."""
+"""Recovery from damage: files that are torn, damaged, exchanged or missing, and what is trusted then."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from vector_clock import Replica
 
 
 def test_a_torn_tail_is_no_damage_once_the_next_log_has_begun(unhurried: None, folders: Folders) -> None:
-    """The first append of the next life begins one."""
+    """The first append of the next incarnation begins one."""
     life = folders.live()
     for number in range(8):
         life.put((b"key%d" % number, b"v"))
@@ -68,7 +68,7 @@ def test_a_log_begun_again_still_tells_how_long_the_one_before_was(unhurried: No
 
 @pytest.mark.parametrize("cut", range(0, 60, 4))
 def test_a_log_cut_in_its_very_first_record_is_an_empty_one_or_damage(folders: Folders, cut: int) -> None:
-    """It was being begun, unless the lock file tells that there was a complete one."""
+    """It was just being begun, unless the lock file shows that there was a complete log."""
     life = folders.live()
     (life.folder / "log.0").write_bytes((life.folder / "log.0").read_bytes()[:cut])
     size = (life.folder / "log.0").stat().st_size
@@ -85,8 +85,8 @@ def test_a_log_cut_in_its_very_first_record_is_an_empty_one_or_damage(folders: F
         assert (folder / "log.0.damaged-2").exists() == bool(expected)
 
 
-def test_a_log_that_has_lost_all_is_told_and_what_else_there_is_does_not_lie(eager: None, folders: Folders) -> None:
-    """The context of the snapshot isn't believed: it might cover what was in the log."""
+def test_a_log_that_has_lost_all_is_reported_and_no_context_is_trusted(eager: None, folders: Folders) -> None:
+    """The context of the snapshot is not trusted, since it might cover writes of the log."""
     life = folders.live()
     made = life.put((b"cold", b"v"))
     while not (life.folder / "snapshot.1").exists():
@@ -102,7 +102,7 @@ def test_a_log_that_has_lost_all_is_told_and_what_else_there_is_does_not_lie(eag
 
 
 def test_two_empty_logs_one_behind_the_other_are_not_both_new(unhurried: None, folders: Folders) -> None:
-    """The last may have just been begun; but then the one before it was complete."""
+    """The last one may have been empty, but only if the one before it was complete."""
     life = folders.live()
     made = between_generations(life)
     whole = folders.recovered(life.folder)
@@ -161,7 +161,7 @@ def test_a_log_missing_between_others_is_reported_and_healed(
 
 
 def test_a_snapshot_and_a_log_that_are_both_damaged(eager: None, folders: Folders) -> None:
-    """Whatever is wrong with each, both are reported and set aside."""
+    """Both are reported and set aside."""
     life = folders.live()
     made, _ = small_history(life, compacted=True)
     whole = folders.recovered(life.folder)
@@ -178,7 +178,7 @@ def test_a_snapshot_and_a_log_that_are_both_damaged(eager: None, folders: Folder
         shutil.rmtree(folder)
 
 
-def test_files_that_are_all_gone_are_missed(folders: Folders) -> None:
+def test_it_is_noticed_that_all_files_are_gone(folders: Folders) -> None:
     life = folders.live()
     made = life.put((b"k", b"v"))
     folder = folders.copy(life.folder)
@@ -250,7 +250,7 @@ def test_a_snapshot_and_a_log_that_are_both_missing(eager: None, folders: Folder
 
 
 def mess(path: Path, chance: Random) -> None:
-    """Change a file at random, as a disk or a person might."""
+    """Change a file at random, as a faulty disk or a user might."""
     data = bytearray(path.read_bytes())
     start, end = sorted(chance.randrange(len(data) + 1) for _ in range(2))
     piece = data[start:end]
@@ -272,7 +272,7 @@ def mess(path: Path, chance: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_whatever_is_done_to_the_files_nothing_false_is_served(unhurried: None, folders: Folders, seed: int) -> None:
+def test_after_any_change_of_the_files_nothing_wrong_is_served(unhurried: None, folders: Folders, seed: int) -> None:
     chance, life = Random(seed), folders.live()
     if seed % 3:
         made, _ = small_history(life, compacted=seed % 3 == 1)

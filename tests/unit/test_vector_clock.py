@@ -47,7 +47,7 @@ def test_what_is_below_something_below_is_below(a: VectorClock, b: VectorClock, 
 
 
 @given(COUNTERS, COUNTERS)
-def test_compare_tells_four_cases_apart_as_a_dict_would(one: dict[Replica, int], other: dict[Replica, int]) -> None:
+def test_compare_gives_the_same_relation_as_comparing_dicts(one: dict[Replica, int], other: dict[Replica, int]) -> None:
     expected = {
         (True, True): Causality.EQUAL,
         (True, False): Causality.BEFORE,
@@ -72,7 +72,7 @@ def test_the_four_cases_by_example() -> None:
     assert VectorClock({a: 1, b: 2}).compare(VectorClock({b: 2, a: 1})) is Causality.EQUAL
 
 
-def test_two_lives_of_one_server_are_two_replicas() -> None:
+def test_two_incarnations_of_one_server_are_two_replicas() -> None:
     assert VectorClock({Replica(0, 1): 9}).compare(VectorClock({Replica(0, 2): 1})) is Causality.CONCURRENT
 
 
@@ -176,7 +176,7 @@ def test_a_clock_comes_back_from_plain_numbers(clock: VectorClock) -> None:
     assert VectorClock.from_flat(numbers) == clock
 
 
-def test_the_text_of_a_clock_names_servers_lives_and_counters() -> None:
+def test_the_text_of_a_clock_names_servers_incarnations_and_counters() -> None:
     assert repr(VectorClock({Replica(7, 2): 3, Replica(0, 1): 1})) == "VectorClock({0/1: 1, 7/2: 3})"
 
 
@@ -228,7 +228,7 @@ def test_of_one_timestamp_the_larger_dot_is_kept() -> None:
     assert len(set(orders)) == len(dots)
 
 
-def test_a_clock_forgets_the_oldest_of_lives_that_have_ended() -> None:
+def test_a_clock_drops_the_oldest_incarnations_that_have_ended() -> None:
     """A server is revived a hundred times, beside one that was there all the time."""
     steady = Dot(Replica(0, 1), 1)
     clock = EMPTY_CLOCK.with_dot(steady)
