@@ -174,7 +174,8 @@ with daadkvs.Run(gossip_interval=0) as run:
     run.script("joinServer 0\\njoinClient 5 0\\nput 5 k v")
     print(run.get(5, "k").value, run.diagram().svg[:4])
     run.report("report.html")
-print(sorted({name.partition(".")[0] for name in sys.modules} & {"client", "model", "console", "control", "rpyc", "msgpack"}))
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(sorted(loaded & {"client", "model", "console", "control", "rpyc", "msgpack"}))
 """
 
 FIXTURE = """
