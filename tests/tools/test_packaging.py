@@ -24,6 +24,7 @@ LOCKS = {
     "requirements.txt": None,
     "requirements-dev.txt": ("test", "check"),
     "tests/requirements-browser.txt": ("browser",),
+    "tests/requirements-notebook.txt": ("notebook",),
     "scripts/requirements-plots.txt": ("plots",),
     "scripts/requirements-fuzz.txt": ("fuzz",),
 }
