@@ -84,6 +84,7 @@ lock: .venv/ready
 		&& lock requirements.txt pyproject.toml --group asked "$$@" \
 		&& lock requirements-dev.txt -c requirements.txt pyproject.toml --extra test --extra check "$$@" \
 		&& lock tests/requirements-browser.txt -c requirements-dev.txt pyproject.toml --extra browser "$$@" \
+		&& lock tests/requirements-notebook.txt -c requirements-dev.txt pyproject.toml --extra notebook "$$@" \
 		&& lock scripts/requirements-plots.txt -c requirements-dev.txt pyproject.toml --extra plots "$$@" \
 		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@"
 

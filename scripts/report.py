@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Turns the trace of a run into a page to look at, or into a log for ShiViz.
+"""Turns the trace of a run into a page to look at, a picture, or a log for ShiViz.
 
 ./master.py --trace DIR script
 scripts/report.py DIR -o report.html            a page that opens in any browser, offline
+scripts/report.py DIR --svg diagram.svg         a picture of the diagram
 scripts/report.py DIR --shiviz out.log          a log that ShiViz reads
 """
 
@@ -20,6 +21,7 @@ environment.enter(__name__)
 import argparse
 from pathlib import Path
 
+from checking.drawing import draw
 from checking.report import page, shiviz
 from checking.telling import tell
 from checking.traces import NoTrace, read
@@ -28,6 +30,9 @@ from scripts.shared import run_main
 
 def _write(path: Path, text: str) -> None:
     try:
+        if path == Path("-"):
+            sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+            return
         path.write_text(text, "utf-8", errors="backslashreplace")
     except OSError as error:
         raise NoTrace(f"{path}: {error.strerror}") from error
@@ -41,22 +46,32 @@ def main() -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the trace is")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html, if no --shiviz)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page (default: report.html, if nothing else is said)",
     )
     parser.add_argument("--title", help="of the page (default: the names of its scripts)")
     parser.add_argument("--shiviz", type=Path, metavar="FILE", help="write a log that ShiViz reads")
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="write the space-time diagram as a picture (- is standard output)"
+    )
     arguments = parser.parse_args()
-    output = arguments.output or (None if arguments.shiviz else Path("report.html"))
+    output = arguments.output or (None if arguments.shiviz or arguments.svg else Path("report.html"))
     try:
         traces = read(arguments.folder)
         if arguments.shiviz:
             _write(arguments.shiviz, "\n".join(shiviz(traces)) + "\n")
-        if output:
+        if output or arguments.svg:
             try:
                 story = tell(traces)
             except (AttributeError, LookupError, TypeError, ValueError) as error:
                 raise NoTrace(f"{arguments.folder}: damaged, or no trace: {error!r}") from error
-            _write(output, page(story, arguments.title or ", ".join(story.scripts) or "a run"))
+            if arguments.svg:
+                _write(arguments.svg, draw(story))
+            if output:
+                _write(output, page(story, arguments.title or ", ".join(story.scripts) or "a run"))
     except NoTrace as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -24,6 +24,7 @@ LOCKS = {
     "requirements.txt": None,
     "requirements-dev.txt": ("test", "check"),
     "tests/requirements-browser.txt": ("browser",),
+    "tests/requirements-notebook.txt": ("notebook",),
     "scripts/requirements-plots.txt": ("plots",),
     "scripts/requirements-fuzz.txt": ("fuzz",),
 }
@@ -190,8 +191,8 @@ with daadkvs.Run(gossip_interval=0) as run:
     run.script("joinServer 0\\njoinClient 5 0\\nput 5 k v")
     print(run.get(5, "k").value, run.diagram().svg[:4])
     run.report("report.html")
-of_the_app = {"client", "model", "console", "control", "rpyc", "msgpack"}
-print(sorted({name.partition(".")[0] for name in sys.modules} & of_the_app))
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(sorted(loaded & {"client", "model", "console", "control", "rpyc", "msgpack"}))
 """
 
 FIXTURE = """
