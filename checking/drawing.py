@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from checking.story import MASTER, Message, Moment, Story
+from checking.story import MASTER, Message, Story, StoryEvent
 
 __all__ = ["draw"]
 
@@ -170,7 +170,7 @@ class _Drawing:
             f"<title>{title}</title></circle>"
         )
 
-    def _look(self, number: int, moment: Moment) -> str:
+    def _look(self, number: int, moment: StoryEvent) -> str:
         if moment.kind in ("operated", "executed") and moment.operation is not None:
             done = self._story.operations[moment.operation]
             answer = done.outcome
@@ -181,7 +181,7 @@ class _Drawing:
             return "error" if answer in ERRORS else "put" if done.put else "get"
         return moment.kind if moment.kind in MARKS else "other"
 
-    def _why(self, moment: Moment) -> list[str]:
+    def _why(self, moment: StoryEvent) -> list[str]:
         if moment.kind != "operated" or moment.operation is None:
             return []
         return self._story.operations[moment.operation].why
@@ -210,7 +210,7 @@ class _Drawing:
             )
 
 
-def _has_mark(moment: Moment) -> bool:
+def _has_mark(moment: StoryEvent) -> bool:
     return moment.kind in SHOWN
 
 
