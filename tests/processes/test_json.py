@@ -94,9 +94,9 @@ def test_the_example() -> None:
     bound = "Client 5 had itself put colour = blue in line 7. It must not read anything older from now on"
     why = [
         f"{bound} (Read Your Writes).",
-        "Server 1 had red, put by client 5 in line 4: older, so it must not answer.",
+        "Server 1 had red, put by client 5 in line 4. This value is older, so the server must not answer.",
         "At that moment, server 0 could have answered.",
-        "There was no way from there to the servers that were asked: they were in different partitions.",
+        "No path of links led from there to the servers that were asked: they were in different partitions.",
     ]
     more: dict[int, dict[str, Any]] = {
         4: {"server": 0},
@@ -249,8 +249,8 @@ WHY = {
             "Client 5 had itself read k = v in line 6. It must not read anything older from now on (Monotonic Reads).",
             "Server 1 had no value for it, which counts as older than any.",
             "At that moment, server 0 could have answered.",
-            "Links led from server 0 to where it was asked for, but nothing had moved the write over them yet: neither "
-            "stabilize nor gossip.",
+            "Links led from server 0 to the servers that were asked, but neither stabilize nor gossip had moved the write "
+            "over them yet.",
         ],
     ),
     "the only one that had it is dead": (
@@ -286,7 +286,7 @@ def test_why_also_where_the_disk_was_lost(tmp_path: Path) -> None:
         "Server 0 had no value for it, which counts as older than any.",
         "At that moment, no running server could have answered.",
         "Server 0 had it, but came back without it: its disk was lost or damaged.",
-        "No server has it any more: this session gets ERR_DEP until k is written again.",
+        "No server has it any more, so this session gets ERR_DEP until k is written again.",
     ]
 
 

@@ -370,7 +370,7 @@ def test_any_python_finds_the_environment() -> None:
 def test_missing_packages_are_an_error() -> None:
     done = bare_python("-S")  # no packages at all, there or in .venv
     assert (done.stdout, done.returncode) == (b"", 2)
-    assert re.fullmatch(rb"error: this needs the packages in requirements.txt; .*\n", done.stderr)
+    assert re.fullmatch(rb"error: packages that this needs are missing; .*\n", done.stderr)
 
 
 def test_version() -> None:
