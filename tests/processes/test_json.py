@@ -249,8 +249,8 @@ WHY = {
             "Client 5 had itself read k = v in line 6. It must not read anything older from now on (Monotonic Reads).",
             "Server 1 had no value for it, which counts as older than any.",
             "At that moment, server 0 could have answered.",
-            "Links led from server 0 to the servers that were asked, but neither stabilize nor gossip had moved the write "
-            "over them yet.",
+            "Links led from server 0 to the servers that were asked, but neither stabilize nor gossip had moved the "
+            "write over them yet.",
         ],
     ),
     "the only one that had it is dead": (

@@ -400,11 +400,18 @@ MUTANTS = [
         pytest_run("tests/unit/test_records.py", "-k", "long_torn"),
     ),
     Mutant(
-        "what a group has answered waits for those of its commands that run alone",
-        "master.py",
-        "                self._flush()\n                self._run_step(step, outcome.timestamp)\n",
-        "                self._run_step(step, outcome.timestamp)\n",
-        pytest_run("tests/processes/test_pipeline.py", "-k", "before_a_refusal"),
+        "what a group has answered is shown behind what comes later",
+        "console/text_output.py",
+        "self._pieces += pieces",
+        "self._pieces = pieces + self._pieces",
+        pytest_run("tests/processes/test_transcripts.py", "-k", "groups-print-in-script-order"),
+    ),
+    Mutant(
+        "a server that was revived is taken for one that has all that it had shown",
+        "control/witness.py",
+        "seen.life == self._lives.get(seen.server, 0)",
+        "True",
+        pytest_run("tests/unit/test_witness.py"),
     ),
     Mutant(
         "a group's size is that of its commands alone",
