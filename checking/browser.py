@@ -1,7 +1,7 @@
-"""A headless Chromium, driven by Playwright; and pages that may do nothing wrong.
+"""A headless Chromium, driven by Playwright, and pages in it that must not report any error.
 
-May live here: starting the browser, and opening pages in it. May not: what a page should show. The browser is the
-system's: Playwright downloads none.
+May live here: starting the browser, and opening pages in it. May not: what a page should show. The browser is that of
+the system; Playwright downloads none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 FLAGS = (
-    "--no-sandbox",  # or it won't run as root
+    "--no-sandbox",  # without this it does not run as root
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -26,7 +26,7 @@ FLAGS = (
 
 
 class NoBrowser(Exception):
-    """There is none; the text says what is missing."""
+    """There is no browser to use; the text says what is missing."""
 
 
 @contextmanager
@@ -47,20 +47,20 @@ def launched() -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, path: Path) -> Iterator[Any]:
-    """A page of its own, offline. Whatever the console says, and every request but that for the page, is a failure."""
+    """Open a page, offline. Any message on its console, and any request but the one for the page, is a failure."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(20_000)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
 
     def on_request(request: Any) -> None:
         if not request.url.startswith(("blob:", path.as_uri())):
-            said.append(request.url)
+            complaints.append(request.url)
 
     page.on("request", on_request)
     page.goto(path.as_uri())
     yield page
-    assert not said
+    assert not complaints
     context.close()

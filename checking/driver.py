@@ -1,10 +1,10 @@
-"""Driving a real master from a test or a script: whole scripts of commands, or step by step.
+"""Drives a real master from a test or a program: a whole script of commands at once, or step by step.
 
 May live here: starting a master, talking to it, and finding and signalling the processes of its run. May not: what the
 answers should be.
 
-`run` pipes a script into a master and waits for the end. `Conversation` feeds a running master: `do` returns when its
-commands are done, without sleeping. It knows that by sending an unknown word last and waiting for the error about it.
+`run` pipes a script into a master and waits for its end. `Conversation` feeds a running master: `do` returns when its
+commands are done, without sleeping. It sends an unknown word after them, and waits for the error about that word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIMIT_SECONDS = 60.0
 
 
 class Result(NamedTuple):
-    """What a finished master left."""
+    """What a master that has ended left: its output and its exit status."""
 
     stdout: bytes
     stderr: str
@@ -80,7 +80,7 @@ class Output(NamedTuple):
 
 
 class Conversation:
-    """A running master; use it in a `with`, which ends it and checks that nothing is left."""
+    """A running master. At the end of its `with` block it is ended, and nothing of it may be left."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Conversation:
         prefix: tuple[str, ...] = (),
         begin: tuple[str, ...] = (),
     ) -> None:
-        """*prefix*: a command that becomes the master. *begin*: another command that starts one; options follow it."""
+        """*prefix*: a command that becomes the master. *begin*: the command that starts it, before the options."""
         self.process = subprocess.Popen(
             [*prefix, *((*begin, *options) if begin else command(*options))],
             stdin=subprocess.PIPE,
@@ -105,7 +105,7 @@ class Conversation:
         self._sent = 0  # lines
         self._printed = bytearray()
         self.numbers: list[int] = []
-        """For each error of the last `do` its line, from 1 for the first that was sent; 0 where it names none."""
+        """For each error of the last `do`: its line, counted from 1 for the first one sent; 0 if it names no line."""
         self.run_directory: str | None = None
 
     def _read_errors(self) -> None:
@@ -120,7 +120,7 @@ class Conversation:
         self.send_raw(data if data.endswith(b"\n") else data + b"\n")
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are, and read what is printed meanwhile, for which a master that prints much waits."""
+        """Send bytes as they are. Meanwhile read what is printed, or a master that prints much would wait forever."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._sent += data.count(b"\n")
@@ -136,7 +136,7 @@ class Conversation:
         os.set_blocking(stdin, True)
 
     def do(self, script: str | bytes = b"") -> Output:
-        """Send commands, and return what they printed once all are done."""
+        """Send commands, wait until all of them are done, and return what they printed."""
         self._marks += 1
         mark = f"mark-{self._marks}"
         data = script.encode() if isinstance(script, str) else script
@@ -146,7 +146,7 @@ class Conversation:
         self.numbers = []
         deadline = time.monotonic() + LIMIT_SECONDS
         while True:
-            self._printed += self._available()  # or a master that prints much would wait for us
+            self._printed += self._available()  # or a master that prints much would wait forever
             try:
                 line = self._errors.get(timeout=0.02 if self._printed else 0.2)
             except queue.Empty:
@@ -163,7 +163,7 @@ class Conversation:
             self.numbers.append(int(match[1]) - before if match[1] else 0)
 
     def _available(self) -> bytes:
-        """What is on stdout now."""
+        """Read what is on stdout now."""
         assert self.process.stdout is not None
         fd = self.process.stdout.fileno()
         data = bytearray()
@@ -177,7 +177,7 @@ class Conversation:
     # -- failures from outside -----------------------------------------------------------------------------
 
     def pids(self) -> dict[str, int]:
-        """The processes of this run by name: "spawner", "watchdog 3", "server 3", "client 5"."""
+        """Find the processes of this run: name ("spawner", "watchdog 3", "server 3", "client 5") -> process id."""
         found = {}
         for pid, title in titles().items():
             match = re.match(r"daadkvs (\w+(?: \d+)?) \((\S+)\)", title)
@@ -235,7 +235,7 @@ class Conversation:
 
 
 def run_directory(master: int) -> Path | None:
-    """The directory of a master's run; None where there is none yet, or it is gone."""
+    """Return the directory of a master's run; None if there is none yet, or none any more."""
     for owner in Path("/tmp").glob(f"daadkvs-{os.geteuid()}-*/owner"):
         try:
             if owner.parent.lstat().st_uid == os.geteuid() and owner.read_text().split()[:3] == [
@@ -250,7 +250,10 @@ def run_directory(master: int) -> Path | None:
 
 
 def start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot. Process ids are reused; an id with its start time is not."""
+    """Return when a process started, in clock ticks since boot; "gone" if it has ended.
+
+    Process ids are reused, but a process id together with its start time is not.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -258,7 +261,7 @@ def start_time(pid: int) -> str:
 
 
 def processes(directory: Path) -> dict[str, int]:
-    """The processes of a run by name, as in `Conversation.pids`; the master is not among them."""
+    """Find the processes of a run, as `Conversation.pids` does; the master is not among them."""
     found = {}
     for pid, title in titles().items():
         match = re.fullmatch(r"daadkvs (\w+(?: \d+)?) \((\S+)\)", title)
@@ -268,7 +271,7 @@ def processes(directory: Path) -> dict[str, int]:
 
 
 def state(pid: int) -> str:
-    """The state letter of a process as /proc shows it; "x" where it is gone."""
+    """Return the state letter of a process as /proc shows it; "x" if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -276,7 +279,7 @@ def state(pid: int) -> str:
 
 
 def states(pid: int) -> list[str]:
-    """The state letters of all threads of a process, which may show as ended when only its first thread has."""
+    """Return the state letters of all threads of a process. (One whose first thread has ended may look ended.)"""
     try:
         return [state(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
@@ -284,7 +287,7 @@ def states(pid: int) -> list[str]:
 
 
 def titles() -> dict[int, str]:
-    """The command lines of all processes of this machine that aren't zombies, by id."""
+    """Return process id -> command line, for all processes of this machine that are not zombies."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -298,7 +301,10 @@ def titles() -> dict[int, str]:
 
 
 def wait_until(condition: object, what: str, seconds: float = LIMIT_SECONDS, poll_seconds: float = 0.005) -> None:
-    """Poll for something that can't be awaited, such as the end of a process that isn't our child."""
+    """Poll for something that cannot be awaited, such as the end of a process that is not a child of ours.
+
+    Raises AssertionError after *seconds*.
+    """
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, f"still waiting for {what}"

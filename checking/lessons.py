@@ -1,6 +1,6 @@
-"""The pages of the lessons, docs/lessons/: the scripts in examples/, what they print, what happened, and the verdict.
+"""Makes the pages of the lessons, docs/lessons/: each a script of examples/, what it prints, and what happened.
 
-May live here: running a lesson, and what its page says. May not: how a run's story is told (checking/story.py).
+May live here: running a lesson, and what its page says. May not: how the story of a run is told (checking/telling.py).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ EXAMPLES = ROOT / "examples"
 PAGES = ROOT / "docs" / "lessons"
 
 LOST = re.compile(rb"# now, in another terminal: rm -r DIR/(server-\d+)\n")
-"""A line of a script at which somebody removes a server's folder."""
+"""A line of a script at which a person removes the folder of a server."""
 
 LIMIT_SECONDS = 30.0
-"""How long a run may take to reach such a line."""
+"""How long a run may take to reach a line of `LOST`."""
 
 WIDTH = 1100
 """The width of a picture, in pixels."""
 
 
 class Lesson(NamedTuple):
-    """A script, and what came of its run."""
+    """A script, the story of its run, and the verdict of scripts/check.py on it."""
 
     name: str
     script: str
@@ -47,7 +47,7 @@ class Lesson(NamedTuple):
 
 
 def scripts() -> list[Path]:
-    """The lessons' scripts, in their order."""
+    """Return the scripts of the lessons, in their order."""
     return sorted(EXAMPLES.glob("[0-9]-*.txt"))
 
 
@@ -88,7 +88,7 @@ def learn(script: Path, folder: Path) -> Lesson:
 
 
 def _await_commands(history: Path, number: int) -> None:
-    """Wait until so many commands are done."""
+    """Wait until this many commands are done. Raises TimeoutError."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while not history.exists() or len(re.findall(rb'"type": "(?:ok|fail|info)"', history.read_bytes())) < number:
         if time.monotonic() > deadline:
@@ -97,23 +97,23 @@ def _await_commands(history: Path, number: int) -> None:
 
 
 def text(lesson: Lesson) -> str:
-    """The page of a lesson. Comments of the script become text, and under each command stands what came of it."""
+    """Return the page of a lesson. Comments of the script become text; each command is followed by its answer."""
     title, _, rest = lesson.script.removeprefix("# ").partition("\n#\n")
     answers = _answers(lesson.story)
-    said: list[str] = []
-    done: list[str] = []
+    comment: list[str] = []
+    console: list[str] = []
     parts = [f"# {title}"]
     for number, line in enumerate(rest.splitlines(), 3):
         if line.startswith("#") and not LOST.fullmatch(f"{line}\n".encode()):
-            parts += _console(done)
-            said.append(line.removeprefix("#").strip())
+            parts += _console(console)
+            comment.append(line.removeprefix("#").strip())
             continue
-        parts += _paragraph(said)
+        parts += _paragraph(comment)
         if line:
-            done += [f"> {line}", *answers.get(number, ())]
-        elif done:
-            done.append("")
-    parts += [*_paragraph(said), *_console(done), *_end(lesson)]
+            console += [f"> {line}", *answers.get(number, ())]
+        elif console:
+            console.append("")
+    parts += [*_paragraph(comment), *_console(console), *_end(lesson)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,16 +130,16 @@ def _console(lines: list[str]) -> list[str]:
 
 
 def _answers(story: Story) -> dict[int, list[str]]:
-    """What came of the command in each line: what it printed, or its error."""
+    """Return for each line what its command printed, or its error."""
     answers: dict[int, list[str]] = {}
     for event in story.events:
         if event.kind in ("error", "warning"):
             line = int(event.text.removeprefix("line ").partition(":")[0])
             answers[line] = textwrap.wrap(f"{event.kind}: {event.text}", 112, subsequent_indent="  ")
         elif event.kind == "command" and event.operation is not None:
-            done = story.operations[event.operation]
-            if not done.put and done.outcome in ("value", "ERR_KEY", "ERR_DEP"):
-                answers[_line(event.where)] = [f"{done.key}:{done.value or done.outcome}"]
+            operation = story.operations[event.operation]
+            if not operation.put and operation.outcome in ("value", "ERR_KEY", "ERR_DEP"):
+                answers[_line(event.where)] = [f"{operation.key}:{operation.value or operation.outcome}"]
         elif event.kind == "command" and event.printed:
             answers[_line(event.where)] = event.printed.splitlines()
     return answers
@@ -157,16 +157,16 @@ def _end(lesson: Lesson) -> Iterator[str]:
         "brought writes from server to server. Where servers are partitioned, each partition has a colour.",
         120,
     )
-    for done in lesson.story.operations:
-        if done.outcome == "ERR_DEP":
-            yield f"Why does {done.where} say `{done.key}:ERR_DEP`?"
-            yield "\n".join(textwrap.fill(f"- {sentence}", 120, subsequent_indent="  ") for sentence in done.why)
+    for operation in lesson.story.operations:
+        if operation.outcome == "ERR_DEP":
+            yield f"Why does {operation.where} say `{operation.key}:ERR_DEP`?"
+            yield "\n".join(textwrap.fill(f"- {sentence}", 120, subsequent_indent="  ") for sentence in operation.why)
     yield "## Was that right?"
-    yield "`scripts/check.py`, which knows what is promised and nothing of how it is done, says of this run:"
+    yield "`scripts/check.py` knows what is promised, but nothing of how it is done. It says of this run:"
     lines = [textwrap.fill(line, 112, subsequent_indent="  ") for line in lesson.verdict.splitlines()]
     yield textwrap.indent("\n".join(lines), "    ")
     if lesson.verdict.startswith("unknown"):
-        yield "A disk that was lost explains what would be a broken promise otherwise, so that it can't tell."
+        yield "A lost disk explains what would otherwise be a broken promise, so there is no verdict."
     yield "## Look at it yourself"
     yield f"    make lesson SCRIPT=examples/{lesson.name}.txt"
     yield (
@@ -185,11 +185,11 @@ def _end(lesson: Lesson) -> Iterator[str]:
 
 
 def picture(lesson: Lesson, folder: Path, browser: Any) -> str:
-    """The diagram of a lesson's run, as SVG."""
+    """Return the diagram of a lesson's run, as SVG."""
     path = folder / "report.html"
     path.write_text(page(lesson.story, lesson.name), "utf-8")
     with opened(browser, path) as shown:
         shown.set_viewport_size({"width": WIDTH + 420, "height": 900})
-        shown.click("[data-kind=links]")  # the colours show them
+        shown.click("[data-kind=links]")  # the colours of the partitions show links as well
         drawn: str = shown.evaluate("diagram.picture()")
     return drawn + "\n"

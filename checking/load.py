@@ -1,6 +1,6 @@
-"""A long run through one master, whose answers are all checked, and whose processes must not grow.
+"""A long run through one master: all of its answers are checked, and its processes must not grow.
 
-May live here: the load, and measuring what the processes use. May not: what each get must print (checking/oracle.py).
+May live here: the load, and measuring what the processes use. May not: what a command must print (checking/oracle.py).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SERVERS = tuple(range(10))
 CLIENTS = tuple(range(100, 150))
 KEYS = 2_000
 CHUNK_LINES = 1000
-"""How many commands are sent at a time; between them come the topology's."""
+"""How many puts and gets are sent at a time; after them comes a change of the topology."""
 
 
 class Usage(NamedTuple):
-    """What the processes of a kind use: memory in MB, in all and of the largest; descriptors and threads in all."""
+    """What the processes of one kind use: memory in MB (the sum, and the largest), descriptors and threads (sums)."""
 
     memory: float
     largest: float
@@ -51,12 +51,11 @@ class Load:
         wrong = [number for number, line in enumerate(lines, 1) if self.oracle.step(line)]
         self.oracle.check_end()
         if self._conversation.numbers != wrong:
-            raise Mismatch(
-                f"errors {output.errors[:5]}, where these are wrong: {[lines[number - 1] for number in wrong[:5]]}"
-            )
+            wrong_lines = [lines[number - 1] for number in wrong[:5]]
+            raise Mismatch(f"the errors are {output.errors[:5]}, but the wrong lines are {wrong_lines}")
 
     def operations(self, count: int) -> list[bytes]:
-        """Random puts and gets."""
+        """Make random puts and gets."""
         lines = []
         for client, key, is_put in zip(
             self._random.choices(CLIENTS, k=count),
@@ -69,7 +68,7 @@ class Load:
         return lines
 
     def topology(self) -> list[bytes]:
-        """A change of a link, or of a client's connections for a while, or a kill and a revival of a server."""
+        """Choose a change: of a link, of a client's connections for a while, or a kill and a revival of a server."""
         one, other = self._random.sample(SERVERS, 2)
         client = self._random.choice(CLIENTS)
         home = SERVERS[client % len(SERVERS)]
@@ -94,7 +93,7 @@ class Load:
         self.do([b"stabilize"])
 
     def usage(self) -> dict[str, Usage]:
-        """What the processes use now, by kind."""
+        """Measure what the processes of each kind use now."""
         pids = {"master": [self._conversation.process.pid]}
         for name, pid in self._conversation.pids().items():
             pids.setdefault(name.split()[0], []).append(pid)
@@ -112,14 +111,14 @@ def _usage(pids: list[int]) -> Usage:
 
 
 def row(done: str, usage: dict[str, Usage], kinds: tuple[str, ...] = ("master", "client", "server")) -> str:
-    """A row of the table."""
+    """Format a row of the table."""
     cells = [f"{usage[kind].memory:.1f} ({usage[kind].largest:.1f})" for kind in kinds]
     counts = [f"{sum(one.descriptors for one in usage.values())}", f"{sum(one.threads for one in usage.values())}"]
     return f"| {' | '.join([done, *cells, *counts])} |"
 
 
 def run(operations: int, cycles: int, seed: int, show: Callable[[str], None] = print) -> list[str]:
-    """Run, and *show* the lines of the table; returns what is wrong. Raises Mismatch for a wrong answer."""
+    """Run the load, and *show* the lines of the table. Returns what has grown; raises Mismatch for a wrong answer."""
     show("| operations | master, MB | clients, MB (largest) | servers, MB (largest) | descriptors | threads |")
     show("|---|---|---|---|---|---|")
     wrong = []
@@ -137,18 +136,17 @@ def run(operations: int, cycles: int, seed: int, show: Callable[[str], None] = p
                 memory.append(usage["master"].memory)
                 show(row(f"{done:,}", usage))
         seconds = time.monotonic() - begin
-        load.cycles(len(SERVERS))  # from here on, no process has connections of earlier times
+        load.cycles(len(SERVERS))  # from here on, no process has connections from before
         before = load.usage()
         show(row("before the cycles", before))
         load.cycles(cycles)
         after = load.usage()
-        show(row("after them", after))
+        show(row("after the cycles", after))
     show(f"\n{done / seconds:,.0f} operations/s with all checks; {cycles} kills and joins; every answer was right")
     if len(memory) > 4 and memory[-1] > 1.1 * memory[len(memory) // 2] + 1:
         wrong.append(f"the master's memory has grown in the second half: {memory}")
     for kind in before:
         if before[kind][2:] != after[kind][2:]:
-            wrong.append(
-                f"descriptors and threads of {kind}s: {before[kind][2:]}, and {after[kind][2:]} after the cycles"
-            )
+            counts = f"{before[kind][2:]} before the cycles, {after[kind][2:]} after them"
+            wrong.append(f"descriptors and threads of {kind}s: {counts}")
     return wrong

@@ -1,10 +1,12 @@
-"""An independent opinion: random scripts, and what a master may print for them.
+"""An independent opinion: random scripts, and what a master may print for each of them.
 
-The oracle is written from the contract alone. It knows nothing of vector clocks, contexts or exchanges: all writes
-are numbered in script order, and of two writes to a key the one with the larger number stands. Of each server
-and key it keeps the *set* of writes that may stand there (0 for none). Without gossip that set always has one
-element, so that every answer is foretold exactly. With gossip, what a server has may reach any other that it has
-been connected to since, at any time or not before the next stabilize; an answer narrows the set down again.
+May live here: what the contract says, and scripts to try it with. May not: any module of the store.
+
+The oracle knows nothing of vector clocks, contexts or exchanges: all writes are numbered in the order of the script,
+and of two writes to a key the one with the larger number stands. For each server and key it keeps the *set* of writes
+that may stand there (0 for none). Without gossip that set always has one element, so every answer is predicted exactly.
+With gossip, what a server holds may reach any server that it has been connected to since, at any time up to the next
+stabilize; an answer narrows the set down again.
 """
 
 from __future__ import annotations
@@ -15,17 +17,17 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 NOTHING = 0
-"""The number of the write that was never made."""
+"""The number that stands for no write."""
 
 FENCE = b"~fence"
-"""Keys that begin like this are never written; getting one shows where a printStore has ended."""
+"""Keys that begin with this are never written; a get of one shows where the output of a printStore ends."""
 
 OBSERVER = 900
-"""The client that gets them."""
+"""The client that gets the keys of `FENCE`."""
 
 
 class Mismatch(AssertionError):
-    """The master said what the contract doesn't allow."""
+    """The master printed what the contract does not allow."""
 
 
 class Fault(Exception):
@@ -46,7 +48,10 @@ class Oracle:
         self.answers: deque[bytes] = deque()
 
     def step(self, line: bytes) -> bool:
-        """Carry out a line, taking what it should have printed from `answers`; returns whether it is an error."""
+        """Carry out a line; returns whether it is an error. Raises Mismatch.
+
+        What the line has printed is taken from `answers`.
+        """
         words = re.split(rb"[ \t]+", line.rstrip(b"\n").removesuffix(b"\r").strip(b" \t"))
         if words[0] == b"" or words[0].startswith(b"#"):
             return False
@@ -130,7 +135,7 @@ class Oracle:
     # -- what moves writes ---------------------------------------------------------------------------------
 
     def components(self) -> list[set[int]]:
-        """The sets of servers that can reach each other."""
+        """Return the sets of servers that can reach each other."""
         left, found = set(self.running), []
         while left:
             component, border = set(), [left.pop()]
@@ -155,7 +160,7 @@ class Oracle:
                     self.stores[server][key] = {write for write in set().union(*sets) if write >= least}
 
     def spread(self) -> None:
-        """Gossip: everything may have come to everyone, but nothing needs to have."""
+        """Gossip may have brought every write to every server of a component, but need not have."""
         for component in self.components():
             for key in {key for server in component for key in self.stores[server]}:
                 anywhere = set().union(*self.held(component, key))
@@ -186,7 +191,7 @@ class Oracle:
         servers = self.usable(client)
         seen = self.seen.get((client, key), NOTHING)
         answer = self.next_answer(key)
-        candidates: list[tuple[int, int]] = []  # which server may have answered with which write
+        candidates: list[tuple[int, int]] = []  # (server, write): who may have answered, and with what
         for server in servers:
             possible = self.stores[server].get(key, {NOTHING})
             candidates += [(server, write) for write in possible if write >= seen]
@@ -226,13 +231,13 @@ class Oracle:
                 self.answers.popleft()
 
     def check_end(self) -> None:
-        """Nothing more may have been printed."""
+        """Check that nothing else was printed. Raises Mismatch."""
         if self.answers:
-            raise Mismatch(f"nobody asked for {self.answers}")
+            raise Mismatch(f"no command has asked for {self.answers}")
 
 
 def number(word: bytes) -> int:
-    """An id."""
+    """Return the id that a word is. Raises Fault."""
     if not re.fullmatch(rb"[0-9]{1,18}", word):
         raise Fault
     return int(word)
@@ -252,11 +257,11 @@ def check(script: list[bytes], stdout: bytes, stderr: str, status: int, gossip: 
             raise Mismatch(f"line {index}: {mismatch}") from None
     oracle.check_end()
     if rest:
-        raise Mismatch(f"a line without end: {rest!r}")
+        raise Mismatch(f"the last line has no end: {rest!r}")
     errors = stderr.splitlines()
     if len(errors) != len(wrong):
-        told = {match[0] for match in (re.match(r"error: line \d+", error) for error in errors) if match}
-        differing = told ^ {f"error: line {index}" for index in wrong}
+        reported = {match[0] for match in (re.match(r"error: line \d+", error) for error in errors) if match}
+        differing = reported ^ {f"error: line {index}" for index in wrong}
         raise Mismatch(f"{len(errors)} errors instead of {len(wrong)}; they differ in {sorted(differing)}: {stderr}")
     for error, index in zip(errors, wrong, strict=True):
         if not error.startswith(f"error: line {index}: "):
@@ -300,7 +305,7 @@ IDLE_LINES = (b"", b"   \t ", b"# a comment", b"  # joinServer 3", b"#")
 
 
 class Writer:
-    """Writes random scripts that are mostly sensible, and sometimes not."""
+    """Writes random scripts, most lines of which make sense."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -309,7 +314,7 @@ class Writer:
         self.fences = 0
 
     def line(self, *words: bytes | int) -> None:
-        """Add a line, spelled in one of the ways that mean the same."""
+        """Add a line, spelled in one of several equivalent ways."""
         blank = (b" ",) * 12 + (b"  ", b"\t", b" \t ")
         spelled = b""
         for word in words:
@@ -403,5 +408,5 @@ class Writer:
 
 
 def random_script(random: Random, length: int) -> list[bytes]:
-    """The lines of a script, with their ends."""
+    """Return the lines of a random script, with their line ends."""
     return Writer(random).write(length)

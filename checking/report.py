@@ -1,7 +1,7 @@
-"""What is made of the trace of a run: a page for any browser, or a log for ShiViz.
+"""Makes a page for any browser, or a log for ShiViz, from the story or the traces of a run.
 
 May live here: putting the page together from its parts, and the lines of the log. May not: reading traces
-(checking/traces.py), what they tell (checking/story.py), and how the page looks, which is in checking/page/.
+(checking/traces.py), what they mean (checking/telling.py), and how the page looks, which is in checking/page/.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from rpc.tracing import Event
 __all__ = ["SHIVIZ_PARSER", "page", "shiviz"]
 
 PARTS = Path(__file__).resolve().parent / "page"
-"""What the page is made of."""
+"""The folder with the parts of the page."""
 
 SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "texts.js", "diagram.js", "details.js", "charts.js", "page.js")
-"""The page's scripts, in the order in which they are loaded. D3 (d3js.org) draws; it is under the ISC licence."""
+"""The scripts of the page, in the order in which they are loaded. D3 (d3js.org, ISC licence) draws."""
 
 SHIVIZ_PARSER = r"(?<host>\S*) (?<clock>{.*})\n(?<event>.*)"
-"""The regular expression by which ShiViz understands the log; it stands in its first line."""
+"""The regular expression by which ShiViz reads the log, of which it is the first line."""
 
 
 def page(story: Story, title: str) -> str:
-    """The whole page, with all that it needs inside."""
+    """Return the whole page, which needs no other file."""
     data = json.dumps(story.plain(), ensure_ascii=False, separators=(",", ":"))
     scripts = "\n".join(f"<script>\n{(PARTS / name).read_text('utf-8')}\n</script>" for name in SCRIPTS)
     pieces = {
@@ -45,7 +45,7 @@ def page(story: Story, title: str) -> str:
 
 
 def shiviz(traces: Mapping[str, Iterable[Event]]) -> Iterator[str]:
-    """The lines of a log for ShiViz: the parser, an empty line (there is one execution), and two for each event."""
+    """Return the lines of a log for ShiViz: the parser, an empty line (for one execution), and two for each event."""
     yield SHIVIZ_PARSER
     yield ""
     events = sorted(
@@ -54,11 +54,11 @@ def shiviz(traces: Mapping[str, Iterable[Event]]) -> Iterator[str]:
     for _, name, event in events:
         clock = {process.replace(" ", "-"): number for process, number in event.clock.items()}
         yield f"{name.replace(' ', '-')} {json.dumps(clock)}"
-        yield _said(event)
+        yield _event_line(event)
 
 
-def _said(event: Event) -> str:
-    """An event in one line."""
+def _event_line(event: Event) -> str:
+    """Describe an event in one line."""
     text = event.name
     for name, value in event.details.items():
         if isinstance(value, str | int):

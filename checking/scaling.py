@@ -1,4 +1,4 @@
-"""One large simulated cluster: what it takes until a write has reached all servers, by gossip and by stabilize.
+"""One large simulated cluster: the cost of bringing a write to all servers, by gossip and by stabilize.
 
 May live here: topologies, and counting messages. May not: failures, which checking/simulator/ simulates.
 """
@@ -32,7 +32,7 @@ LATENCY = 0.001
 
 
 def topology(name: str, servers: int) -> router.Graph:
-    """A connected graph. "tree" is binary; in "random" each server has made links to two others."""
+    """Return a connected graph. "tree" is a binary tree; in "random" each server has links to two earlier ones."""
     links: set[tuple[int, int]] = set()
     width = max(1, math.isqrt(servers))
     chooser = random.Random(servers)
@@ -72,7 +72,7 @@ class NoLog:
 
 
 class Figures(NamedTuple):
-    """What it took until all servers had the writes, and (by gossip) until all were silent again."""
+    """The cost until all servers had the writes; of gossip, messages and bytes until all were silent again."""
 
     rounds: float
     """Gossip intervals, or steps of stabilize."""
@@ -81,7 +81,7 @@ class Figures(NamedTuple):
 
 
 class Gossip:
-    """Servers that gossip, each message taking the same short time."""
+    """Servers that gossip; each message takes the same short time."""
 
     def __init__(self, graph: router.Graph) -> None:
         self.graph = graph
@@ -100,7 +100,7 @@ class Gossip:
                 peer.link(neighbour, "", 0.0)
 
     def put(self, server: int, writes: int) -> Context:
-        """Writes at one server; returns the context that has them all."""
+        """Put this many writes at one server; returns the context that covers them all."""
         peer = self.peers[server]
         peer.execute([Operation(b"%d" % n, b"." * 16, n + 1, None) for n in range(writes)], self.now)
         return peer.model.context.copy()
@@ -116,7 +116,7 @@ class Gossip:
         self._at(self.now + LATENCY, lambda: receive(packed))
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Let gossip go on until all are silent, or *until* says so."""
+        """Let gossip go on until all servers are silent, or *until* returns true."""
         for server in self.peers:
             self._plan(server)
         while self._events and not until():
@@ -124,7 +124,7 @@ class Gossip:
             event()
 
     def _plan(self, server: int) -> None:
-        """Have a server look for partners when it is due."""
+        """Plan that a server looks for a neighbour to ask when its gossip is due."""
         due = self.peers[server].due
         if due is not None and server not in self._busy and self._planned.get(server) != due:
             self._planned[server] = due
@@ -164,7 +164,7 @@ class Gossip:
 
 
 def measure_gossip(graph: router.Graph, writes: int) -> Figures:
-    """Gossip *writes* of one server to all, once all know the links."""
+    """Measure how gossip brings *writes* of one server to all servers, which know all links already."""
     gossip = Gossip(graph)
     gossip.run(lambda: False)
     gossip.messages = gossip.bytes = 0
@@ -184,7 +184,7 @@ def measure_gossip(graph: router.Graph, writes: int) -> Figures:
 
 
 def measure_stabilize(graph: router.Graph, writes: int) -> Figures:
-    """Bring *writes* of one server to all by stabilize."""
+    """Measure how stabilize brings *writes* of one server to all servers."""
     gossip = Gossip(graph)
     gossip.run(lambda: False)
     gossip.put(min(graph), writes)

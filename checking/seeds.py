@@ -1,4 +1,4 @@
-"""Random schedules for the simulator, by the thousand: making them from seeds, and shrinking one that fails.
+"""Makes random schedules for the simulator from seeds, and shrinks one that fails.
 
 May live here: hypothesis. May not: what a schedule means, and what must hold, which are explained in
 checking/simulator/simulation.py.
@@ -25,11 +25,11 @@ __all__ = ["SCHEDULES_PER_SEED", "STEPS", "Failure", "check_seed", "check_seeds"
 
 SCHEDULES_PER_SEED = 100
 STEPS = 60
-"""The length of a random schedule, idle steps included."""
+"""The number of steps in a random schedule, including steps that do nothing."""
 
 
 class Failure(NamedTuple):
-    """A schedule that fails, and why."""
+    """A schedule that fails, and the reason."""
 
     seed: int
     schedule: list[Step]
@@ -37,11 +37,11 @@ class Failure(NamedTuple):
 
     def __str__(self) -> str:
         steps = "".join(f"    {step}\n" for step in self.schedule)
-        return f"seed {self.seed}: {self.why}\n{steps}again: scripts/simulate.py --seed {self.seed}"
+        return f"seed {self.seed}: {self.why}\n{steps}to run it again: scripts/simulate.py --seed {self.seed}"
 
 
 def check_seed(seed: int, shrink: bool = True) -> Failure | None:
-    """Run the random schedules of one seed; returns the smallest that fails, if any does."""
+    """Run the random schedules of one seed; returns the smallest schedule that fails, or None."""
     failure: Failure | None = None
     generate, shrinking = hypothesis.Phase.generate, hypothesis.Phase.shrink
 
@@ -74,7 +74,7 @@ def check_seed(seed: int, shrink: bool = True) -> Failure | None:
 
 
 def run_in_memory(schedule: list[Step], observe: Callable[[Step], None] = lambda _: None) -> None:
-    """Run a schedule on a disk in memory, where there is one. Raises what is wrong."""
+    """Run a schedule on a disk in memory, if there is one. Raises what `run` raises."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="daadkvs-simulation-", dir=memory) as folder:
         run(schedule, Path(folder, "disks"), observe)
@@ -87,7 +87,7 @@ def check_seeds(
 
     *progress* is called with the number of schedules that are done.
     """
-    # Ctrl-C is for this process alone, which ends the others: they inherit which signals are blocked.
+    # Ctrl-C is meant for this process alone, which ends the others: they inherit the set of blocked signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     with multiprocessing.Pool(jobs) as pool:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

@@ -1,7 +1,7 @@
 """The traces that a run leaves (master.py --trace DIR): reading them all, and counting in them.
 
-May live here: what is read off a folder of traces. May not: the format of one (rpc/tracing.py), and the story that they
-tell together (checking/story.py).
+May live here: what can be read from a folder of traces. May not: the format of a trace (rpc/tracing.py), and the story
+that traces tell together (checking/telling.py).
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ class NoTrace(Exception):
 
 
 def read(folder: Path) -> dict[str, list[Event]]:
-    """The events of each process. Raises NoTrace."""
+    """Read the events of each process. Raises NoTrace."""
     if not folder.is_dir():
         raise NoTrace(f"{folder}: no such folder")
     traces = {}
     for path in sorted(folder.glob("*.trace")):
         if not PROCESS.fullmatch(path.stem):
-            raise NoTrace(f"{path}: not of a process")
+            raise NoTrace(f"{path}: this is not the trace of a process")
         try:
             traces[path.stem.replace("-", " ")] = list(tracing.read(path))
         except OSError as error:
             raise NoTrace(f"{path}: {error.strerror}") from error
         except (ValueError, TypeError) as error:
-            raise NoTrace(f"{path}: not a trace: {error}") from error
+            raise NoTrace(f"{path}: this is not a trace: {error}") from error
     if not any(traces.values()):
-        raise NoTrace(f"{folder}: no traces there; they are written by ./master.py --trace {folder}")
+        raise NoTrace(f"{folder}: there are no traces in it; they are written by ./master.py --trace {folder}")
     return traces
 
 
 def given_up(trace: Path) -> int:
-    """How many groups were given up, in part or whole: their commands were carried out again, one by one."""
+    """Count the groups that were given up, in part or as a whole, so that commands were carried out one by one."""
     under_way: set[str] = set()
     count = 0
     for event in tracing.read(trace / "master.trace"):

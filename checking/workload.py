@@ -1,7 +1,8 @@
-"""Random scripts for scripts/generate.py: puts and gets of many clients, and the faults between them.
+"""Random scripts for scripts/generate.py: puts and gets of many clients, with faults in between.
 
-May live here: which commands a script has. May not: what must come of them (checking/oracle.py, checking/verdict.py).
-A script runs without errors: no command asks for what is impossible. Equal plans give equal scripts.
+May live here: which commands a script has. May not: what they must print (checking/oracle.py) and how a run is judged
+(checking/verdict.py). A script runs without errors: no command asks for what is impossible. Equal plans give equal
+scripts.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from messages import MAX_VALUE
 __all__ = ["TOPOLOGIES", "Plan", "Sizes", "Workload"]
 
 FIRST_CLIENT = 1000
-"""The id of the first client, where there are fewer servers."""
+"""The id of the first client, unless there are more servers than this."""
 
 TOPOLOGIES = ("full", "chain", "ring", "star", "tree")
 ZIPF_EXPONENT = 0.99
-"""As in YCSB (Cooper et al., 2010)."""
+"""The exponent that YCSB uses (Cooper et al., 2010)."""
 
 
 def topology(name: str, servers: int, chooser: random.Random) -> set[tuple[int, int]]:
-    """The links of a connected graph, each with the lower id first. "tree" is a random one."""
+    """Return the links of a connected graph, each with the lower id first. "tree" is a random tree."""
     if name == "full":
         return {(one, other) for other in range(servers) for one in range(other)}
     if name == "star":
@@ -40,22 +41,22 @@ class Sizes:
     """The sizes of values: single sizes or ranges, each with a weight, as in 16:90,1000-4000:10."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError where the text is no such list."""
+        """Raises ValueError if the text is not such a list."""
         self._ranges: list[tuple[int, int]] = []
         self._weights: list[int] = []
         for part in text.split(","):
             found = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?(?::([0-9]{1,9}))?", part)
             if not found:
-                raise ValueError(f"not N, MIN-MAX, nor a list like 16:90,1000-4000:10: {text!r}")
+                raise ValueError(f"neither N nor MIN-MAX nor a list like 16:90,1000-4000:10: {text!r}")
             smallest, largest, weight = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
             if not 0 < smallest <= largest <= MAX_VALUE or not weight:
-                reason = f"sizes from 1 to {MAX_VALUE}, the smaller one first, and weights above 0"
-                raise ValueError(f"{part!r} isn't possible: {reason}")
+                reason = f"sizes are from 1 to {MAX_VALUE}, the smaller one first, and weights are above 0"
+                raise ValueError(f"{part!r} is not possible: {reason}")
             self._ranges.append((smallest, largest))
             self._weights.append(weight)
 
     def choose(self, chooser: random.Random) -> int:
-        """A random size for a value, in bytes."""
+        """Choose a random size for a value, in bytes."""
         if len(self._ranges) == 1:
             return chooser.randint(*self._ranges[0])
         ((smallest, largest),) = chooser.choices(self._ranges, self._weights)
@@ -63,10 +64,10 @@ class Sizes:
 
 
 class Plan(NamedTuple):
-    """What a script should be like. *…_every*: how many operations lie between two of these, on average; 0: none."""
+    """What a script should be like. *…_every*: how many operations lie between two such events, on average; 0: none."""
 
     operations: int
-    """How many puts and gets."""
+    """The number of puts and gets."""
     servers: int
     clients: int
     topology: str
@@ -75,7 +76,7 @@ class Plan(NamedTuple):
     """The share of gets, from 0 to 1."""
     keys: int
     distribution: str
-    """How often each key is chosen: "uniform" or "zipf"."""
+    """The distribution by which keys are chosen: "uniform" or "zipf"."""
     value_size: Sizes
     stabilize_every: int
     partition_every: int
@@ -102,7 +103,7 @@ class Workload:
         self._keys = [f"key{number}" for number in range(plan.keys)]
 
     def lines(self) -> Iterator[str]:
-        """The script, line by line."""
+        """Return the script, line by line."""
         plan = self._plan
         yield from self._begin()
         faults: list[tuple[int, Callable[[], Iterator[str]]]] = [
@@ -150,7 +151,7 @@ class Workload:
         return f"put {client} {key} {self._value()}"
 
     def _value(self) -> str:
-        """A new value; where it is long enough, it begins with a number that no other value has."""
+        """Make a new value; if it is long enough, it begins with a number that no other value has."""
         self._puts += 1
         size = self._plan.value_size.choose(self._random)
         return f"{self._puts}".ljust(size, "abcdefghij"[self._puts % 10])[:size]
@@ -203,7 +204,7 @@ class Workload:
     # -- clients -------------------------------------------------------------------------------------------
 
     def _move(self) -> Iterator[str]:
-        """Connect a client to another server, and mostly disconnect it from the one that it had."""
+        """Connect a client to another server, and in most cases disconnect it from the one that it had."""
         client = self._random.choice(list(self._clients))
         connections = self._clients[client]
         others = [server for server in self._running if server not in connections]

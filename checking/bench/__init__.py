@@ -1,1 +1,1 @@
-"""What scripts/bench.py measures: the bare baseline, runs of Daadkvs, the benchmarks, and a picture of them."""
+"""What scripts/bench.py measures: a bare baseline, runs of Daadkvs, the benchmarks, and a picture of them."""

@@ -1,6 +1,6 @@
-"""The bare two-hop program: what a put costs that passes two hops and does nothing else.
+"""The bare two-hop program: the cost of a put that crosses two hops while nothing else is done.
 
-May live here: bare programs to compare with. May not: anything of Daadkvs.
+May live here: bare programs to compare Daadkvs with. May not: any module of Daadkvs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _send(sock: socket.socket, message: object) -> None:
 
 @contextmanager
 def _two_hops() -> Iterator[socket.socket]:
-    """A socket to a process that passes each message on to another, which stores it."""
+    """Yield a socket to a process that passes each message on to another process, which stores it."""
     ours, near = socket.socketpair()
     far, last = socket.socketpair()
     pids = []
@@ -75,7 +75,7 @@ def _two_hops() -> Iterator[socket.socket]:
 
 
 def bare_put_seconds(size: int, puts: int = 5000) -> float:
-    """What one put takes in the bare two-hop program, on average."""
+    """Measure how long one put takes in the bare two-hop program, on average."""
     value = b"v" * size
     with _two_hops() as sock:
         for _ in range(100):

@@ -1,6 +1,6 @@
 """The benchmarks of whole clusters, each with its goal.
 
-May live here: what is run, and which figure is compared with what. May not: how runs are made (runs.py).
+May live here: what is run, and what each figure is compared with. May not: how runs are made (runs.py).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def puts_16() -> list[Row]:
 
 def puts_800() -> list[Row]:
     script = cluster(5, 5) + puts(4000, 1000, 800, 5) + "stabilize\n" + prints(5)
-    return [_whole_run("4,000 puts of 800 bytes, likewise", script, 4000, 800, 0.7)]
+    return [_whole_run("4,000 puts of 800 bytes, 5 + 5, stabilize, print: whole run", script, 4000, 800, 0.7)]
 
 
 def mixed() -> list[Row]:
@@ -135,8 +135,8 @@ def stabilize() -> list[Row]:
             ten[keys] = statistics.median(some)
     rows.append(Row("stabilize of 5 with nothing new, 100,000 keys", f"{nothing[100000] * 1e3:.2f} ms", "",
                     nothing[100000] * 1e3, "ms", 10, False))  # fmt: skip
-    rows.append(Row("the same, over 1,000 keys", f"{nothing[100000] * 1e3:.2f} ms", f"{nothing[1000] * 1e3:.2f} ms",
-                    nothing[100000] / nothing[1000], "×", 1.5, False))  # fmt: skip
+    rows.append(Row("stabilize of 5 with nothing new, 100,000 keys over 1,000", f"{nothing[100000] * 1e3:.2f} ms",
+                    f"{nothing[1000] * 1e3:.2f} ms", nothing[100000] / nothing[1000], "×", 1.5, False))  # fmt: skip
     rows.append(Row("stabilize of 5 with 10 new writes, 100,000 keys over 1,000", f"{ten[100000] * 1e3:.2f} ms",
                     f"{ten[1000] * 1e3:.2f} ms", ten[100000] / ten[1000], "×", 1.5, False))  # fmt: skip
 
@@ -170,7 +170,7 @@ def chain_50() -> list[Row]:
     step, total = statistics.median(steps), statistics.median(totals)
     return [
         Row("stabilize of a chain of 50 with 500 new writes", f"{step:.2f} s", "", step, "s", 2, False),
-        Row("that whole script, with 50 clients and 50 prints", f"{total:.1f} s", "", total, "s", 25, False),
+        Row("whole run of the chain of 50, with 50 clients and 50 prints", f"{total:.1f} s", "", total, "s", 25, False),
     ]
 
 
@@ -194,7 +194,7 @@ def scale_50() -> list[Row]:
 
 
 def profile() -> None:
-    """Print what the processes of each kind need for a put: CPU time, summed over all of that kind."""
+    """Print the CPU time that a put takes in the processes of each kind, summed over all of that kind."""
     count = 200000
     with conversation("--gossip-interval", "0") as talk:
         talk.do(cluster(5, 5) + "joinClient 99 0\n" + puts(1000, 1000, 16, 5))
@@ -202,8 +202,8 @@ def profile() -> None:
         before = {kind: cpu_seconds(pids) for kind, pids in kinds.items()}
         seconds = talk.do(puts(count, 1000, 16, 5))
         for kind, pids in kinds.items():
-            print(f"{kind}: {(cpu_seconds(pids) - before[kind]) / count * 1e6:.1f} µs of CPU a put")
-        print(f"in all: {seconds / count * 1e6:.1f} µs a put")
+            print(f"{kind}: {(cpu_seconds(pids) - before[kind]) / count * 1e6:.1f} µs of CPU for each put")
+        print(f"from end to end: {seconds / count * 1e6:.1f} µs for each put")
 
 
 def memory() -> list[Row]:
@@ -216,7 +216,7 @@ def memory() -> list[Row]:
 
 
 def transfer() -> list[Row]:
-    """200 MB to a server that has just joined; what the two processes need for it at most."""
+    """Bring 200 MB to a server that has just joined: the time, and the peak memory of both processes."""
     with conversation("--gossip-interval", "0") as talk:
         talk.do("joinServer 0\njoinClient 99 0\njoinClient 100 0")
         for number in range(20):
@@ -230,7 +230,7 @@ def transfer() -> list[Row]:
         peaks = [peak_of(sender), peak_of(receiver)]
     return [
         Row("200 MB to a server that has just joined", f"{seconds:.1f} s", "", seconds, "s", 30, False),
-        Row("peak memory of sender and receiver meanwhile", f"{max(peaks) / 1e6:.0f} MB",
+        Row("peak memory of sender and receiver of these 200 MB", f"{max(peaks) / 1e6:.0f} MB",
             f"at rest {max(after) / 1e6:.0f} MB", max(peaks) / max(after), "×", 1.5, False),
     ]  # fmt: skip
 
@@ -258,7 +258,7 @@ def idle() -> list[Row]:
 
 
 def records() -> list[Row]:
-    """What --trace and --history take of the throughput, with many commands under way and with one at a time."""
+    """How much throughput is left with --trace and --history, with many commands under way and with one at a time."""
     rows = []
     many = cluster(5, 5) + puts(20000, 1000, 16, 5) + "stabilize\n" + prints(5)
     alone = cluster(5, 5) + puts(3000, 1000, 16, 5) + "stabilize\n" + prints(5)
@@ -272,7 +272,7 @@ def records() -> list[Row]:
                     shares.append(plain / seconds[-1])
             took = f"{statistics.median(seconds):.2f} s"
             share = statistics.median(shares)
-            rows.append(Row(f"puts with {option}, {how}", took, "the same without", share, "×", 0.7, True))
+            rows.append(Row(f"puts with {option}, {how}", took, "a run without the option", share, "×", 0.7, True))
     return rows
 
 

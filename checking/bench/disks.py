@@ -1,4 +1,4 @@
-"""The benchmarks of a server's log alone: its size, and the pauses of an append.
+"""The benchmarks of the log alone: the size of its files, and the pauses of an append.
 
 May live here: storage without processes. May not: clusters (benchmarks.py).
 """
@@ -23,13 +23,13 @@ __all__ = ["disk", "slow_disk"]
 
 
 def disk() -> list[Row]:
-    """A million overwrites of 1,000 keys, straight into storage: the files against the live data, and pauses."""
+    """A million overwrites of 1,000 keys, straight into storage: size of the files and pauses of an append."""
     folder = Path(tempfile.mkdtemp(prefix="daadkvs-bench-"))
     try:
         model = Model(Replica(0, 1))
         storage = Storage(folder / "server-0", 1)
         if list(storage.recover().deltas):
-            raise AssertionError("a store that was never written has something in it")
+            raise AssertionError("a store that was never written is not empty")
         storage.start(model)
         worst, slowest, timestamp, encoded = 0.0, 0.0, 0, 0
         for batch in range(10000):
@@ -59,7 +59,7 @@ def disk() -> list[Row]:
 
 
 def slow_disk() -> list[Row]:
-    """Overwrites of 128 MB, straight into storage, on a disk that takes 100 ms to sync 10 MB: the longest pause."""
+    """Overwrites of 128 MB, straight into storage, on a disk that syncs 100 MB/s: the longest pause of an append."""
     real_fsync = os.fsync
     synced: dict[int, int] = {}
 
@@ -96,5 +96,5 @@ def slow_disk() -> list[Row]:
         shutil.rmtree(folder)
     return [
         Row("longest pause of an append, 128 MB live, a disk of 100 MB/s", f"{slowest * 1e3:.1f} ms",
-            "a sync of all: 1,280 ms", slowest * 1e3, "ms", 100, False),
+            "a sync of all of it: 1,280 ms", slowest * 1e3, "ms", 100, False),
     ]  # fmt: skip

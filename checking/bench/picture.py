@@ -1,4 +1,4 @@
-"""The picture of docs/performance.md: throughput and stabilize against the number of servers and of keys.
+"""The picture in docs/performance.md: throughput and stabilize against the number of servers and of keys.
 
 May live here: matplotlib, imported where it is needed. May not: goals (benchmarks.py).
 """
@@ -41,13 +41,13 @@ def plot(path: str) -> None:
             few.append(median(few_writes, 11) * 1e3)
     figure, ((a, b), (c, d)) = pyplot.subplots(2, 2, figsize=(10, 6.5), layout="constrained")
     a.plot(servers, rates, "o-")
-    a.set(xlabel="servers, each with a client", ylabel="puts a second", title="Throughput: 20,000 puts of 16 bytes")
+    a.set(xlabel="servers, each with a client", ylabel="puts per second", title="Throughput: 20,000 puts of 16 bytes")
     b.plot(servers, fresh, "o-", label="after 20,000 puts over 1,000 keys")
     b.plot(servers, idle_checks, "s--", label="with nothing new")
     b.set(xlabel="servers, fully connected", ylabel="ms", title="stabilize", yscale="log")
     b.legend()
     c.semilogx(keys, rates_by_keys, "o-")
-    c.set(xlabel="keys in the store", ylabel="puts a second", title="Throughput: 5 servers, 5 clients")
+    c.set(xlabel="keys in the store", ylabel="puts per second", title="Throughput: 5 servers, 5 clients")
     d.semilogx(keys, few, "o-")
     d.set(xlabel="keys in the store", ylabel="ms", title="stabilize with 10 new writes, 5 servers")
     for axes in (a, c, d):

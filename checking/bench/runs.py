@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Row(NamedTuple):
-    """One line of the table. *ratio* is what the goal is about; *baseline* says what it is over, if anything."""
+    """One line of the table. The goal is about *ratio*; *baseline* says what the figure was divided by, if anything."""
 
     name: str
     figure: str
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 def run_script(script: str, *options: str) -> float:
-    """Seconds for a whole run, start-up and exit included. Raises where it printed an error."""
+    """Run a whole script; returns the seconds, start-up and exit included. Raises RuntimeError if it had an error."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, ROOT / "master.py", *options], input=script.encode(), capture_output=True, check=False
@@ -71,7 +71,7 @@ class Conversation:
         self._input, self._output = self.process.stdin, self.process.stdout
 
     def do(self, script: str) -> float:
-        """Seconds until these commands are done. Client 99 must have a server."""
+        """Carry out commands; returns the seconds until all are done. Client 99 must be connected to a server."""
         data = memoryview((script + "\nget 99 done\n").encode())
         start = time.perf_counter()
         while data:
@@ -82,7 +82,7 @@ class Conversation:
         return time.perf_counter() - start
 
     def pids(self, what: str) -> list[int]:
-        """The processes of this run whose title begins with "daadkvs *what*"."""
+        """Find the processes of this run whose title begins with "daadkvs " and *what*."""
         found = []
         mine = {self.process.pid}
         parents = {}
@@ -104,7 +104,7 @@ class Conversation:
         return sorted(found)
 
     def end(self) -> None:
-        """Close stdin, and wait for the end."""
+        """Close stdin, and wait for the end of the master."""
         self._input.close()
         self.process.wait()
 
@@ -119,14 +119,14 @@ def conversation(*options: str) -> Iterator[Conversation]:
 
 
 def cluster(servers: int, clients: int) -> str:
-    """Commands that start servers 0, 1, … and clients 100, 101, …, one after another at the servers."""
+    """Return commands that start servers 0, 1, … and clients 100, 101, …, which are spread over the servers."""
     lines = [f"joinServer {server}" for server in range(servers)]
     lines += [f"joinClient {100 + client} {client % servers}" for client in range(clients)]
     return "\n".join(lines) + "\n"
 
 
 def puts(count: int, keys: int, size: int, clients: int, prefix: str = "k") -> str:
-    """Puts of *size* bytes, rotating over the clients."""
+    """Return puts of *size* bytes, which the clients make in turn."""
     fill = "v" * max(0, size - 8)
     return "".join(
         f"put {100 + number % clients} {prefix}{number % keys} {number:08d}{fill}\n" for number in range(count)
@@ -142,7 +142,7 @@ def median(measure: Callable[[], float], times: int = 5) -> float:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """CPU time that these processes have used."""
+    """Return the CPU time that these processes have used, in seconds."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -151,7 +151,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def memory_of(pid: int) -> int:
-    """The private memory of a process, in bytes."""
+    """Return the private memory of a process, in bytes."""
     total = 0
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith(("Private_Clean", "Private_Dirty")):
@@ -160,7 +160,7 @@ def memory_of(pid: int) -> int:
 
 
 def peak_of(pid: int) -> int:
-    """The most memory that a process has had, in bytes."""
+    """Return the peak memory of a process, in bytes. Raises ValueError."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) << 10

@@ -1,1 +1,1 @@
-"""Random scripts on real processes, which are killed, frozen and woken at random instants: see scripts/chaos.py."""
+"""Random scripts on real processes that are killed, frozen and woken at random instants: see scripts/chaos.py."""

@@ -1,4 +1,4 @@
-"""What a cluster under fire may answer, from the contract alone.
+"""What a cluster whose processes are killed and frozen may answer, by the contract alone.
 
 May live here: which answers and errors are possible. May not: processes. Each value is put once, so a value that is
 read names its put.
@@ -12,7 +12,7 @@ from collections import Counter
 __all__ = ["Judge", "Violation"]
 
 NOTICES = re.compile(r"\w+: (server|client) (\d+) (died|made no progress for \S+ s, and was killed)")
-"""What is reported about other processes, while the command itself goes on."""
+"""Errors about other processes, after which the command itself went on."""
 
 FAILURES = re.compile(
     r"(put|get): ("
@@ -22,7 +22,7 @@ FAILURES = re.compile(
     r"none of the servers of client \d+ is running: .*|"
     r"(?P<uncertain>uncertain: the server was lost before it answered; the value may stand later))"
 )
-"""Why a put or get may fail."""
+"""The reasons for which a put or get may fail."""
 
 TOPOLOGY_FAILURES = re.compile(
     r"joinServer: server \d+ (is already running|is not running|could not be started: .*)|"
@@ -34,27 +34,27 @@ TOPOLOGY_FAILURES = re.compile(
 
 
 class Violation(Exception):
-    """Something that the contract doesn't allow."""
+    """The master printed something that the contract does not allow."""
 
 
 class Judge:
-    """Knows what has been put, acknowledged and seen. Raises Violation where an answer can't be true."""
+    """Knows what was put, acknowledged and seen. Its methods raise Violation if an answer cannot be true."""
 
     def __init__(self) -> None:
         self.last = 0  # put
-        self.puts: dict[bytes, tuple[bytes, int]] = {}  # value -> its key, and its place in the order of puts
-        self.acknowledged: dict[bytes, int] = {}  # key -> the last put that stands for certain
+        self.puts: dict[bytes, tuple[bytes, int]] = {}  # value -> its key, and the number of its put
+        self.acknowledged: dict[bytes, int] = {}  # key -> the last put that certainly stands
         self.uncertain: dict[bytes, set[int]] = {}  # key -> puts that may stand
-        self.seen: dict[tuple[int, bytes], int] = {}  # client, key -> the last put that it has made or read
+        self.seen: dict[tuple[int, bytes], int] = {}  # (client, key) -> the last put that the client has made or read
         self.counts: Counter[str] = Counter()
 
     def put(self, key: bytes, value: bytes) -> None:
-        """A put is going to be sent. No value may be put twice."""
+        """Note a put that is going to be sent. No value may be put twice."""
         self.last += 1
         self.puts[value] = key, self.last
 
     def outcome(self, line: bytes, errors: list[str], answers: list[bytes]) -> None:
-        """A command is done. *errors* are its own; its answer is taken from *answers*, the rest of stdout."""
+        """Judge a command that is done. *errors*: its own; its answer is taken from *answers*, the rest of stdout."""
         failure = self._take_errors(line, errors)
         self.counts["commands"] += 1
         word, *words = line.split(b" ", 3)
@@ -66,7 +66,7 @@ class Judge:
             self._conclude_get(int(words[0]), words[1], answers.pop(0))
 
     def _take_errors(self, line: bytes, errors: list[str]) -> re.Match[str] | None:
-        """Take a command's error lines; returns why it failed, if it did."""
+        """Judge the error lines of a command; returns why it failed, or None."""
         failure = None
         for error in errors:
             notice = NOTICES.fullmatch(error)
@@ -83,7 +83,7 @@ class Judge:
         return failure
 
     def forget(self, client: int) -> None:
-        """The client has died: the next with its id is a new session."""
+        """Forget a client that has died: the next one with its id begins a new session."""
         for seen in [seen for seen in self.seen if seen[0] == client]:
             del self.seen[seen]
 
@@ -95,10 +95,10 @@ class Judge:
         elif failure["uncertain"] or failure["cut"]:
             self.doubt(key, value)
         else:
-            del self.puts[value]  # it was not carried out, so nobody may ever read it
+            del self.puts[value]  # it was not carried out, so no client may ever read it
 
     def doubt(self, key: bytes, value: bytes) -> None:
-        """It is unknown whether this put was carried out."""
+        """Note that it is unknown whether this put was carried out."""
         self.uncertain.setdefault(key, set()).add(self.puts[value][1])
         self.counts["uncertain puts"] += 1
 
@@ -123,7 +123,7 @@ class Judge:
         self.seen[client, key] = number
 
     def stores(self, stores: dict[int, list[bytes]]) -> None:
-        """What printStore shows of all servers, after they were connected and stabilized."""
+        """Judge the stores of all servers, as printStore shows them after these were connected and stabilized."""
         first = stores[min(stores)]
         for server, store in stores.items():
             if store != first:

@@ -1,4 +1,4 @@
-"""The thread that kills, freezes and wakes the processes of a run. (Compare Jepsen's nemeses.)
+"""The thread that kills, freezes and wakes the processes of a run. (Jepsen calls it a nemesis.)
 
 May live here: what is done to processes, and how often. May not: commands, and what they may answer.
 """
@@ -19,15 +19,15 @@ __all__ = ["TIMEOUT_SECONDS", "Nemesis"]
 TIMEOUT_SECONDS = 1.0
 
 FREEZES_SECONDS = {0.01: 6, 0.05: 6, 0.2: 6, 0.4: 3, 0.6 * TIMEOUT_SECONDS: 4, 1.6 * TIMEOUT_SECONDS: 1}
-"""How long processes are frozen, with weights: some for more than half a time-out, after which a server goes on without
-a client, and some until they are taken for dead."""
+"""How long processes are frozen, with weights. Some are frozen for more than half a timeout, after which a server goes
+on without a client, and some until they are taken for dead."""
 
 EVENTS_PER_SECOND = 25
 CALM_EVENTS_PER_SECOND = 8
 
 
 class Nemesis:
-    """Kills, freezes and wakes processes of a run at random instants, until `stop`."""
+    """Kills, freezes and wakes processes of a run at random instants until `stop` is called."""
 
     def __init__(self, conversation: Conversation, random: Random, log: list[str], calm: bool) -> None:
         """*calm*: act rarely, and mostly freeze clients."""
@@ -37,12 +37,12 @@ class Nemesis:
         self._log = log
         self._calm = calm
         self._over = threading.Event()
-        self._frozen: list[tuple[float, int]] = []  # when to wake which process
+        self._frozen: list[tuple[float, int]] = []  # (when to wake it, process id)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and wake every process that is frozen."""
+        """End the thread, and wake every process that is frozen."""
         self._over.set()
         self._thread.join()
         self._wake(float("inf"))

@@ -1,6 +1,7 @@
-"""Rounds of random scripts on a real cluster, during which a nemesis acts.
+"""Rounds of random scripts on a real cluster, while a nemesis kills and freezes its processes.
 
-May live here: the scripts, and the order of trouble and peace. May not: what answers are possible (answers.py).
+May live here: the scripts, and when there are faults and when there is peace. May not: which answers are possible
+(answers.py), and what is done to processes (nemesis.py).
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ WEIGHTS = {
     "killServer": 1,
     "stabilize": 0.5,
 }
-"""How often each command comes in an epoch."""
+"""How often each command comes in an epoch with many faults."""
 
 CALM_WEIGHTS = {"put": 40, "get": 30, "joinServer": 2, "joinClient": 0.3, "createConnection": 0.3, "stabilize": 0.5}
-"""The same in a calm one, where many puts and gets are under way together."""
+"""How often each command comes in a calm epoch, where many puts and gets are under way together."""
 
 BURST = 0.01
-"""How often, for each put or get, a large value is put and then asked for by everybody."""
+"""How often a large value is put, and then read by many clients, in place of a single put or get."""
 
 SIZES = {(1, 1): 80, (1, 1000): 10, (1000, 10_000): 8, (10_000, 100_000): 2}
-"""How large values are, from and to, and how often."""
+"""(smallest, largest) size of a value -> how often values have such a size."""
 
 GROUP_LIMITS = (None, None, 0, 300, 20_000, 200_000)
-"""How many bytes a group may answer with before it is given up; None is the usual."""
+"""With how many bytes a group may answer until it is given up; None for the default."""
 
 
 class Plan(NamedTuple):
@@ -60,14 +61,14 @@ class Plan(NamedTuple):
     gossip: str
     pipeline: bool
     keep: bool
-    """Whether the stores are kept, and the master is killed now and then."""
+    """Whether the stores are kept, so that the master may be killed as well."""
     limit: int | None
     traced: bool
-    """Whether the groups that are given up are counted."""
+    """Whether there is a trace, from which the groups that were given up are counted."""
 
 
 class Round:
-    """One master's script, and the faults during it."""
+    """A random script, the faults during it, and the masters that carry it out."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -90,7 +91,7 @@ class Round:
         self._conversation: Conversation
 
     def run(self) -> None:
-        """Raises Violation, and AssertionError where something is left behind or hangs."""
+        """Run the round. Raises Violation, and AssertionError if something is left behind or hangs."""
         with ExitStack() as stack:
             if self.plan.keep:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="daadkvs-chaos-"))
@@ -106,7 +107,7 @@ class Round:
                     self.judge.counts["groups given up, in the rounds that were traced"] += given_up(trace)
 
     def _run_master(self, epochs: int) -> int:
-        """Run epochs until none are left, or the master is killed; returns how many are left."""
+        """Run epochs until none is left, or the master is killed; returns how many are left."""
         self._do(b"joinServer 0\n" + b"".join(b"joinClient %d 0\n" % client for client in CLIENTS))
         self._make_peace()
         while epochs:
@@ -126,10 +127,10 @@ class Round:
         return 0
 
     def _kill_master(self) -> None:
-        """Kill the master during a script, of which it is then unknown how far it came."""
+        """Kill the master during a script; how far the script came is then unknown."""
         script = self._script(200, calm=False)
         self._conversation.send(script)
-        threading.Event().wait(self.random.random() / 20)  # a random instant is what this is for
+        threading.Event().wait(self.random.random() / 20)  # so that the kill comes at a random instant
         directory = run_directory(self._conversation.process.pid)
         self._conversation.process.kill()
         self.log.append(f"{time.monotonic():.4f} kill master")
@@ -144,7 +145,7 @@ class Round:
         if directory is not None:
             for pid in processes(directory).values():
                 try:
-                    os.kill(pid, signal.SIGCONT)  # a frozen process can't notice that the master is gone
+                    os.kill(pid, signal.SIGCONT)  # a frozen process cannot notice that the master is gone
                 except ProcessLookupError:
                     pass
             wait_until(lambda: not processes(directory), "the end of all processes")
@@ -159,7 +160,7 @@ class Round:
         errors: dict[int, list[str]] = {}
         for number, error in zip(numbers, output.errors, strict=True):
             if not 1 <= number <= len(lines) + 1:
-                raise Violation(f"not about any line: {error}")
+                raise Violation(f"this error is about no line: {error}")
             errors.setdefault(number, []).append(error)
         answers = output.stdout.splitlines()
         for number, line in enumerate(lines, 1):
@@ -169,13 +170,13 @@ class Round:
 
     def _make_peace(self) -> None:
         """Start and connect all processes, stabilize, and check that all servers hold the same."""
-        # Twice, since each of these may be the first to notice a death.
+        # Each server twice, since a joinServer may be the first command to notice a death.
         self._do(b"".join(b"joinServer %d\n" % server for server in (*SERVERS, *SERVERS)))
         pairs = [(one, other) for one in SERVERS for other in SERVERS if one < other]
         self._do(b"".join(b"createConnection %d %d\n" % pair for pair in pairs))
         for client in CLIENTS:
             home = self.random.choice(SERVERS)
-            settled = self.random.random() < 0.7  # with one connection, so that it may have several commands under way
+            settled = self.random.random() < 0.7  # it has one connection, so several of its commands may be under way
             away = [server for server in SERVERS if server != home and settled]
             moves = [b"breakConnection %d %d\n" % (client, server) for server in away]
             self._do(b"joinClient %d %d\n" % (client, home) + b"".join(moves))
@@ -196,7 +197,7 @@ class Round:
         return b"".join(line + b"\n" for line in lines)
 
     def _burst(self) -> list[bytes]:
-        """Put a large value, stabilize or not, and have many clients get it."""
+        """Put a large value, perhaps stabilize, and have many clients get it."""
         choose = self.random.choice
         key = choose(KEYS)
         lines = [self._put(key, self.random.randint(1000, 100_000))]
@@ -232,7 +233,7 @@ class Round:
 def run_rounds(
     seed: int, rounds: float, kills: float, seconds: float, progress: Callable[[str], None] = lambda _: None
 ) -> tuple[Counter[str], Counter[str], int]:
-    """Run rounds, until one of the three limits is reached; returns kills, counts and how many rounds there were.
+    """Run rounds until one of the three limits is reached; returns kills, counts and the number of rounds.
 
     *progress* is called after each round. Raises what `Round.run` raises, with the round in its notes.
     """

@@ -1,5 +1,5 @@
 "use strict";
-// Three plots over the time of the run: staleness, latency, throughput. A click goes to that moment.
+// Three plots over the time of the run: staleness, latency and throughput. A click on a plot goes to that moment.
 
 const CHART_HEIGHT = 118;
 const MOST_BINS = 60; // of the operations over time
@@ -23,13 +23,13 @@ class Charts {
     this.mark(this.moment);
   }
 
-  /** Show where in time the run is looked at. */
+  /** Show the moment at which the run is looked at. */
   mark(time) {
     this.moment = time;
     for (const {line, x} of this.lines) line.attr("x1", x(time)).attr("x2", x(time));
   }
 
-  /** A plot with its axes; *say* gives the lines of the tip at a time. */
+  /** Makes a plot with its axes; *say* returns the lines of the tip for a time. */
   chart(id, title, legend, y, say) {
     const section = element("section", {id}, element("h2", {}, title,
       legend.map(([name, colour]) => element("span", {}, element("i", {style: `background: ${colour}`}), name))));
@@ -59,7 +59,7 @@ class Charts {
     const legend = [["between all servers", "var(--dependency)"], ["within a partition", "var(--missing)"]];
     const say = (time) => {
       const [, across, within] = points[d3.bisector(([at]) => at).right(points, time) - 1] ?? [0, 0, 0];
-      return [run.duration(time), `${run.count(across, "key")} not the same on all running servers`, `${run.count(within, "key")} not even within a partition`];
+      return [run.duration(time), `${run.count(across, "key")} differing between running servers`, `${run.count(within, "key")} differing even within a partition`];
     };
     const {plot, x, y} = this.chart("staleness", "Keys that differ", legend, d3.scaleLinear([0, most], [0, 1]).nice(4), say);
     for (const [index, [, colour]] of legend.entries()) {
@@ -92,7 +92,7 @@ class Charts {
     }
   }
 
-  /** Counts and no rates: one operation in a bin of a millisecond is no thousand a second. */
+  /** Draw counts, not rates: one operation in a bin of one millisecond does not mean a thousand in a second. */
   throughput() {
     const width = roundWidth(run.length / MOST_BINS);
     const bins = Math.floor(run.length / width) + 1;
@@ -110,13 +110,13 @@ class Charts {
   }
 }
 
-/** The least of 1, 2, 5, 10, 20, … microseconds that is not below a duration. */
+/** Returns the smallest of 1, 2, 5, 10, 20, … microseconds that is not below a duration. */
 function roundWidth(least) {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, least)));
   return [1, 2, 5, 10].map((digit) => digit * power).find((width) => width >= least);
 }
 
-/** Some round durations between two. */
+/** Returns some round durations between two. */
 function logTicks([least, most]) {
   const ticks = d3.range(-1, 9).flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)).filter((tick) => tick >= least && tick <= most);
   const step = Math.ceil(ticks.length / 5);

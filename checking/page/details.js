@@ -1,5 +1,5 @@
 "use strict";
-// What stands beside the diagram: the event that was chosen, in words, and the stores at that moment.
+// What is shown beside the diagram: the chosen event in words, and the stores at that moment.
 
 const MOST_KEYS = 300; // in the table
 
@@ -9,7 +9,7 @@ class Details {
     this.goTo = goTo;
   }
 
-  /** A link to an event. */
+  /** Returns a link to an event. */
   link(number, text) {
     return element("a", {role: "link", tabindex: 0, onclick: () => this.goTo(number), onkeydown: ({key}) => key === "Enter" && this.goTo(number)}, text);
   }
@@ -18,14 +18,14 @@ class Details {
     const missed = run.operations.filter(({outcome}) => outcome === "ERR_DEP");
     this.place.replaceChildren(...[
       element("h2", {}, "What this shows"),
-      element("p", {}, "Each line is a process, time runs downwards, and an arrow is a call or, dashed, its answer. Where servers are parted, each partition has a colour."),
+      element("p", {}, "Each line is a process, time runs downwards, and an arrow is a call or, dashed, its answer. While servers are partitioned, each partition has a colour."),
       element("p", {}, "Click on a put, and follow it to every server that it reached. Click on an ERR_DEP, and see what the session had seen, and what the server had. Once the diagram has the focus (a click on it, or Tab), the arrow keys go from event to event."),
       missed.length && missed[0].event !== null
         ? element("p", {}, `${run.count(missed.length, "get")} ended in ERR_DEP; `, this.link(missed[0].event, "the first one"), ".") : "",
     ]);
   }
 
-  /** Say all that is known of an event. */
+  /** Show all that is known about an event. */
   show(number) {
     const event = run.events[number];
     const look = run.lookOf(event);
@@ -51,13 +51,13 @@ class Details {
     this.place.scrollTop = 0;
   }
 
-  /** The writes that an event is about, if they are few. */
+  /** Returns the writes that an event is about, unless they are many. */
   writesOf(event) {
     const of = event.operation === null ? [] : [run.operations[event.operation].write];
     return event.writes.length === 1 || !event.writes.length ? [...new Set(of.concat(event.writes))].filter((write) => write !== null && write !== undefined) : [];
   }
 
-  /** The other events of an operation. */
+  /** Returns links to the other events of an operation. */
   places(operation, here) {
     const places = [];
     if (operation.command !== null) places.push([operation.command, "the command"]);
@@ -76,12 +76,12 @@ class Details {
     return arrivals.length ? this.link(arrivals[0].event, text) : text;
   }
 
-  /** A write: where it came from, and where it went. */
+  /** Describes a write: where it came from, and where it went. */
   write(number) {
     const {key, value, dot, clock, timestamp, arrivals, reads, concurrent} = run.writes[number];
     const way = arrivals.map(({server, event, source, stood}) => element("li", {},
       this.link(event, run.processes[server]), ` at ${run.duration(run.events[event].time)}, `,
-      source === null ? "put there" : `from ${run.processes[source]}`, stood ? "" : "; a later one stands over it"));
+      source === null ? "put there" : `from ${run.processes[source]}`, stood ? "" : ", where a later one stands"));
     const facts = [["dot", dot], ["vector clock", clock.map(unbroken).join("; ")], ["timestamp", String(timestamp)]];
     if (concurrent.length) facts.push(["concurrent with", element("span", {}, concurrent.flatMap((one, index) => [index ? ", " : "", this.writeLink(one)]))]);
     if (reads.length) {
@@ -90,7 +90,7 @@ class Details {
     }
     return [
       element("h2", {}, `The write ${key} = ${shorten(value, 60)}`),
-      arrivals.length ? element("ul", {class: "way"}, way) : element("p", {}, "It was on a disk, from an earlier run."),
+      arrivals.length ? element("ul", {class: "way"}, way) : element("p", {}, "It was on a disk already, from an earlier run."),
       element("dl", {}, facts.flatMap(([name, fact]) => [element("dt", {}, name), element("dd", {}, fact)])),
     ];
   }
@@ -108,7 +108,7 @@ class Stores {
     this.key = "";
   }
 
-  /** The stores of all servers once an event has happened. */
+  /** Show the stores of all servers once an event has happened. */
   show(number) {
     const stores = run.storesAt(number);
     const running = run.runningAt(number);
@@ -125,7 +125,7 @@ class Stores {
       const newest = d3.greatest([...stores.values()].map((store) => store.get(key)).filter((write) => write !== undefined), (write) => run.writes[write].timestamp);
       return element("tr", {}, element("td", {title: key}, key), held.map((write, index) => this.cell(write, newest, running.has(servers[index]))));
     });
-    const more = all.length > MOST_KEYS ? element("p", {}, `and ${run.count(all.length - MOST_KEYS, "key")} more; choose one above`) : "";
+    const more = all.length > MOST_KEYS ? element("p", {}, `and ${run.count(all.length - MOST_KEYS, "key")} more: choose one above`) : "";
     this.place.replaceChildren(element("table", {style: `--columns: ${servers.length + 1}`}, element("thead", {}, head), element("tbody", {}, rows)), more);
   }
 

@@ -1,23 +1,23 @@
 "use strict";
-// The space-time diagram (Lamport, 1978): one line a process, time downwards, an arrow for each message.
+// The space-time diagram (Lamport, 1978): a line for each process, with time downwards, and an arrow for each message.
 //
-// Only what is in sight is drawn, and what falls on the same pixels is drawn once, so that the work follows the size
-// of the window and not that of the run.
+// Only what is in sight is drawn, and what falls on the same pixels is drawn once. So the work depends on the size of
+// the window, and not on that of the run.
 
 const ROW = 24; // pixels between two events, in order
 const HEAD = 46;
-const LEFT = 78; // the master's lane
-const NARROW = 90; // a column is not made narrower than this, or its labels would say little: the rest is scrolled to
+const LEFT = 78; // where the lane of the master is
+const NARROW = 90; // columns are not narrower than this, or labels would say little; one scrolls to the others
 const WIDE = 260;
-const MASTER = 1.5; // columns: whole commands stand in the master's
-const LAST = 1.4; // columns: labels there can't go on beyond the next line
-const NEAR = 4; // rows: at the most zoom, this far are two events from each other; in real time, half of them
-const TALLEST = 8e6; // pixels; browsers have their limits
-const DENSE = 1000; // arrows in sight: from here on, only those that brought something are drawn, and few labels
+const MASTER = 1.5; // columns: the labels of the master are whole commands
+const LAST = 1.4; // columns: the labels of the last lane have no room beyond it
+const NEAR = 4; // rows between two events at the largest zoom; in real time, between half of them
+const TALLEST = 8e6; // pixels, which is what browsers can bear
+const DENSE = 1000; // arrows in sight: with more, only those that brought something are drawn, and few labels
 const COLOURS = d3.schemeTableau10;
 const BESIDE = 12; // pixels from a mark to its label
 const LINE = 13; // labels that are closer than this would touch
-const LABEL = 190; // pixels to the right of a mark that its label may take, also beyond its column, if nothing stands there
+const LABEL = 190; // pixels that a label may take to the right of its mark, also beyond its column if nothing is there
 
 class Diagram {
   constructor(scroller, heads, canvas) {
@@ -65,7 +65,7 @@ class Diagram {
     return !this.key || !["operations", "exchanges"].includes(kindOfMessage(message)) || run.keysOf(message).includes(this.key);
   }
 
-  /** Give every event its place; to be called when the filters, the axis, the zoom or the window have changed. */
+  /** Give every event its place. To be called when the filters, the axis, the zoom or the window have changed. */
   layOut() {
     const lanes = d3.range(run.processes.length).filter((process) => !this.hidden.has(process));
     const width = this.scroller.clientWidth;
@@ -108,7 +108,7 @@ class Diagram {
     this.draw();
   }
 
-  /** Pixels for each row, or microsecond. The zoom is kept within its limits: from all at once to few at a time. */
+  /** Returns the pixels for each row or microsecond. The zoom is kept within its limits: from all at once to few. */
   scale(places) {
     const time = this.axis === "time";
     const room = Math.max(1, this.scroller.clientHeight - HEAD - 2 - 3 * ROW);
@@ -131,7 +131,7 @@ class Diagram {
     this.draw();
   }
 
-  /** What is looked at: the height of the event that was chosen, if it is in sight, or of the one nearest the middle. */
+  /** Returns the height to zoom about: of the chosen event, if it is in sight, or of the one nearest to the middle. */
   middle() {
     const [top, height] = [this.scroller.scrollTop, this.scroller.clientHeight - HEAD];
     const chosen = this.y[this.selected] - top;
@@ -155,7 +155,7 @@ class Diagram {
     if (this.selected !== null) this.goTo(this.selected);
   }
 
-  /** Scroll so that the event is in sight, and the servers that were asked if it is of an operation. */
+  /** Scroll so that the event is in sight, and, if it belongs to an operation, the servers that were asked as well. */
   goTo(number) {
     const {process, operation} = run.events[number];
     const asked = (run.operations[operation]?.asked ?? []).filter(({server}) => this.x.has(server));
@@ -186,18 +186,18 @@ class Diagram {
     this.onsight();
   }
 
-  /** The last event that is drawn, up to the end of what is in sight; the first one if there is none there. */
+  /** Returns the last event that is drawn down to the end of what is in sight; if there is none, the first event. */
   lastInSight() {
     const end = this.scroller.scrollTop + this.scroller.clientHeight - HEAD;
     return this.marks[Math.max(0, d3.bisector((number) => this.y[number]).right(this.marks, end) - 1)];
   }
 
-  /** The event that is drawn, and is nearest to a time. */
+  /** Returns the event that is nearest to a time, of those that are drawn. */
   nearest(time) {
     return d3.least(this.marks, (number) => Math.abs(run.events[number].time - time));
   }
 
-  /** Which of the events that are drawn is the last one up to this. */
+  /** Returns the position, among the events that are drawn, of the last one up to this. */
   positionOf(number) {
     return Math.max(0, d3.bisectRight(this.marks, number) - 1);
   }
@@ -268,7 +268,7 @@ class Diagram {
       .on("click", (_, {ended}) => this.onselect(ended));
   }
 
-  /** Times at the left edge, and a line across for each stabilize that is done. */
+  /** Draw times at the left edge, and a line across for the end of each stabilize. */
   drawTimes(layer, from, to) {
     const times = [];
     let last = -Infinity;
@@ -323,7 +323,7 @@ class Diagram {
       .on("click", (_, message) => this.onselect(this.nextMark(message.received)));
   }
 
-  /** The mark that belongs to what a message brought: the next one of its receiver. */
+  /** Returns the mark for what a message brought: the next mark of its receiver. */
   nextMark(number) {
     const {process} = run.events[number];
     return this.marks.find((mark) => mark >= number && run.events[mark].process === process) ?? number;
@@ -335,7 +335,7 @@ class Diagram {
       || message.operations.some((one) => this.followed.has(run.operations[one].write) && run.operations[one].put);
   }
 
-  /** The ways that the followed writes took from server to server. */
+  /** Draw the ways that the followed writes took from server to server. */
   drawFollowed(layer) {
     const ways = [];
     for (const write of this.followed) {
@@ -388,7 +388,7 @@ class Diagram {
       .attr("cx", (number) => this.place(number)[0]).attr("cy", (number) => this.place(number)[1]);
   }
 
-  /** Give the marks their labels, so that none lies over another or over a mark: what matters comes first. */
+  /** Give the marks their labels, so that no label covers another or a mark: what matters comes first. */
   label(marks) {
     const taken = d3.rollup(marks, () => [], ({x}) => x); // lane -> the heights of its labels
     for (const {index, mark} of marks.map((one, index) => ({index, mark: one})).sort((one, other) => other.mark.rank - one.mark.rank)) {
@@ -402,7 +402,7 @@ class Diagram {
     }
   }
 
-  /** Where the next thing stands to the right of a mark: another mark, or the edge. */
+  /** Returns the x of what is next to the right of a mark: another mark, or the edge. */
   end(marks, index) {
     const {x, y} = marks[index];
     let end = this.width;
@@ -418,7 +418,7 @@ class Diagram {
 
   // -- a picture to keep ----------------------------------------------------------------------------------
 
-  /** The whole diagram as the text of an SVG file; of a long run, what is in sight. */
+  /** Returns the whole diagram as the text of an SVG file; for a long run, only what is in sight. */
   picture(most = 12000) {
     const whole = this.height <= most;
     const top = whole ? 0 : this.scroller.scrollTop;
@@ -430,7 +430,7 @@ class Diagram {
     this.drawHeads(svg.append("svg"));
     this.drawInto(svg.append("svg").attr("class", "diagram").attr("y", HEAD).attr("width", this.width).attr("height", bottom - top)
       .attr("viewBox", `0 ${top} ${this.width} ${bottom - top}`), top, bottom);
-    // Where it is looked at, letters may be a bit wider.
+    // The letters may be a bit wider on the screen where the picture is looked at.
     const ends = svg.selectAll(".label").data().map(({x, label, font}) => x + BESIDE + 1.1 * pixels(label, font));
     const width = Math.ceil(Math.max(...ends, ...[...this.x.values()].map((x) => x + 50)));
     svg.attr("viewBox", `0 0 ${width} ${height}`).attr("width", width).attr("height", height);
@@ -441,7 +441,7 @@ class Diagram {
   }
 }
 
-/** Where to scroll to, so that a place is in sight, with room before and behind it, and the others too if they can be. */
+/** Returns where to scroll to, so that a place is in sight with room around it, and the others too if that is possible. */
 function scrolled(now, size, place, others, before, behind) {
   let [low, high] = d3.extent([place, ...others]);
   if (high - low > size - before - behind) low = high = place;

@@ -6,9 +6,9 @@ const diagram = new Diagram(byId("diagram"), byId("heads"), byId("canvas"));
 const details = new Details(byId("details"), choose);
 const stores = new Stores(byId("table"), choose);
 const charts = new Charts(byId("charts"), (time) => chooseMark(diagram.nearest(time)), showTip);
-let moment = 0; // the event at which the run is looked at: what was chosen, or the last one in sight
+let moment = 0; // the event at which the run is looked at: the chosen one, or else the last one in sight
 
-/** Look at an event: everywhere on the page. */
+/** Choose an event: every part of the page then shows it. */
 function choose(number) {
   const event = run.events[number];
   diagram.selected = number;
@@ -21,12 +21,12 @@ function choose(number) {
   lookAt(number);
 }
 
-/** The same, unless nothing is drawn. */
+/** Choose an event, if there is one. */
 function chooseMark(number) {
   if (number !== undefined) choose(number);
 }
 
-/** Nothing is chosen any more. */
+/** Choose no event. */
 function unchoose() {
   diagram.selected = null;
   diagram.followed = new Set();
@@ -35,14 +35,14 @@ function unchoose() {
   lookAround();
 }
 
-/** The filters have changed: draw what they let through, and drop what was chosen if they don't. */
+/** The filters have changed: draw what they let through, and choose nothing if the chosen event is hidden now. */
 function refilter() {
   diagram.layOut();
   if (diagram.selected !== null && !diagram.marks.includes(diagram.selected)) unchoose();
   lookAt(moment);
 }
 
-/** Look at a moment: the stores, and where it is in the plots. The slider goes over the events that are drawn. */
+/** Look at a moment: show the stores then, and mark it in the plots. The slider goes over the events that are drawn. */
 function lookAt(number) {
   if (number === undefined || !run.events.length) return;
   moment = number;
@@ -53,7 +53,7 @@ function lookAt(number) {
   byId("moment").textContent = `at ${run.duration(run.events[number].time)}${diagram.selected === null ? ", the last event in sight" : ""}`;
 }
 
-/** Where nothing was chosen, the last event in sight is looked at. */
+/** If no event is chosen, look at the last event in sight. */
 function lookAround() {
   const number = diagram.lastInSight();
   if (diagram.selected === null && number !== moment) lookAt(number);

@@ -1,5 +1,5 @@
 "use strict";
-// The run: what story.py has told, with what is looked up often, and the kinds of things that can be shown.
+// The run: the story that checking/telling.py has told, what is looked up often, and the kinds of things to show.
 // Nothing here draws.
 
 const run = JSON.parse(document.getElementById("run").textContent);
@@ -13,7 +13,7 @@ run.events.forEach((event, number) => {
 });
 run.keys = [...new Set(run.operations.map((operation) => operation.key).concat(run.writes.map((write) => write.key)))].sort();
 
-/** The whole vector clock of an event: process -> number. */
+/** Returns the whole vector clock of an event: process -> number. */
 run.clockAt = (number) => {
   const clock = {};
   for (const earlier of run.byProcess[run.events[number].process]) {
@@ -23,13 +23,13 @@ run.clockAt = (number) => {
   return clock;
 };
 
-/** The keys that an event or a message is about; none where it is about no key. */
+/** Returns the keys that an event or a message is about, if any. */
 run.keysOf = ({operation, operations, writes}) => {
   const about = operation == null ? operations ?? [] : [operation];
   return about.map((one) => run.operations[one].key).concat((writes ?? []).map((one) => run.writes[one].key));
 };
 
-/** What all servers hold once this event has happened: server -> key -> write. */
+/** Returns what all servers hold once this event has happened: server -> key -> write. */
 run.storesAt = (() => {
   let position = 0;
   let stores = new Map();
@@ -49,17 +49,17 @@ run.storesAt = (() => {
   };
 })();
 
-/** The servers that run once this event has happened. */
+/** Returns the servers that run once this event has happened. */
 run.runningAt = (number) => new Set(
   run.lives.filter(({began, ended}) => began <= number && (ended === null || ended > number)).map(({process}) => process),
 );
 
-/** The colours of partitions, by number, as run.partitions has them: one that goes on keeps its colour. */
+/** The number of the colour of each partition in run.partitions. A partition that goes on keeps its colour. */
 run.colours = (() => {
   let before = [];
   return run.partitions.map(([, components]) => {
     const colours = new Array(components.length).fill(null);
-    // What has most servers in common goes on; among equals, what keeps its lowest server.
+    // The partition with the most servers in common goes on; among equals, the one that keeps its lowest server.
     const pairs = components.flatMap((servers, index) => before.map(({servers: earlier, colour}) => (
       {index, colour, common: servers.filter((server) => earlier.includes(server)).length, lowest: servers[0] === earlier[0]}
     ))).filter(({common}) => common);
@@ -72,7 +72,7 @@ run.colours = (() => {
   });
 })();
 
-/** What an event is, for its look: the class of its mark. */
+/** Returns the class of the mark of an event, which decides how it looks. */
 run.lookOf = (event) => {
   const {kind, operation, number} = event;
   if (kind === "operated" || kind === "executed") {
@@ -86,13 +86,13 @@ run.lookOf = (event) => {
   return ["command", "error", "warning", "learnt", "started", "killed"].includes(kind) ? kind : "other";
 };
 
-/** What can be shown: its name, whether it is at first, and what it says. */
+/** What can be shown: its name, whether it is shown at first, and its explanation. */
 const KINDS = {
-  operations: ["puts and gets", true, "what clients ask, and servers answer"],
+  operations: ["puts and gets", true, "what clients ask and servers answer"],
   exchanges: ["exchanges", true, "updates that moved between servers"],
   links: ["links", true, "links made and cut"],
-  empty: ["empty exchanges", false, "servers that asked each other and learnt nothing"],
-  calls: ["other calls", false, "what the master tells servers and clients, and what it is answered"],
+  empty: ["empty exchanges", false, "servers asked each other and learnt nothing"],
+  calls: ["other calls", false, "calls from the master to servers and clients, and their answers"],
 };
 
 function kindOfMessage(message) {
@@ -101,7 +101,7 @@ function kindOfMessage(message) {
   return "calls";
 }
 
-// Both ways of an exchange are shown if anything was moved by it.
+// If an exchange has moved anything, both of its messages are shown.
 {
   const asked = new Map();
   for (const [number, message] of run.messages.entries()) {
@@ -114,16 +114,16 @@ function kindOfMessage(message) {
   }
 }
 
-/** A duration in microseconds, for people. */
+/** Returns a duration, given in microseconds, as people write it. */
 run.duration = (us) => (us >= 1e6 ? `${d3.format(",.3~f")(us / 1e6)} s` : us >= 1e3 ? `${d3.format(".4~g")(us / 1e3)} ms` : `${d3.format(".4~g")(us)} µs`);
 
-/** How often it happened, for people. */
+/** Returns a number with the name of what it counts. */
 run.count = (number, what, many = `${what}s`) => `${number.toLocaleString("en")} ${number === 1 ? what : many}`;
 
-/** "line 12" of "file: line 12". */
+/** Returns "line 12" for "file: line 12". */
 run.line = (where) => where.slice(where.lastIndexOf(": ") + 1 && where.lastIndexOf(": ") + 2);
 
-/** A new element with attributes, listeners ("onclick") and children: nodes, or texts. */
+/** Makes an element with attributes, listeners ("onclick") and children, which are nodes or texts. */
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [attribute, value] of Object.entries(attributes)) {

@@ -1,5 +1,5 @@
 "use strict";
-// Texts: labels that fit into their room, and what the tips say of events and messages. Nothing here draws.
+// Texts: labels that fit into their room, and what the tips say about events and messages. Nothing here draws.
 
 const pen = document.createElement("canvas").getContext("2d");
 const PLAIN = "12px system-ui, 'Helvetica Neue', Arial, sans-serif"; // as in diagram.css
@@ -7,33 +7,33 @@ const COMMAND = "11.5px ui-monospace, Menlo, Consolas, monospace";
 const HEADING = `650 ${PLAIN}`;
 const OUTCOME = /(→ |: )?(ERR_DEP|ERR_KEY|refused|uncertain|unusable|undone|lost)$/;
 
-/** How many pixels a text takes. */
+/** Returns how many pixels a text takes. */
 function pixels(text, font) {
   pen.font = font;
   return pen.measureText(text).width;
 }
 
-/** A label that fits: keys and values lose their middle, what came of an operation is never shortened. "" if none fits. */
+/** Returns a label that fits: keys and values lose their middle, the outcome is never shortened. "" if none fits. */
 function fitted(text, room, font) {
   const fits = (line) => pixels(line, font) <= room;
   let line = shorten(text, 400);
   if (fits(line)) return line;
-  line = line.replace(/^learns /, ""); // its mark says that
+  line = line.replace(/^learns /, ""); // the shape of its mark says that
   const [outcome = ""] = line.match(OUTCOME) ?? [];
   const rest = line.slice(0, line.length - outcome.length).trim();
   const words = rest.match(/^(\S+ )?(\S+ )?(\S+ )?(.*)$/).slice(1).filter((word) => word).map((word) => word.trim());
-  const said = () => words.join(" ") + (outcome.startsWith("→") ? " " : "") + outcome;
-  while (!fits(said())) {
+  const label = () => words.join(" ") + (outcome.startsWith("→") ? " " : "") + outcome;
+  while (!fits(label())) {
     const index = d3.maxIndex(words, (word) => word.length);
     const {length} = words[index] ?? "";
     if (length < 4) return [outcome.replace(/^\W+/, "")].find(fits) ?? "";
-    const excess = Math.ceil(((pixels(said(), font) - room) / pixels(words[index], font)) * length);
+    const excess = Math.ceil(((pixels(label(), font) - room) / pixels(words[index], font)) * length);
     words[index] = withoutMiddle(words[index], Math.max(3, length - excess));
   }
-  return said();
+  return label();
 }
 
-/** A text of so many characters: an ellipsis stands for what is left out. */
+/** Returns a text of at most this many characters: an ellipsis stands for what is left out. */
 function withoutMiddle(text, most) {
   if (text.length <= most) return text;
   const end = Math.floor((most - 1) / 2);
@@ -45,7 +45,7 @@ function shorten(text, most) {
   return line.length > most ? `${line.slice(0, Math.max(1, most - 1))}…` : line;
 }
 
-/** A text that stays in one line. */
+/** Returns a text that stays in one line. */
 function unbroken(text) {
   return text.replaceAll(" ", "\u00a0");
 }
@@ -54,7 +54,7 @@ function sayClock(number) {
   return Object.entries(run.clockAt(number)).map(([process, count]) => unbroken(`${run.processes[process]}: ${count}`)).join(", ");
 }
 
-/** An event in lines: the first is the heading. */
+/** Returns an event as lines; the first is the heading. */
 function sayEvent(number) {
   const event = run.events[number];
   const lines = [event.text || event.kind, `${run.processes[event.process]}, at ${run.duration(event.time)}${event.where ? `, ${run.line(event.where)}` : ""}`];

@@ -449,7 +449,7 @@ def test_plain_output_is_the_same(daadkvs_run: Run) -> None:
     printed = ""
     for answer in daadkvs_run.script(script):
         if answer.json["f"] == "get":
-            printed += f"{answer.json['key']}:{answer.value or answer.error}\n"
+            printed += f"{answer.json['key']}:{answer.value or answer.error!s}\n"
         for key, value in (answer.store or {}).items():
-            printed += f"{key}:{value}\n"
+            printed += f"{key!s}:{value!s}\n"
     assert printed == plain
