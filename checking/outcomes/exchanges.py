@@ -1,7 +1,7 @@
-"""What servers know at each moment, given the exchanges that there were; and which exchanges can bring a version.
+"""What servers know at each moment, given the exchanges that there were.
 
-May live here: knowledge as sets of puts, how exchanges and stabilize spread it, and the ways that a version can take. May
-not: sessions, answers, and which of the ways are tried (search.py).
+May live here: knowledge as sets of puts, and how exchanges and stabilize spread it. May not: by which exchanges a version
+can come somewhere (ways.py), sessions, and answers (search.py).
 
 Theory of operation
 -------------------
@@ -20,7 +20,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from checking.outcomes.plan import GAP, Life, Plan, Put, Stabilize
+from checking.outcomes.plan import GAP, Plan, Put, Stabilize
 
 __all__ = ["Chain", "Epoch", "Exchange", "Knowledge", "World", "ranked"]
 
@@ -163,73 +163,6 @@ class World:
     def version(self, known: int, key: bytes) -> int:
         """The number of the put that stands of a key where this is known; 0 for none."""
         return (known & self.keys.get(key, 0)).bit_length()
-
-    # -- the ways of a version -----------------------------------------------------------------------------
-
-    def chains(self, knowledge: Knowledge, server: int, time: int, key: bytes, above: int, most: int | None) -> Iterator[Chain]:
-        """The ways in which a version larger than *above* can come to a server before a time.
-
-        *most*: those of so many exchanges at most, but also such as bring more than needed: that may spare some later.
-        """
-        if self.gossip and server in self.plan.servers:
-            yield from self._ways(knowledge, key, above, most, (server,), time - 1, ())
-
-    def _ways(
-        self, knowledge: Knowledge, key: bytes, above: int, most: int | None, path: tuple[int, ...], until: int, rest: Chain
-    ) -> Iterator[Chain]:
-        """Those that go on with *rest* from the server path[-1], which must know by the time *until*."""
-        target = path[-1]
-        if most is not None and len(path) > most:
-            return
-        for source, lives in self.plan.links.get(target, {}).items():
-            if source in path:
-                continue
-            for life in lives:
-                taken = min(until, life.end - 1)
-                if life.start >= taken:
-                    continue
-                yield from self._over(knowledge, key, above, most, (*path, source), life, taken, rest)
-
-    def _over(
-        self,
-        knowledge: Knowledge,
-        key: bytes,
-        above: int,
-        most: int | None,
-        path: tuple[int, ...],
-        life: Life,
-        taken: int,
-        rest: Chain,
-    ) -> Iterator[Chain]:
-        """Those whose next exchange is over this life of a link, and taken at this time."""
-        target, source = path[-2:]
-        found: set[int] = set()
-        periods = list(knowledge.changes(source, life.start, taken))
-        for place, (start, known) in enumerate(periods):
-            version = self.version(known, key)
-            last = periods[place + 1][0] - 1 if place + 1 < len(periods) else taken
-            if version > above and (most is not None or version not in found) and start <= taken:
-                found.add(version)
-                exchange = Exchange(source, start, target, taken)
-                if most is not None or not self._has_shortcut(exchange, rest):
-                    yield self._whole_or_part((exchange, *rest), version)
-            exchange = Exchange(source, last, target, taken)
-            if last > life.start and (most is not None or not self._has_shortcut(exchange, rest)):
-                yield from self._ways(knowledge, key, max(above, version), most, path, last, (exchange, *rest))
-
-    def _whole_or_part(self, chain: Chain, version: int) -> Chain:
-        """The exchanges that bring this version; where one need not bring all, just this version."""
-        if not self.comes_in_parts:
-            return chain
-        return tuple(exchange._replace(part=1 << version - 1) for exchange in chain)
-
-    def _has_shortcut(self, exchange: Exchange, rest: Chain) -> bool:
-        """Whether the target of the next exchange could have had it from this source, without what the other adds."""
-        if not rest:
-            return False
-        onward = rest[0]
-        lives = self.plan.links.get(onward.target, {}).get(exchange.source, ())
-        return any(life.covers(exchange.shown, onward.taken) for life in lives)
 
 
 def ranked(exchanges: Sequence[Exchange]) -> Chain:

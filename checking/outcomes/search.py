@@ -22,9 +22,9 @@ other exchanges there are or will be, and leave w where it was needed; so the wa
 
 - *A way without detours.* A server that was passed twice held w all the time between.
 - *The last exchange is taken as late as can be*: just before the answer, or before the link breaks.
-- *Where a server on the way hands w on at some moment, it has taken it as late as can be*, but not later than that. At
-  which of its moments it hands w on is left open: just before its next change, for each of its changes.
-- *The first server, which holds w, shows it as early as can be*: since it holds it, and the link stands.
+- *Where a server on the way hands w on before one of its changes, it has taken it as late as can be*, but before that
+  change. Before which of its changes is left open.
+- *A server that holds w, or has just taken it, shows it as early as can be*: at once, or when the link is made.
 - *Shortcuts*: where the next server but one could have been told directly, by an exchange between the same two moments, the
   server between is left out.
 
@@ -44,6 +44,7 @@ from typing import NamedTuple
 
 from checking.outcomes.exchanges import Chain, Epoch, Knowledge, World, ranked
 from checking.outcomes.plan import Get, Plan, Print, Put, Stabilize, Step
+from checking.outcomes.ways import Ways
 
 __all__ = ["BEHIND", "Budget", "Exhausted", "Search", "State", "live_puts"]
 
@@ -116,7 +117,7 @@ class Search:
         most: int | None = None,
     ) -> None:
         """*sessions*: (client, key), where it matters what was seen. *keeps*: states keep the exchanges of earlier
-        epochs. *most*: states with more exchanges than that are dropped; for this `World.chains` tries more ways.
+        epochs. *most*: states with more exchanges than that are dropped; for this `Ways` tries more ways.
         """
         self._world = world
         self.budget = budget
@@ -191,7 +192,7 @@ class Search:
             yield self._limited(state, Limit(server, time, key, now)), now
         met: set[Chain] = set()
         most = None if self._most is None else self._most - state.count
-        for chain in world.chains(knowledge, server, time, key, max(now, least - 1), most):
+        for chain in Ways(world, knowledge, key, most).to(server, time, max(now, least - 1)):
             exchanges = ranked((*state.exchanges, *chain))
             if exchanges in met:
                 continue

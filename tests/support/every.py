@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from random import Random
 from typing import NamedTuple
 
-__all__ = ["every_output", "tiny_script"]
+__all__ = ["TooMany", "every_output", "tiny_script"]
+
+MOST_STATES = 15_000
 
 Store = tuple[int, ...]
 """The number of the put that stands under each key; 0 for none."""
@@ -26,8 +28,12 @@ class State(NamedTuple):
     printed: bytes
 
 
+class TooMany(Exception):
+    """The script has more states than can be tried."""
+
+
 def every_output(script: str, deaths: int = 0) -> set[bytes]:
-    """What the script can print. Lines must be well-formed; commands may be errors."""
+    """What the script can print. Lines must be well-formed; commands may be errors. Raises TooMany."""
     lines = [line.split(maxsplit=3) for line in script.splitlines()]
     return set(_outputs(lines, deaths))
 
@@ -75,6 +81,8 @@ class _Every:
                     if after not in self._states:
                         self._states.add(after)
                         border.append(after)
+            if len(self._states) > MOST_STATES:
+                raise TooMany
 
     def _holds(self, state: State, server: int, store: Store) -> State:
         """With a server that holds this from now on, and may show it to its neighbours."""
@@ -224,25 +232,23 @@ class _Every:
 
 
 def tiny_script(random: Random) -> str:
-    """A few commands for up to four servers, of which some links are broken, and three clients."""
+    """A few commands for two to four servers that are linked somehow, and as many clients, one at each at first."""
     servers = random.choice((2, 2, 3, 3, 3, 4))
     lines = [f"joinServer {server}" for server in range(servers)]
-    lines += [f"joinClient {client} {random.randrange(servers)}" for client in (7, 8, 9)[: random.randint(1, 3)]]
-    clients = len(lines) - servers
-    for _ in range(random.choice((0, 1, 2)) if servers > 2 else 0):
-        lines.append("breakConnection {} {}".format(*random.sample(range(servers), 2)))
-    budget = {"put": 4, "get": 4, "printStore": 1}
+    links = [(one, other) for other in range(servers) for one in range(other)]
+    for one, other in random.sample(links, random.choice((0, 0, 1, 1, 2, 3)) if servers > 2 else 0):
+        lines.append(f"breakConnection {one} {other}")
+    lines += [f"joinClient {10 + server} {server}" for server in range(servers)]
+    left = {"put": 4, "get": 5 if servers < 4 else 3, "printStore": 1}
     keys = "ab"[: random.choice((1, 2, 2))]
-    for number in range(random.randint(4, 10)):
-        kind = random.choices(
-            ("put", "get", "printStore", "stabilize", "cut", "mend", "kill", "join", "connect", "disconnect"),
-            (14, 14, 3, 1, 3, 2, 1, 2, 4, 2),
-        )[0]
-        if budget.get(kind, 1) == 0:
+    for number in range(random.randint(4, 11)):
+        kinds = ("put", "get", "printStore", "stabilize", "cut", "mend", "kill", "join", "connect", "disconnect")
+        (kind,) = random.choices(kinds, (22 - 3 * number, 8 + 2 * number, 3, 1, 3, 2, 1, 2, 3, 1))
+        if left.get(kind, 1) == 0:
             continue
-        if kind in budget:
-            budget[kind] -= 1
-        client, server = 7 + random.randrange(clients), random.randrange(servers)
+        if kind in left:
+            left[kind] -= 1
+        client, server = 10 + random.randrange(servers), random.randrange(servers)
         pair = "{} {}".format(*random.sample(range(servers), 2))
         lines.append(
             {
