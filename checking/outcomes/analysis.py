@@ -25,11 +25,16 @@ __all__ = ["LIMIT", "LineAnswers", "Outcome", "Outcomes", "outcomes"]
 LIMIT = 1000
 """How many outputs are listed at most."""
 
-STEPS = 200_000
+STEPS = 400_000
 """How many steps the search for whole outputs may take."""
 
-STEPS_OF_A_LINE = 20_000
+STEPS_OF_A_LINE = 50_000
 """How many the search for the answers of one client about one key may take."""
+
+STEPS_OF_ALL_LINES = 500_000
+"""How many all of these may take together, after which each may take a few only."""
+
+FEW_STEPS = 1_000
 
 EXAMPLES = 20
 """How many outputs are gone on with where there are too many to list."""
@@ -176,6 +181,7 @@ class _Case:
         self._gossip = gossip
         self.comes_in_parts = gossip and self.plan.bytes_put > CHUNK_BYTES
         self._undecided: set[int] = set()  # lines
+        self._steps = STEPS_OF_ALL_LINES
         self.is_decided = True
         self._answers = self._find_answers()
 
@@ -207,17 +213,23 @@ class _Case:
         return answers
 
     def _printed(self, world: World, step: Print, key: bytes) -> set[int]:
-        search = Search(world, Budget(STEPS_OF_A_LINE), ())
+        search = Search(world, self._budget(), ())
+        begun = search.budget.left
         found: set[int] = set()
         try:
             found.update(versions[0] for _, versions in search.prints(State(), step, [key]))
         except Exhausted:
             self._undecided.add(step.line)
+        self._steps -= begun - search.budget.left
         return found
+
+    def _budget(self) -> Budget:
+        return Budget(STEPS_OF_A_LINE if self._steps > 0 else FEW_STEPS)
 
     def _find_gets(self, world: World, client: int, key: bytes, gets: list[Get], answers: Answers) -> None:
         """What each get of a client of a key may find."""
-        search = Search(world, Budget(STEPS_OF_A_LINE), [(client, key)])
+        search = Search(world, self._budget(), [(client, key)])
+        begun = search.budget.left
         asking = {get.line for get in gets}
         states = {State(): None}
         try:
@@ -234,11 +246,12 @@ class _Case:
         except Exhausted:
             self._undecided |= asking
             self._guess(world, gets, answers)
+        self._steps -= begun - search.budget.left
 
     def _guess(self, world: World, gets: list[Get], answers: Answers) -> None:
         """Some answers of gets that are too many to search: those of a session that has read nothing before."""
         for get in gets:
-            search = Search(world, Budget(STEPS_OF_A_LINE), ())
+            search = Search(world, Budget(FEW_STEPS), ())
             own = max((p.number for p in self.plan.puts if p.line < get.line and p[3:5] == (get.client, get.key)), default=0)
             state = State().sees(get.client, get.key, own)
             try:

@@ -66,6 +66,7 @@ class Knowledge:
         points: list[tuple[int, int, Put | Stabilize | None]] = [(time, -1, event) for time, event in epoch.events]
         for number, exchange in enumerate(exchanges):
             points += [(exchange.shown, 2 * number, None), (exchange.taken, 2 * number + 1, None)]
+        self.size = len(points)
         points.sort(key=lambda point: point[:2])
         carried: dict[int, int] = {}
         for time, number, event in points:
@@ -124,7 +125,9 @@ class World:
         self.gossip = gossip
         self.comes_in_parts = plan.bytes_put > largest_whole
         self.keys: dict[bytes, int] = {}
+        self._puts: dict[bytes, list[Put]] = {}
         for put in self.live:
+            self._puts.setdefault(put.key, []).append(put)
             self.keys[put.key] = self.keys.get(put.key, 0) | 1 << put.number - 1
         self.epochs = self._find_epochs()
 
@@ -160,9 +163,19 @@ class World:
         """The one in which a time lies."""
         return next(epoch for epoch in reversed(self.epochs) if epoch.start < time or epoch is self.epochs[0])
 
+    def first_above(self, key: bytes, version: int) -> float:
+        """When the first larger version of a key was put; infinity for none."""
+        puts = self._puts.get(key, [])
+        place = bisect_right(puts, version, key=_number)
+        return puts[place].time if place < len(puts) else float("inf")
+
     def version(self, known: int, key: bytes) -> int:
         """The number of the put that stands of a key where this is known; 0 for none."""
         return (known & self.keys.get(key, 0)).bit_length()
+
+
+def _number(put: Put) -> int:
+    return put.number
 
 
 def ranked(exchanges: Sequence[Exchange]) -> Chain:

@@ -13,7 +13,7 @@ from checking.outcomes.search import Budget, Exhausted, Search, State
 
 __all__ = ["shortest"]
 
-STEPS = 10_000
+STEPS = 50_000
 """How many steps the search for a shorter one may take."""
 
 

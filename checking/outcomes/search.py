@@ -57,14 +57,14 @@ class Exhausted(Exception):
 
 
 class Budget:
-    """How many steps a search may take; each is the knowledge of all servers, worked out once."""
+    """How many steps a search may take. Some 50,000 take a second."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def spend(self) -> None:
-        """Take a step. Raises Exhausted."""
-        self.left -= 1
+    def spend(self, steps: int) -> None:
+        """Take some. Raises Exhausted."""
+        self.left -= steps
         if self.left < 0:
             raise Exhausted
 
@@ -192,7 +192,7 @@ class Search:
             yield self._limited(state, Limit(server, time, key, now)), now
         met: set[Chain] = set()
         most = None if self._most is None else self._most - state.count
-        for chain in Ways(world, knowledge, key, most).to(server, time, max(now, least - 1)):
+        for chain in Ways(world, knowledge, key, most, self.budget.spend).to(server, time, max(now, least - 1)):
             exchanges = ranked((*state.exchanges, *chain))
             if exchanges in met:
                 continue
@@ -204,8 +204,9 @@ class Search:
                 yield self._limited(after, Limit(server, time, key, version)), version
 
     def _knowledge(self, epoch: Epoch, exchanges: Chain) -> Knowledge:
-        self.budget.spend()
-        return Knowledge(epoch, exchanges)
+        knowledge = Knowledge(epoch, exchanges)
+        self.budget.spend(1 + knowledge.size // 8)
+        return knowledge
 
     def _agrees(self, knowledge: Knowledge, state: State) -> bool:
         """Whether all that was seen is still true."""

@@ -6,7 +6,7 @@ May live here: which ways there are, of those that need be tried. May not: wheth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from checking.outcomes.exchanges import Chain, Exchange, Knowledge, World
@@ -39,8 +39,14 @@ class _End(NamedTuple):
 class Ways:
     """The ways in which a version of a key that is larger than *above* can come to a server before a time."""
 
-    def __init__(self, world: World, knowledge: Knowledge, key: bytes, most: int | None) -> None:
-        """*most*: those of so many exchanges at most, but also such as bring more than needed: that may spare others."""
+    def __init__(
+        self, world: World, knowledge: Knowledge, key: bytes, most: int | None, spend: Callable[[int], None]
+    ) -> None:
+        """*most*: those of so many exchanges at most, but also such as bring more than needed: that may spare others.
+
+        *spend* is told of each step.
+        """
+        self._spend = spend
         self._world = world
         self._links = world.plan.links
         self._knowledge = knowledge
@@ -56,6 +62,8 @@ class Ways:
         """Those that have this end."""
         if self._most is not None and len(end.path) > self._most:
             return
+        if self._world.first_above(self._key, above) > end.until:
+            return
         for source, lives in self._links.get(end.path[-1], {}).items():
             if source not in end.path:
                 for life in lives:
@@ -65,6 +73,7 @@ class Ways:
 
     def _over(self, end: _End, above: int, source: int, life: Life, taken: int) -> Iterator[Chain]:
         """Those whose exchange before this end is over this life of a link, and taken at this time."""
+        self._spend(1)
         found: set[int] = set()
         target = end.path[-1]
         periods = list(self._knowledge.changes(source, life.start, taken))
