@@ -20,7 +20,8 @@ _APP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 def main() -> int:
     """Run what the command line asks for; returns the exit status.
 
-    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout, anything else what ./master does there.
+    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout, `daadkvs outcomes` what scripts/outcomes.py
+    does, and anything else what ./master does there.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C
@@ -33,6 +34,11 @@ def main() -> int:
     import environment
 
     environment.enter("__main__")
+    if sys.argv[1:2] == ["outcomes"]:
+        from scripts import outcomes
+        from scripts.shared import run_main
+
+        run_main(lambda: outcomes.main(sys.argv[2:], "daadkvs outcomes"))
     import master
 
     return master.main()

@@ -1,7 +1,7 @@
 """All outputs that a script can have: the one function that programs call.
 
-May live here: putting the search together: which lines depend on timing, whole outputs, deaths, schedules. May not: what is
-shown of it (telling.py).
+May live here: putting the search together: which lines depend on timing, whole outputs, deaths, schedules. May not:
+what is shown of it (telling.py).
 
     from checking.outcomes.analysis import outcomes
     found = outcomes(b"joinServer 0\\n…", limit=1000, deaths=0)
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from checking.outcomes.exchanges import Chain, Exchange, World
 from checking.outcomes.plan import Death, Get, Plan, Print, Put, Stabilize, Step, make_plan
 from checking.outcomes.schedules import shortest
-from checking.outcomes.search import BEHIND, Budget, Exhausted, Search, State, live_puts
+from checking.outcomes.search import Budget, Exhausted, Search, State, live_puts
 from model import CHUNK_BYTES
 
 __all__ = ["LIMIT", "LineAnswers", "Outcome", "Outcomes", "outcomes"]
@@ -252,7 +252,9 @@ class _Case:
         """Some answers of gets that are too many to search: those of a session that has read nothing before."""
         for get in gets:
             search = Search(world, Budget(FEW_STEPS), ())
-            own = max((p.number for p in self.plan.puts if p.line < get.line and p[3:5] == (get.client, get.key)), default=0)
+            own = max(
+                (p.number for p in self.plan.puts if p.line < get.line and p[3:5] == (get.client, get.key)), default=0
+            )
             state = State().sees(get.client, get.key, own)
             try:
                 answers[get.line][get.key].update(version for _, version in search.gets(state, get))
@@ -352,7 +354,7 @@ class _Walk:
                 if apart > self._limit:
                     self._narrow_down()
         outputs = {
-            printed: min(states, key=lambda state: state.count)
+            printed: min(states, key=lambda state: state.size)
             for printed, states in self._states.items()
             if self._wanted in (None, printed)
         }
@@ -363,7 +365,7 @@ class _Walk:
         self._narrow = True
         self._at_least = _apart(self._states)
         some = list(self._states.items())[:: max(1, len(self._states) // EXAMPLES)]
-        self._states = {printed: {min(states, key=lambda s: s.count): None} for printed, states in some}
+        self._states = {printed: {min(states, key=lambda s: s.size): None} for printed, states in some}
         self._search.budget = Budget(STEPS)
 
     def _after(self, step: Get | Print) -> dict[bytes, dict[State, None]]:

@@ -1,7 +1,7 @@
 """What servers know at each moment, given the exchanges that there were.
 
-May live here: knowledge as sets of puts, and how exchanges and stabilize spread it. May not: by which exchanges a version
-can come somewhere (ways.py), sessions, and answers (search.py).
+May live here: knowledge as sets of puts, and how exchanges and stabilize spread it. May not: by which exchanges a
+version can come somewhere (ways.py), sessions, and answers (search.py).
 
 Theory of operation
 -------------------
@@ -143,21 +143,19 @@ class World:
                 takers.add(step.server)
             elif isinstance(step, Stabilize):
                 events.append((step.time, step))
-                if len(step.components) == 1 and self._are_all(step.components[0], step.time, takers, members):
+                if len(step.components) == 1 and self._are_all(step.components[0], step.time, takers):
                     epochs.append(Epoch(start, members, base, tuple(events[:-1])))
                     base |= sum(1 << event.number - 1 for _, event in events if isinstance(event, Put))
                     start, members, events, takers = step.time, step.components[0], [], set()
         epochs.append(Epoch(start, members, base, tuple(events)))
         return epochs
 
-    def _are_all(self, component: frozenset[int], time: int, takers: set[int], members: frozenset[int]) -> bool:
+    def _are_all(self, component: frozenset[int], time: int, takers: set[int]) -> bool:
         """Whether everything that was put is known in this component, and nobody else who ever comes back differs."""
-        for server, lives in self.plan.servers.items():
-            was_there = lives[0].start < time
-            if was_there and server not in component:
-                if server in takers or lives[-1].end > time:
-                    return False
-        return takers <= component
+        others = [
+            lives for server, lives in self.plan.servers.items() if lives[0].start < time and server not in component
+        ]
+        return takers <= component and all(lives[-1].end < time for lives in others)
 
     def epoch_at(self, time: int) -> Epoch:
         """The one in which a time lies."""
@@ -186,6 +184,4 @@ def ranked(exchanges: Sequence[Exchange]) -> Chain:
     for time in times:
         gap, rank = (gap, rank + 2) if time // GAP == gap else (time // GAP, 2)
         new[time] = gap * GAP + rank
-    return tuple(
-        exchange._replace(shown=new[exchange.shown], taken=new[exchange.taken]) for exchange in exchanges
-    )
+    return tuple(exchange._replace(shown=new[exchange.shown], taken=new[exchange.taken]) for exchange in exchanges)

@@ -188,11 +188,15 @@ class _Planner:
                     self._plan.texts[self._line] = step.command.line
                     handlers[step.command.name](step.command)
                 except CommandError as error:
-                    self._plan.errors[self._line] = str(error)
+                    named = f"{step.command.name}: " if step.command else ""
+                    self._plan.errors[self._line] = f"{named}{error}"
         finally:
             os.close(fd)
         self._tick()
-        for lives in (*self._plan.servers.values(), *(life for of in self._plan.links.values() for life in of.values())):
+        for lives in (
+            *self._plan.servers.values(),
+            *(life for of in self._plan.links.values() for life in of.values()),
+        ):
             lives[:] = [Life(start, end or self._time) for start, end in lives]
         return self._plan._replace(bytes_put=self._bytes_put)
 

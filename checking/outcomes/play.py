@@ -1,9 +1,10 @@
 """Plays a script with a given schedule of exchanges, in the rooms that real servers and clients run.
 
-May live here: `Peer`, `Session` and stabilize without processes, and when they do what. May not: which schedules there are.
+May live here: `Peer`, `Session` and stabilize without processes, and when they do what. May not: which schedules
+there are.
 
-This is what makes an outcome more than an opinion: each schedule that is shown has been played here, and has printed that
-output.
+This is what makes an outcome more than an opinion: each schedule that is shown has been played here, and has printed
+that output.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ class _Cluster:
         return None if answer is None else Answer.from_bytes(msgpack.packb(answer))
 
 
-def play(plan: Plan, schedule: Sequence[Exchange]) -> bytes:
-    """What the script prints with these exchanges. Raises NotLinked, KeyError where one can't be."""
+def play(plan: Plan, schedule: Sequence[Exchange]) -> dict[int, bytes]:
+    """What each line that prints prints with these exchanges. Raises NotLinked, KeyError where one can't be."""
     return _Play(plan, schedule).run()
 
 
@@ -128,9 +129,9 @@ class _Play:
         ]
         self._points = sorted(points, key=lambda point: point[:2], reverse=True)
         self._under_way: dict[int, tuple[PeerExchange, Answer | None]] = {}
-        self._printed: list[bytes] = []
+        self._printed: dict[int, bytes] = {}
 
-    def run(self) -> bytes:
+    def run(self) -> dict[int, bytes]:
         for happening in sorted([*self._plan.changes, *self._plan.steps], key=_time):
             self._exchange_until(_time(happening))
             if isinstance(happening, Change):
@@ -138,11 +139,11 @@ class _Play:
             elif isinstance(happening, Stabilize):
                 stabilize(self._cluster)
             elif isinstance(happening, Print):
-                for write in self._cluster.peers[happening.server].model.writes():
-                    self._printed.append(write.key + b":" + write.value + b"\n")
+                writes = self._cluster.peers[happening.server].model.writes()
+                self._printed[happening.line] = b"".join(write.key + b":" + write.value + b"\n" for write in writes)
             else:
                 self._operate(happening)
-        return b"".join(self._printed)
+        return self._printed
 
     def _exchange_until(self, time: int) -> None:
         while self._points and self._points[-1][0] < time:
@@ -165,7 +166,7 @@ class _Play:
         value = step.value if isinstance(step, Put) else None
         outcome = self._cluster.sessions[step.client].execute(step.key, value, self._cluster.number(), ask)
         if isinstance(step, Get):
-            self._printed.append(step.key + b":" + _shown(outcome) + b"\n")
+            self._printed[step.line] = step.key + b":" + _shown(outcome) + b"\n"
 
 
 def _time(happening: Change | Put | Get | Print | Stabilize) -> int:

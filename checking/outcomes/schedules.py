@@ -7,8 +7,8 @@ there are (analysis.py), how a schedule is told (telling.py).
 from __future__ import annotations
 
 from checking.outcomes.exchanges import Chain, Exchange, World
-from checking.outcomes.play import play
 from checking.outcomes.plan import Get, Plan, Print, Put, Stabilize
+from checking.outcomes.play import play
 from checking.outcomes.search import Budget, Exhausted, Search, State
 
 __all__ = ["shortest"]
@@ -28,11 +28,12 @@ def shortest(plan: Plan, stdout: bytes, known: Chain) -> Chain:
         best = _fewest(plan, stdout, len(known))
     except Exhausted:
         best = None
-    return _plain(plan, stdout, _without_surplus(plan, stdout, known) if best is None else best)
+    plainest = _plain(plan, stdout, _without_surplus(plan, stdout, known) if best is None else best)
+    return tuple(sorted(plainest, key=lambda exchange: exchange.taken))
 
 
 def _prints(plan: Plan, stdout: bytes, schedule: Chain) -> bool:
-    return play(plan, schedule) == stdout
+    return b"".join(play(plan, schedule).values()) == stdout
 
 
 def _fewest(plan: Plan, stdout: bytes, enough: int) -> Chain | None:

@@ -1,7 +1,7 @@
 """Which answers a script can have, and with which exchanges: the search.
 
-May live here: which states are kept, what they must still agree with, and when two are the same. May not: what an exchange
-does and which ways a version has (exchanges.py), and what a script asks for (plan.py).
+May live here: which states are kept, what they must still agree with, and when two are the same. May not: what an
+exchange does and which ways a version has (exchanges.py), and what a script asks for (plan.py).
 
 Theory of operation
 -------------------
@@ -10,12 +10,12 @@ needs it, also afterwards: a *state* is a set of exchanges so far, and what was 
 server 1 held no more than put 3 of this key"). To let server A show put w at a moment, one way is added by which w can
 have come to A until then, and all that was seen before must still be true.
 
-**Nothing is lost by that.** Take any run R: the set of all exchanges that there were, whose answers are what they are. For
-each answer that showed a put w at a server, some exchanges of R were the way of w to that server. Keep one such way for
-each answer, and drop all other exchanges. Fewer exchanges make nobody know more; so no server holds more than in R, and each
-still holds what it showed, since that had its way: hence all answers are the same. (An ERR_DEP needs nothing but that
-servers hold no more than they did.) So it is enough to look at runs that are unions of one way for each answer, and to
-build them answer by answer.
+**Nothing is lost by that.** Take any run R: the set of all exchanges that there were, whose answers are what they
+are. For each answer that showed a put w at a server, some exchanges of R were the way of w to that server. Keep one
+such way for each answer, and drop all other exchanges. Fewer exchanges make nobody know more; so no server holds more
+than in R, and each still holds what it showed, since that had its way: hence all answers are the same. (An ERR_DEP
+needs nothing but that servers hold no more than they did.) So it is enough to look at runs that are unions of one way
+for each answer, and to build them answer by answer.
 
 Of the ways themselves, not all are tried. The following changes to a way make nobody know more at any moment, whatever
 other exchanges there are or will be, and leave w where it was needed; so the ways that they lead to are enough:
@@ -25,16 +25,16 @@ other exchanges there are or will be, and leave w where it was needed; so the wa
 - *Where a server on the way hands w on before one of its changes, it has taken it as late as can be*, but before that
   change. Before which of its changes is left open.
 - *A server that holds w, or has just taken it, shows it as early as can be*: at once, or when the link is made.
-- *Shortcuts*: where the next server but one could have been told directly, by an exchange between the same two moments, the
-  server between is left out.
+- *Shortcuts*: where the next server but one could have been told directly, by an exchange between the same two
+  moments, the server between is left out.
 
 So with all servers linked to each other there is just one way for each version, and states are few, however many
 writes there are.
 
-Three more things keep the search small. Keys are independent where only one line is asked about: which answers a line can
-have is found from its key and client alone, and only lines with several such answers, their keys and their writes take part
-in the search for whole outputs (what every run answers rules nothing out). A stabilize that makes all servers equal forgets
-all exchanges before it: nobody can tell them apart any more. And equal states are merged.
+Three more things keep the search small. Keys are independent where only one line is asked about: which answers a line
+can have is found from its key and client alone, and only lines with several such answers, their keys and their writes
+take part in the search for whole outputs (what every run answers rules nothing out). A stabilize that makes all
+servers equal forgets all exchanges before it: nobody can tell them apart any more. And equal states are merged.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class State(NamedTuple):
     """The exchanges of earlier epochs, where they are wanted."""
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many exchanges there are in all."""
         return len(self.exchanges) + sum(map(len, self.past))
 
@@ -191,7 +191,7 @@ class Search:
         else:
             yield self._limited(state, Limit(server, time, key, now)), now
         met: set[Chain] = set()
-        most = None if self._most is None else self._most - state.count
+        most = None if self._most is None else self._most - state.size
         for chain in Ways(world, knowledge, key, most, self.budget.spend).to(server, time, max(now, least - 1)):
             exchanges = ranked((*state.exchanges, *chain))
             if exchanges in met:

@@ -91,7 +91,7 @@ class Ways:
                 yield from self._before(end.after(exchange, life), max(above, version))
 
     def _is_needed(self, exchange: Exchange, end: _End) -> bool:
-        """False where the target of the next exchange could have been told directly, by one between the same moments."""
+        """False where the target of the next exchange could be told directly, by one between the same moments."""
         if self._most is not None or not end.exchanges:
             return True
         onward = end.exchanges[0]

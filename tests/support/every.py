@@ -1,9 +1,10 @@
 """All outputs of a tiny script, by trying everything: to be compared with checking/outcomes/.
 
 Written from docs/semantics.md alone, and without any reduction. A state is what each server holds, what each has held
-since each of its links was made (an answer may come late), what each session has seen, and what was printed. Between any
-two commands, and while a get asks one server after another, any server may take in any of what a neighbour has held. All
-states that can be reached are kept. That takes exponential time, so it is only for a handful of servers and lines.
+since each of its links was made (an answer may come late), what each session has seen, and what was printed. Between
+any two commands, and while a get asks one server after another, any server may take in any of what a neighbour has
+held. All states that can be reached are kept. That takes exponential time, so it is only for a handful of servers and
+lines.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class _Every:
         while border:
             state = border.pop()
             stores = dict(state.stores)
-            for source, target, held in state.shown:
+            for _, target, held in state.shown:
                 taken = tuple(map(max, stores[target], held))
                 if taken != stores[target]:
                     after = self._holds(state, target, taken)
