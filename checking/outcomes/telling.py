@@ -18,7 +18,7 @@ from checking.outcomes.exchanges import Exchange
 from checking.outcomes.plan import Get, Plan
 from checking.outcomes.play import play
 
-__all__ = ["heading", "page", "plain", "schedule_of", "text"]
+__all__ = ["heading", "line_text", "page", "plain", "schedule_of", "text"]
 
 PAGE = Path(__file__).resolve().parent / "page.html"
 

@@ -178,12 +178,21 @@ def test_tiny_scripts_with_a_death_have_the_outcomes_that_brute_force_finds(pyte
     assert several > count // 4
 
 
+def test_what_is_handed_on_is_shown_at_once() -> None:
+    """Server 1 has the first put by way of 2, and not what 2 takes next from 0, just before 0 is killed."""
+    script = "joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 1\njoinClient 10 0\njoinClient 12 2\n"
+    script += "put 10 a 3\nput 10 a 4\nkillServer 0\nprintStore 1\nget 12 a\n"
+    expected = every_output(script)
+    assert b"a:3\na:4\n" in expected
+    assert outcomes(script.encode()).stdouts == expected
+
+
 # -- what stands in the contract -------------------------------------------------------------------------------
 
 
 def test_an_answer_may_come_late_but_not_over_a_link_that_was_broken() -> None:
     late = f"{PAIR}put 5 k red\nput 5 k blue\nget 6 k\nget 6 k\n"
-    broken = late.replace("get 6 k\n", "get 6 k\nbreakConnection 0 1\n", 1)
+    broken = late.replace("get 6 k\n", "breakConnection 0 1\nget 6 k\n", 1)
     assert b"k:ERR_KEY\nk:red\n" in outcomes(late.encode()).stdouts
     assert b"k:ERR_KEY\nk:red\n" not in outcomes(broken.encode()).stdouts
     assert schedule_of(next(o for o in outcomes(late.encode()).outcomes if o.stdout == b"k:ERR_KEY\nk:red\n")) == [
@@ -274,7 +283,7 @@ def test_a_script_that_always_prints_the_same(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b"It prints the same, however gossip runs.\n")
     with_death = call("--deaths", "1", str(path))
     assert with_death.returncode == 1
-    assert b"server 0 dies just before line 6" in with_death.stdout
+    assert b"server 0 dies just before line 3" in with_death.stdout
 
 
 def test_json_has_bytes_of_every_kind() -> None:
