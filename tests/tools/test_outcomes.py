@@ -178,6 +178,13 @@ def test_tiny_scripts_with_a_death_have_the_outcomes_that_brute_force_finds(pyte
     assert several > count // 4
 
 
+def test_a_death_just_before_stabilize_matters() -> None:
+    script = f"{PAIR}put 5 k v\nprintStore 0\nstabilize\nget 6 k\n"
+    expected = every_output(script, deaths=1)
+    assert b"k:v\nk:ERR_KEY\n" in expected
+    assert outcomes(script.encode(), deaths=1).stdouts == expected
+
+
 def test_what_is_handed_on_is_shown_at_once() -> None:
     """Server 1 has the first put by way of 2, and not what 2 takes next from 0, just before 0 is killed."""
     script = "joinServer 0\njoinServer 1\njoinServer 2\nbreakConnection 0 1\njoinClient 10 0\njoinClient 12 2\n"
