@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from checking.browser import opened
 from checking.driver import ROOT
+from checking.outcomes.analysis import outcomes
+from checking.outcomes.telling import heading, line_text
 from checking.report import page
 from checking.story import Story
 from checking.telling import tell
@@ -161,6 +163,7 @@ def _end(lesson: Lesson) -> Iterator[str]:
         if operation.outcome == "ERR_DEP":
             yield f"Why does {operation.where} say `{operation.key}:ERR_DEP`?"
             yield "\n".join(textwrap.fill(f"- {sentence}", 120, subsequent_indent="  ") for sentence in operation.why)
+    yield from _outcomes(lesson)
     yield "## Was that right?"
     yield "`scripts/check.py` knows what is promised, but nothing of how it is done. It says of this run:"
     lines = [textwrap.fill(line, 112, subsequent_indent="  ") for line in lesson.verdict.splitlines()]
@@ -182,6 +185,18 @@ def _end(lesson: Lesson) -> Iterator[str]:
             break_long_words=False,
             break_on_hyphens=False,
         )
+
+
+def _outcomes(lesson: Lesson) -> Iterator[str]:
+    """What the script can print where gossip is on."""
+    found = outcomes(lesson.script.encode())
+    yield "## What else it could print"
+    yield f"This run was without gossip. `scripts/outcomes.py` says of the script with gossip: {heading(found).lower()}"
+    lines = [line_text(answers) for answers in found.lines if answers.depends]
+    if lines:
+        yield textwrap.indent("\n".join(lines), "    ")
+    if LOST.search(lesson.script.encode()):
+        yield "(It takes disks to last, so it knows nothing of the one that is lost here.)"
 
 
 def picture(lesson: Lesson, folder: Path, browser: Any) -> str:

@@ -14,14 +14,17 @@ import sys
 
 __all__ = ["main"]
 
+TOOLS = ("autograder", "grade", "many", "outcomes")
+"""Scripts that are called by their names."""
+
 _APP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def main() -> int:
     """Run what the command line asks for; returns the exit status.
 
-    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout, and `daadkvs many` what scripts/many.py does;
-    anything else is what ./master does there.
+    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout. With the name of one of the `TOOLS`, the command does
+    what that script does, and with anything else what ./master does.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C
@@ -34,12 +37,14 @@ def main() -> int:
     from console import environment
 
     environment.enter("__main__")
-    if sys.argv[1:2] == ["many"]:
-        from scripts import many
+    if sys.argv[1:2] and sys.argv[1] in TOOLS:
+        from importlib import import_module
+
         from scripts.shared import run_main
 
-        del sys.argv[1]
-        run_main(many.main)
+        tool = sys.argv.pop(1)
+        sys.argv[0] += f" {tool}"
+        run_main(import_module(f"scripts.{tool}").main)
     import master
 
     return master.main()

@@ -36,6 +36,7 @@ def given_up(which: str, seeds: int) -> tuple[str, ...]:
 
 
 JUDGED = pytest_run("tests/tools/test_check.py", "-k", "puzzles or relay or longer")
+OUTCOMES = pytest_run("tests/tools/test_outcomes.py", "-k", "tiny_scripts_have", "--seeds", "24")
 
 
 class Mutant(NamedTuple):
@@ -517,6 +518,62 @@ MUTANTS = [
         "return Value(value, server, timestamp)",
         "return Value(value, server, issued)",
         pytest_run("tests/tools/test_check.py", "-k", "random_scripts", "--seeds", "1"),
+    ),
+    Mutant(
+        "outcomes: only neighbours exchange, and hops are forgotten",
+        "checking/outcomes/ways.py",
+        "                yield from self._before(end.after(exchange, life), max(above, version))",
+        "                pass",
+        OUTCOMES,
+    ),
+    Mutant(
+        "outcomes: gossip goes on over a broken link",
+        "checking/outcomes/ways.py",
+        "taken = min(end.until, life.end - 1)",
+        "taken = end.until",
+        OUTCOMES,
+    ),
+    Mutant(
+        "outcomes: a get does not go on to the next server",
+        "checking/outcomes/search.py",
+        "            waiting = behind\n",
+        "            waiting = behind\n            break\n",
+        pytest_run("tests/tools/test_outcomes.py", "-k", "goes_on_to_the_next"),
+    ),
+    Mutant(
+        "outcomes: what was seen before is not looked at again",
+        "checking/outcomes/search.py",
+        "if self._agrees(knowledge_then, state):",
+        "if True:",
+        OUTCOMES,
+    ),
+    Mutant(
+        "outcomes: what is handed on is shown late",
+        "checking/outcomes/ways.py",
+        "            rest = (rest[0]._replace(shown=max(exchange.taken, self.link_start + 1)), *rest[1:])\n",
+        "            pass\n",
+        pytest_run("tests/tools/test_outcomes.py", "-k", "shown_at_once"),
+    ),
+    Mutant(
+        "outcomes: a shortcut counts though its link is broken by then",
+        "checking/outcomes/plan.py",
+        "return self.start < first and last < self.end",
+        "return self.start < first",
+        OUTCOMES,
+    ),
+    Mutant(
+        "outcomes: any stabilize makes all servers equal",
+        "checking/outcomes/exchanges.py",
+        "if len(step.components) == 1 and",
+        "if True or",
+        OUTCOMES,
+    ),
+    Mutant(
+        "outcomes: a death matters to puts and gets alone",
+        "checking/outcomes/plan.py",
+        "        for server in self._members.servers:\n            self._matters(server)\n",
+        "",
+        pytest_run("tests/tools/test_outcomes.py", "-k", "just_before_stabilize"),
     ),
 ]
 
