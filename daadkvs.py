@@ -19,7 +19,6 @@ at the end of a `with`, or with this process, however that ends. docs/python.md 
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import sys
@@ -298,7 +297,7 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """What was asked and answered so far, as docs/history.md has it; the first entry tells of the run."""
         with open(self._recorded(self._history), encoding="ascii") as file:
-            return [json.loads(line) for line in file]
+            return [self._talk.loads(line) for line in file]
 
     def report(self, path: str | Path) -> None:
         """Make the page that shows what has happened so far (docs/trace.md); any browser opens it."""
@@ -383,19 +382,20 @@ class _Talk:
     """A master, and the thread that talks to it, which is the only one that reads and writes."""
 
     def __init__(self, options: list[str]) -> None:
+        import json
         import subprocess
 
+        self.loads = json.loads
         command, pipe = [*_program("master.py"), "--json", *options], subprocess.PIPE
         try:  # in a session of its own: a Ctrl-C here isn't one there
             self.process: Any = subprocess.Popen(command, 0, None, pipe, pipe, pipe, start_new_session=True)
         except OSError as error:
             raise DaadkvsError(f"no master could be started: {error.strerror}") from error
         self._owner = os.getpid()
-        self._closed = False
         self._ended: str | None = None  # why nothing more is to be had from the master
         self._questions: SimpleQueue[Any] = SimpleQueue()
         self._gate = threading.Lock()  # held to put a question, or to close
-        self._asked = self._answered = 0
+        self._closed, self._asked, self._answered = False, 0, 0
         self._rest: list[bytes] = []  # of an object whose end has not come yet
         _talks.add(self)
         self._thread = threading.Thread(target=self._serve, name="daadkvs", daemon=True)
@@ -453,7 +453,7 @@ class _Talk:
             if whole:
                 whole[0] = b"".join([*self._rest, whole[0]])
                 self._rest.clear()
-                objects += (found := [json.loads(line) for line in whole])
+                objects += (found := [self.loads(line) for line in whole])
                 missing -= sum(not _is_event(one) for one in found)
             self._rest.append(rest)
 

@@ -440,7 +440,7 @@ def test_it_needs_nothing_but_python() -> None:
     )
     loaded = {name.partition(".")[0] for name in done.stdout.split()} - {"daadkvs"}
     assert loaded <= sys.stdlib_module_names
-    assert loaded.isdisjoint({"subprocess", "tempfile", "asyncio", "logging", "inspect", "dataclasses", "html"})
+    assert loaded.isdisjoint({"subprocess", "json", "tempfile", "asyncio", "inspect", "dataclasses", "html"})
 
 
 def test_plain_output_is_the_same(daadkvs_run: Run) -> None:
