@@ -20,7 +20,8 @@ _APP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 def main() -> int:
     """Run what the command line asks for; returns the exit status.
 
-    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout, anything else what ./master does there.
+    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout, `daadkvs grade` and `daadkvs autograder` what
+    scripts/grade.py and scripts/autograder.py do, and anything else what ./master does.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C
@@ -33,6 +34,14 @@ def main() -> int:
     import environment
 
     environment.enter("__main__")
+    if sys.argv[1:2] in (["grade"], ["autograder"]):
+        name = sys.argv.pop(1)
+        sys.argv[0] += f" {name}"
+        from importlib import import_module
+
+        from scripts.shared import run_main
+
+        run_main(import_module(f"scripts.{name}").main)
     import master
 
     return master.main()

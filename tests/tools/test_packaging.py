@@ -22,9 +22,10 @@ from checking.driver import LIMIT_SECONDS, ROOT, processes, run_directory, wait_
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
     "requirements.txt": None,
-    "requirements-dev.txt": ("test", "check"),
+    "requirements-dev.txt": ("test", "check", "grading"),
     "tests/requirements-browser.txt": ("browser",),
     "scripts/requirements-plots.txt": ("plots",),
+    "scripts/requirements-grading.txt": ("grading",),
     "scripts/requirements-fuzz.txt": ("fuzz",),
 }
 """Each requirements file, with the extras that it is for."""
@@ -123,7 +124,7 @@ def test_the_wheel_has_the_product_and_nothing_else(wheel: Path) -> None:
         f"daadkvs/app/{name}"
         for name in listed.stdout.splitlines()
         if (name.count("/") == 0 and name.endswith(".py"))
-        or name.startswith(("control/", "rpc/", "console/", "checking/"))
+        or name.startswith(("control/", "rpc/", "console/", "checking/", "grading/"))
         or re.fullmatch(r"scripts/.*\.py", name)
     }
     assert names == product

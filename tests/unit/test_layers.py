@@ -16,6 +16,7 @@ LAYERS = (
     "scripts",
     "master",
     "console",
+    "grading",
     "checking",
     "control",
     "watchdog",
@@ -38,7 +39,7 @@ LARGEST_COMPLEXITY = 15
 
 PRODUCT = sorted(
     path.relative_to(ROOT)
-    for folder in (".", "scripts", "console", "checking", "control", "rpc")
+    for folder in (".", "scripts", "console", "grading", "checking", "control", "rpc")
     for path in (ROOT / folder).glob("*.py" if folder == "." else "**/*.py")
 )
 
