@@ -77,6 +77,13 @@ class Case:
     reasons: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """By line, why it has to be answered as it has to be; empty as long as nobody has asked for it."""
 
+    @property
+    def awaited(self) -> frozenset[int]:
+        """Which lines that a program is fed with are answered with something in any case."""
+        return frozenset(
+            question.fed for question, answers in zip(self.questions, self.allowed.answers, strict=True) if all(answers)
+        )
+
     def plain(self) -> dict[str, Any]:
         """As values for JSON."""
         return {

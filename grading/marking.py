@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from grading.cases import Answer, Case, to_text
-from grading.matching import Matched, match, match_pieces, read_lines, same
+from grading.matching import Matched, match, read_lines, same
 from grading.sandbox import Ran
 
 __all__ = ["NOTHING", "Difference", "Mark", "mark"]
@@ -67,8 +67,8 @@ def mark(case: Case, ran: Ran) -> Mark:
             break
     assert best is not None
     gained, differences, matched, total = best
-    notes = [*_notes(ran), *_notes_of_lines(matched)]
     right = not differences and not matched.extra and not matched.chatter and ran.ending == "ended"
+    notes = [*_notes(ran), *_notes_of_lines(matched), *(() if right else _notes_of_errors(ran))]
     return Mark(right, max(0, gained - len(matched.extra)), total, tuple(differences), tuple(notes))
 
 
@@ -84,12 +84,9 @@ def _candidates(case: Case, ran: Ran) -> Sequence[tuple[frozenset[Answer], ...]]
 
 
 def _matched(case: Case, ran: Ran, whole: Sequence[frozenset[Answer]]) -> Matched:
-    pattern = case.settings.pattern
-    if case.settings.per_line:
-        pieces = [read_lines(piece, pattern) for piece in ran.pieces]
-        return match_pieces(case.questions, case.keys, pieces)
+    lines = read_lines(ran.stdout, case.settings.pattern)
     right = [frozenset(line for answer in answers for line in answer) for answers in whole]
-    return match(case.questions, case.keys, read_lines(ran.stdout, pattern), right)
+    return match(case.questions, case.keys, lines, right)
 
 
 def _size(answers: frozenset[Answer]) -> int:
@@ -175,3 +172,9 @@ def _notes_of_lines(matched: Matched) -> list[str]:
             number = f"{len(lines)} lines" if len(lines) > 1 else "a line"
             notes.append(f"It printed {number} {what}, such as {first!r}.")
     return notes
+
+
+def _notes_of_errors(ran: Ran) -> list[str]:
+    """The last thing that it said on stderr, where Python and others say why they have failed."""
+    lines = [line for line in ran.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return [f"Its last words on stderr: {lines[-1].strip()[:200]}"] if lines else []

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from grading.cases import Allowed, Answer, Question, from_text, to_text
 
-__all__ = ["Matched", "NoMatch", "divide", "match", "match_pieces", "read_lines", "same"]
+__all__ = ["Matched", "NoMatch", "divide", "match", "read_lines", "same"]
 
 _RIGHT, _ALIKE, _EXTRA = 1000, 10, -1
 """What a line is worth that is allowed there, that has a key which is, and that nobody asked for."""
@@ -77,24 +77,6 @@ def divide(
             raise NoMatch(f"the answer to line {question.line} is missing: {to_text(question.text)}")
         whole.append(answer or ())
     return tuple(whole)
-
-
-def match_pieces(questions: Sequence[Question], keys: frozenset[bytes], pieces: Sequence[Sequence[bytes]]) -> Matched:
-    """Match where it is known which lines were printed after which line of the script had been fed."""
-    by_line = {question.fed: place for place, question in enumerate(questions)}
-    answers: list[Answer | None] = [None] * len(questions)
-    extra: list[bytes] = []
-    chatter: list[bytes] = []
-    for fed, lines in enumerate(pieces):
-        place = by_line.get(fed)
-        if place is None:
-            own = Matched((), tuple(line for line in lines if _key(line, keys)), _others(lines, keys))
-        else:
-            own = match([questions[place]], keys, list(lines), [frozenset()])
-            answers[place] = own.answers[0]
-        extra += own.extra
-        chatter += own.chatter
-    return Matched(tuple(answers), tuple(extra), tuple(chatter))
 
 
 def match(

@@ -26,7 +26,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +45,9 @@ _TASKS = 4
 
 _KEPT_STDERR = 64 << 10
 _READ_BYTES = 1 << 16
+_MOST_PAUSES = 40
+"""How long an answer is awaited that doesn't come, if lines are fed one by one."""
+
 _HELPERS = 2
 _GRACE_SECONDS = 0.25
 """How long what a program leaves may take to end by itself."""
@@ -66,8 +69,7 @@ class Limits:
 class Ran(NamedTuple):
     """What came of a program."""
 
-    pieces: tuple[bytes, ...]
-    """What it printed: all in one piece, or, fed line by line, what followed each line."""
+    stdout: bytes
     stderr: bytes
     ending: str
     """"ended" by itself; what it was ended for: "time", "output", "processes"; or "failed", where it didn't begin."""
@@ -77,11 +79,6 @@ class Ran(NamedTuple):
     left: int = 0
     """How many processes it left running when it ended by itself."""
 
-    @property
-    def stdout(self) -> bytes:
-        """All that it printed."""
-        return b"".join(self.pieces)
-
 
 def run(
     command: Sequence[str],
@@ -90,20 +87,25 @@ def run(
     variables: Mapping[str, str],
     limits: Limits,
     pause: float | None = None,
+    awaited: Collection[int] = (),
     isolated: bool = False,
     user: str | None = None,
 ) -> Ran:
     """Run a command in a folder with the lines of a script as its input, and wait for the end.
 
-    *pause*: feed one line at a time, the next one when nothing more has been printed for so many seconds. *isolated*:
-    in namespaces. *user*: whose rights the program has; only root can give it others. Blocks for a little more than the
-    time limit at most. The caller must be a subreaper with one thread and no other children: all are ended.
+    *pause* and *awaited*: feed one line at a time, as `feed_slowly` says. *isolated*: in namespaces. *user*: whose
+    rights the program has; only root can give it others. Blocks for a little more than the time limit at most. The
+    caller must be a subreaper with one thread and no other children: all are ended.
     """
     program = _Program(limits)
     try:
         program.start(command, folder, variables, isolated, user)
         lines = [line + b"\n" for line in script]
-        program.feed(lines if pause is not None else [b"".join(lines)], pause)
+        if pause is None:
+            program.feed(b"".join(lines))
+        else:
+            program.feed_slowly(lines, pause, awaited)
+        program.await_end()
     finally:
         program.end()
     return program.result()
@@ -120,8 +122,8 @@ class _Program:
         self._began = time.monotonic()
         self._deadline = self._began + limits.seconds
         self._next_look = self._began + _LOOK_SECONDS
-        self._pieces = [bytearray()]
-        self._size = 0
+        self._output = bytearray()
+        self._size = 0  # of the output, also of what is too much
         self._stderr = bytearray()
         self._said = bytearray()  # by the gate, the first process, or the program before it was executed
         self._ending = ""
@@ -170,22 +172,9 @@ class _Program:
 
     # -- the middle ----------------------------------------------------------------------------------------
 
-    def feed(self, chunks: Sequence[bytes], pause: float | None) -> None:
-        """Give it its input, take its output, and return when it has ended or is to be ended."""
-        for number, chunk in enumerate(chunks):
-            if number:
-                self._pieces.append(bytearray())
-            if not self._give(chunk):
-                return
-            if pause is not None and not self._await_silence(pause):
-                return
-        self._close(self._stdin)
-        while not self._ending:
-            self._wait(self._deadline)
-
-    def _give(self, chunk: bytes) -> bool:
-        """Write all of a chunk; whether the program still runs."""
-        with memoryview(chunk) as view:
+    def feed(self, data: bytes) -> None:
+        """Write input, and take output meanwhile; returns when all is written, or nobody reads it any more."""
+        with memoryview(data) as view:
             done = 0
             while done < len(view) and not self._ending and self._stdin in self._fds:
                 if self._wait(self._deadline, writing=True):
@@ -195,18 +184,35 @@ class _Program:
                         pass
                     except BrokenPipeError:  # it reads no more, but may print yet
                         self._close(self._stdin)
-        return not self._ending
 
-    def _await_silence(self, pause: float) -> bool:
-        """Wait until nothing was printed for so many seconds; whether the program still runs."""
-        while not self._ending:
-            before = self._size
-            until = time.monotonic() + pause
-            while time.monotonic() < until and not self._ending and self._size == before:
-                self._wait(min(until, self._deadline))
-            if self._size == before:
+    def feed_slowly(self, lines: Sequence[bytes], pause: float, awaited: Collection[int]) -> None:
+        """Feed one line at a time, the next one when nothing more has been printed for so many seconds.
+
+        After the *awaited* lines, by position, something has to be printed first; that is given up after some pauses.
+        """
+        for place, line in enumerate(lines):
+            if self._stdin not in self._fds:
                 break
-        return not self._ending
+            before = self._size
+            self.feed(line)
+            for _ in range(_MOST_PAUSES if place in awaited else 1):
+                self._await_silence(pause)
+                if self._size != before:
+                    break
+
+    def await_end(self) -> None:
+        """There is no more input; returns when it has ended, or is to be ended."""
+        self._close(self._stdin)
+        while not self._ending:
+            self._wait(self._deadline)
+
+    def _await_silence(self, pause: float) -> None:
+        """Wait until nothing was printed for so many seconds."""
+        until, before = time.monotonic() + pause, self._size
+        while time.monotonic() < until and not self._ending:
+            self._wait(min(until, self._deadline))
+            if self._size != before:
+                until, before = time.monotonic() + pause, self._size
 
     def _wait(self, until: float, writing: bool = False) -> bool:
         """Wait for something to happen, until a time, and deal with it; whether input can be written."""
@@ -235,7 +241,7 @@ class _Program:
         if not data:
             self._close(fd)
         elif fd == self._stdout:
-            self._pieces[-1] += data[: max(0, self._limits.output - self._size)]
+            self._output += data[: max(0, self._limits.output - self._size)]
             self._size += len(data)
             if self._size > self._limits.output:
                 self._stop("output")
@@ -319,9 +325,8 @@ class _Program:
 
     def result(self) -> Ran:
         """What came of it."""
-        pieces = tuple(map(bytes, self._pieces))
-        seconds = self._ended - self._began
-        return Ran(pieces, bytes(self._stderr), self._ending, self._status, round(seconds, 3), self._left)
+        seconds = round(self._ended - self._began, 3)
+        return Ran(bytes(self._output), bytes(self._stderr), self._ending, self._status, seconds, self._left)
 
 
 # -- in the forked processes -------------------------------------------------------------------------------

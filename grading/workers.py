@@ -42,6 +42,7 @@ class Job:
     script: tuple[bytes, ...]
     limits: Limits = field(default_factory=Limits)
     pause: float | None = None
+    awaited: frozenset[int] = frozenset()
 
 
 class Workers:
@@ -90,7 +91,7 @@ class Workers:
                 except EOFError:
                     self._workers.pop(ready).join()
                     ready.close()
-                    ran = Ran((b"",), b"", "lost")
+                    ran = Ran(b"", b"", "lost")
                 yield job, ran
 
     def _hire(self) -> Connection:
@@ -124,24 +125,29 @@ def _work(jobs: Connection, parent_folder: Path, isolate: bool, user: str | None
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_descendants()
+        _remove(room.folder)
+        if os.getppid() != parent:
+            _remove(parent_folder)  # nobody else is left to do it
 
 
 class _Room:
     """The private folder of a worker's programs: each finds there what it was handed in with, and nothing else."""
 
     def __init__(self, folder: Path, user: str | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._user = user
 
     def run(self, job: Job, isolated: bool) -> Ran:
         """Run a job in it."""
-        work, scratch = self._folder / "submission", self._folder / "tmp"
+        work, scratch = self.folder / "submission", self.folder / "tmp"
         try:
             self._prepare(job, work, scratch)
             variables = {"HOME": str(scratch), "TMPDIR": str(scratch)}
-            return run(job.command, job.script, work, variables, job.limits, job.pause, isolated, self._user)
+            return run(
+                job.command, job.script, work, variables, job.limits, job.pause, job.awaited, isolated, self._user
+            )
         except OSError as error:
-            return Ran((b"",), b"", "failed", error.errno or 1)
+            return Ran(b"", b"", "failed", error.errno or 1)
 
     def _prepare(self, job: Job, work: Path, scratch: Path) -> None:
         for folder, contents in ((scratch, None), (work, job.folder)):
@@ -155,7 +161,7 @@ class _Room:
             if contents is not None:
                 shutil.copy2(contents, folder)
         if self._user:
-            _give(self._folder, pwd.getpwnam(self._user))
+            _give(self.folder, pwd.getpwnam(self._user))
 
 
 def _give(folder: Path, account: pwd.struct_passwd) -> None:

@@ -21,7 +21,9 @@ environment.enter(__name__)
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import pwd
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,9 @@ def main() -> int:
         need("junitparser", "requirements-grading.txt")
     if options.init:
         return _init(options.tests)
+    if options.user and (why := _why_not(options.user)):
+        return _refuse(why)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left
     try:
         suite = read_suite(options.tests, options.only, _overrides(options))
     except NoSuite as error:
@@ -94,10 +99,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--init", action="store_true", help="only write TESTS/tests.toml, with all settings, to begin with")
     add("--only", nargs="+", default=[], metavar="NAME", help="only these tests")
     add("--runs", type=at_least(1), metavar="N", help="run each test so often, whatever its settings say")
-    add("--timeout", type=float, metavar="SECONDS", help="the time limit of each run, whatever its settings say")
+    add(
+        "--timeout",
+        type=_number(0.001),
+        metavar="SECONDS",
+        help="the time limit of each run, whatever its settings say",
+    )
     add(
         "--per-line",
-        type=float,
+        type=_number(0.001),
         nargs="?",
         const=0.05,
         metavar="SECONDS",
@@ -125,8 +135,34 @@ def _parser() -> argparse.ArgumentParser:
         help="Markdown, for GitHub: --summary $GITHUB_STEP_SUMMARY; added to the file's end",
     )
     add("--quiet", action="store_true", help="no text")
-    parser.add_argument("--fail-under", type=float, metavar="PERCENT", help="exit status 1 if a score is below")
+    parser.add_argument(
+        "--fail-under", type=_number(0, 100), metavar="PERCENT", help="exit status 1 if a score is below"
+    )
     return parser
+
+
+def _number(least: float, most: float = 1e6) -> Callable[[str], float]:
+    """For argparse: a number within bounds."""
+
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = float("nan")
+        if not least <= found <= most:
+            raise argparse.ArgumentTypeError(f"not a number from {least:g} to {most:g}: {text!r}")
+        return found
+
+    return number
+
+
+def _why_not(user: str) -> str:
+    """Why programs can't have this user's rights; empty if they can."""
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        return f"there is no user {user}"
+    return "" if os.geteuid() in (0, account.pw_uid) else "only root can give programs the rights of another user"
 
 
 def _refuse(why: str) -> int:

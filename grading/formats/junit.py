@@ -32,7 +32,7 @@ def junit(results: Sequence[SubmissionResult]) -> str:
 
 def _case(submission: str, result: CaseResult) -> TestCase:
     case = TestCase(printable(result.case.name), printable(submission), result.seconds)
-    properties = Properties()
+    properties = Properties()  # type: ignore[no-untyped-call]
     properties.add_property(Property("score", f"{result.score:g}/{result.case.settings.points:g}"))
     case.append(properties)  # type: ignore[no-untyped-call]
     if result.passed:

@@ -6,9 +6,10 @@ from right import Peer, Version, main
 
 
 class ById(Peer):
-    def version(self, server: int, key: bytes, value: bytes) -> Version:
-        newest = self.stores[server].get(key, (0, b""))[0] // 1000
-        return 1000 * (newest + 1) + server, value
+    def version(self, client: int, server: int, key: bytes, value: bytes) -> Version:
+        """Counted as Lamport did it, from what the server and the client's session know."""
+        newest = max(self.stores[server].get(key, (0, b"")), self.seen.get((client, key), (0, b"")))
+        return 1000 * (newest[0] // 1000 + 1) + server, value
 
 
 if __name__ == "__main__":

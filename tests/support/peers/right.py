@@ -72,7 +72,7 @@ class Peer:
     def put(self, client: int, key: bytes, value: bytes) -> None:
         server = self.usable(client)[0]
         self.puts += 1
-        self.stores[server][key] = version = self.version(server, key, value)
+        self.stores[server][key] = version = self.version(client, server, key, value)
         self.remember(client, key, version)
 
     def get(self, client: int, key: bytes) -> Iterator[bytes]:
@@ -86,7 +86,7 @@ class Peer:
 
     # -- what the wrong ones do otherwise ------------------------------------------------------------------
 
-    def version(self, server: int, key: bytes, value: bytes) -> Version:
+    def version(self, client: int, server: int, key: bytes, value: bytes) -> Version:
         return self.puts, value
 
     def remember(self, client: int, key: bytes, version: Version) -> None:
