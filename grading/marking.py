@@ -105,9 +105,8 @@ def _compare(case: Case, matched: Matched, whole: Sequence[frozenset[Answer]]) -
             gained += _size(right)
             continue
         if came:
-            gained += max(
-                (_common(came, answer, free) - max(0, len(came) - len(answer)) for answer in right), default=0
-            )
+            surplus = (_common(came, answer, free) - max(0, len(came) - len(answer)) for answer in right)
+            gained += max(0, max(surplus, default=0))
         expected = tuple(_shown(answer) for answer in sorted(right)[:_MOST_SHOWN])
         why = tuple(case.reasons.get(question.line, ()))
         differences.append(Difference(question.line, to_text(question.text), expected, _shown(came), why))
@@ -165,12 +164,15 @@ def _is_text(data: bytes) -> bool:
 
 def _notes_of_lines(matched: Matched) -> list[str]:
     notes = []
-    for lines, what in ((matched.extra, "that nobody had asked for"), (matched.chatter, "that answer nothing")):
+    for lines, one, many in (
+        (matched.extra, "that nobody had asked for", "that nobody had asked for"),
+        (matched.chatter, "that answers nothing", "that answer nothing"),
+    ):
         if lines:
             first = to_text(lines[0])
-            first = first if len(first) <= 60 else f"{first[:60]}…"
-            number = f"{len(lines)} lines" if len(lines) > 1 else "a line"
-            notes.append(f"It printed {number} {what}, such as {first!r}.")
+            first = repr(first if len(first) <= 60 else f"{first[:60]}…")
+            printed = f"{len(lines)} lines {many}, such as {first}" if len(lines) > 1 else f"a line {one}: {first}"
+            notes.append(f"It printed {printed}.")
     return notes
 
 

@@ -23,8 +23,8 @@ from grading.cases import Allowed, Answer, Question, from_text, to_text
 
 __all__ = ["Matched", "NoMatch", "divide", "match", "read_lines", "same"]
 
-_RIGHT, _ALIKE, _EXTRA = 1000, 10, -1
-"""What a line is worth that is allowed there, that has a key which is, and that nobody asked for."""
+_RIGHT, _ALIKE, _OTHER, _EXTRA = 1000, 10, 0, -1
+"""What a line is worth that is allowed there, that has a key which is, that has another key, and that nobody takes."""
 
 _MOST_CELLS = 300_000
 """How many pairs of a question and a line are compared; where there are more, each question looks a few lines ahead."""
@@ -117,6 +117,7 @@ class _Matcher:
         self._lines = lines
         self._keys = [_key(line, keys) for line in lines]
         self._right = right
+        self._expected = [{_key(line, keys) for line in answers} for answers in right]
         self._nothing = bytes(len(lines) + 1)  # where what follows isn't looked at
 
     def result(self) -> tuple[tuple[Answer | None, ...], tuple[bytes, ...]]:
@@ -167,7 +168,7 @@ class _Matcher:
             if key in seen:
                 break
             seen.add(key)
-            worth += _RIGHT if text in right else _ALIKE
+            worth += _RIGHT if text in right else _ALIKE if asked.key or key in self._expected[question] else _OTHER
             options.append((worth + following[column + count], count))
         return options
 
@@ -181,8 +182,10 @@ class _Matcher:
                 found = self._options(question, start + skipped, end, self._nothing, 0)
                 options += [(worth - skipped, -skipped, count) for worth, count in found if count]
             worth, back, count = max(options, default=(0, 0, 0))
-            if worth < _RIGHT - _AHEAD:
-                back, count = 0, max((count for _, back, count in options if not back), default=0)
+            if worth < _RIGHT - _AHEAD:  # nothing here is right: is this line the answer to one of the next?
+                following = self._right[question + 1 : question + 1 + _AHEAD]
+                is_later = start < end and any(self._lines[start] in right for right in following)
+                back, count = 0, 0 if is_later else max((count for _, back, count in options if not back), default=0)
             extra += self._lines[start : start - back]
             answers.append(tuple(self._lines[start - back : start - back + count]) if count else None)
             start += count - back
