@@ -1,4 +1,4 @@
-"""Grading programs of others: each gets the marks that it should, or is named if it can't be graded; nothing is left."""
+"""Grading programs of others: each gets the marks that it should, or one clear line; nothing is left running."""
 
 from __future__ import annotations
 
