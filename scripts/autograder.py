@@ -70,7 +70,7 @@ def main() -> int:
         pack(options.output, explained, options.master, limits)
     except OSError as error:
         parser.exit(2, f"error: {options.output}: {error.strerror}\n")
-    print(f"{options.output} has {len(cases)} tests for {points_of(cases):g} points")
+    print(f"{options.output}: {len(cases)} test{'s'[: len(cases) > 1]}, worth {points_of(cases):g} in all")
     return 2 if suite.problems else 0
 
 

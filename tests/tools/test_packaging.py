@@ -167,6 +167,21 @@ def test_an_installed_daadkvs_runs_files_and_standard_input(
     assert version == f"Daadkvs {master.__version__}\n"
 
 
+def test_an_installed_daadkvs_grades_and_packs(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "one.txt").write_text(SCRIPT)
+    command = str(installed / "bin" / "daadkvs")
+    for arguments, told in (
+        (["grade", "tests", "--master", command], "daadkvs: 1 of 1 points\n  ok    one  1/1  right\n"),
+        (["autograder", "tests"], "autograder.zip: 1 test, worth 1 in all\n"),
+    ):
+        done = subprocess.run(
+            [command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )
+        assert (done.stdout, done.stderr, done.returncode) == (told, "", 0)
+    assert (tmp_path / "autograder.zip").exists()
+
+
 def started(command: list[str]) -> subprocess.Popen[bytes]:
     """A master with a server, which goes on until its input ends."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
