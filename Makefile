@@ -82,10 +82,11 @@ lock: .venv/ready
 	@eval "set -- $$words" && lock() { out=$$1; shift; echo "locking $$out …" >&2; $(COMPILE) "$$@" -o "$$out"; } \
 		&& lock scripts/requirements-lock.txt --group lock "$$@" \
 		&& lock requirements.txt pyproject.toml --group asked "$$@" \
-		&& lock requirements-dev.txt -c requirements.txt pyproject.toml --extra test --extra check "$$@" \
+		&& lock requirements-dev.txt -c requirements.txt pyproject.toml --extra test --extra check --extra grading "$$@" \
 		&& lock tests/requirements-browser.txt -c requirements-dev.txt pyproject.toml --extra browser "$$@" \
 		&& lock tests/requirements-notebook.txt -c requirements-dev.txt pyproject.toml --extra notebook "$$@" \
 		&& lock scripts/requirements-plots.txt -c requirements-dev.txt pyproject.toml --extra plots "$$@" \
+		&& lock scripts/requirements-grading.txt -c requirements-dev.txt pyproject.toml --extra grading "$$@" \
 		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@"
 
 clean:

@@ -23,8 +23,8 @@ _APP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 def main() -> int:
     """Run what the command line asks for; returns the exit status.
 
-    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout. With the name of one of the `TOOLS`, the command does
-    what that script does, and with anything else what ./master does.
+    `daadkvs cleanup` does what scripts/cleanup.sh does in a checkout, and `daadkvs TOOL`, for one of the `TOOLS`, does
+    what that script does. Anything else is what ./master does.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a Ctrl-C

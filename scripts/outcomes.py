@@ -17,7 +17,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))  # the checkout
 
-import environment
+from console import environment
 
 environment.enter(__name__, ("msgpack", "rpyc"))
 

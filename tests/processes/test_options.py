@@ -57,6 +57,7 @@ def test_wrong_numbers(name: str, options: str, told: str) -> None:
         ("matplotlib", "bench.py", "--plot x.svg", "requirements-plots.txt"),
         ("matplotlib", "simulate.py", "--plot x.svg", "requirements-plots.txt"),
         ("atheris", "fuzz.py", "--coverage", "requirements-fuzz.txt"),
+        ("junitparser", "grade.py", "tests --junit x.xml", "requirements-grading.txt"),
     ],
 )
 def test_a_package_that_is_missing(package: str, name: str, options: str, requirements: str) -> None:

@@ -22,10 +22,11 @@ from checking.driver import LIMIT_SECONDS, ROOT, processes, run_directory, wait_
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
     "requirements.txt": None,
-    "requirements-dev.txt": ("test", "check"),
+    "requirements-dev.txt": ("test", "check", "grading"),
     "tests/requirements-browser.txt": ("browser",),
     "tests/requirements-notebook.txt": ("notebook",),
     "scripts/requirements-plots.txt": ("plots",),
+    "scripts/requirements-grading.txt": ("grading",),
     "scripts/requirements-fuzz.txt": ("fuzz",),
 }
 """Each requirements file, with the extras that it is for."""
@@ -124,7 +125,7 @@ def test_the_wheel_has_the_product_and_nothing_else(wheel: Path) -> None:
         f"daadkvs/app/{name}"
         for name in listed.stdout.splitlines()
         if (name.count("/") == 0 and name.endswith(".py") and name != "daadkvs.py")
-        or name.startswith(("control/", "rpc/", "console/", "checking/"))
+        or name.startswith(("control/", "rpc/", "console/", "checking/", "grading/"))
         or re.fullmatch(r"scripts/.*\.py", name)
     } - {"daadkvs/app/console/py.typed"}
     assert names == product | {"daadkvs/__init__.py", "daadkvs/py.typed"}
@@ -215,6 +216,21 @@ def test_an_installed_daadkvs_can_be_imported(installed: Path, tmp_path: Path) -
     assert "</html>" in (tmp_path / "report.html").read_text("utf-8")
     tested = subprocess.run([python, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "1 passed" in tested.stdout, tested.stdout
+
+
+def test_an_installed_daadkvs_grades_and_packs(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "one.txt").write_text(SCRIPT)
+    command = str(installed / "bin" / "daadkvs")
+    for arguments, told in (
+        (["grade", "tests", "--master", command], "daadkvs: 1 of 1 points\n  ok    one  1/1  right\n"),
+        (["autograder", "tests"], "autograder.zip: 1 test, worth 1 in all\n"),
+    ):
+        done = subprocess.run(
+            [command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )
+        assert (done.stdout, done.stderr, done.returncode) == (told, "", 0)
+    assert (tmp_path / "autograder.zip").exists()
 
 
 def started(command: list[str]) -> subprocess.Popen[bytes]:

@@ -17,6 +17,7 @@ LAYERS = (
     "scripts",
     "master daadkvs",
     "console",
+    "grading",
     "checking",
     "control",
     "watchdog",
@@ -38,7 +39,7 @@ LONGEST_FUNCTION = 60
 
 PRODUCT = sorted(
     path.relative_to(ROOT)
-    for folder in (".", "scripts", "console", "checking", "control", "rpc")
+    for folder in (".", "scripts", "console", "grading", "checking", "control", "rpc")
     for path in (ROOT / folder).glob("*.py" if folder == "." else "**/*.py")
 )
 

@@ -1,0 +1,1 @@
+"""What results look like: a file for each format."""

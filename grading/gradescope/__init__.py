@@ -1,0 +1,1 @@
+"""Grading on Gradescope: the zip file that a teacher uploads, and what runs there."""
