@@ -19,6 +19,6 @@ if [ "$here/requirements.txt" -nt "$here/.venv/ready" ] && ! cmp -s "$here/requi
     echo "error: $here/requirements.txt has changed; \`make\` sets up .venv anew" >&2
     exit 2
 fi
-# -E: no PYTHONPATH and the like changes what is run. A Ctrl-C while Python itself starts would show a traceback of its
-# own: master.py lets it in. (Where env can't hold it back, `make` has it ignored so long.)
+# -E keeps PYTHONPATH and the like from changing what is run. SIGINT is blocked until master.py can handle it, since a
+# Ctrl-C while Python itself starts would show a traceback. (If env cannot block it, `make` has it ignored until then.)
 exec env --block-signal=INT "$python" -E "$here/master.py" "$@"

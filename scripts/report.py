@@ -41,9 +41,13 @@ def main() -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the trace is")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html, if no --shiviz)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write the page (default: report.html, unless --shiviz is given)",
     )
-    parser.add_argument("--title", help="of the page (default: the names of its scripts)")
+    parser.add_argument("--title", help="the title of the page (default: the names of the scripts)")
     parser.add_argument("--shiviz", type=Path, metavar="FILE", help="write a log that ShiViz reads")
     arguments = parser.parse_args()
     output = arguments.output or (None if arguments.shiviz else Path("report.html"))
@@ -55,7 +59,7 @@ def main() -> int:
             try:
                 story = tell(traces)
             except (AttributeError, LookupError, TypeError, ValueError) as error:
-                raise NoTrace(f"{arguments.folder}: damaged, or no trace: {error!r}") from error
+                raise NoTrace(f"{arguments.folder}: the traces are damaged, or are no traces: {error!r}") from error
             _write(output, page(story, arguments.title or ", ".join(story.scripts) or "a run"))
     except NoTrace as error:
         print(f"error: {error}", file=sys.stderr)

@@ -283,7 +283,7 @@ NEEDS = "error: Daadkvs needs Python 3.11 or later, with its modules venv, ensur
 
 @pytest.mark.parametrize(
     ("pretence", "told"),
-    [(TOO_OLD, "it is 3.10"), (NO_PIP, "it has no module ensurepip"), ("sys.exit(1)", "it can't be run")],
+    [(TOO_OLD, "it is 3.10"), (NO_PIP, "it has no module ensurepip"), ("sys.exit(1)", "it cannot be run")],
 )
 def test_a_python_that_will_not_do_is_said_in_one_line(machine: Machine, pretence: str, told: str) -> None:
     chosen = machine.add("python", pretence)
@@ -295,7 +295,7 @@ def test_a_python_that_will_not_do_is_said_in_one_line(machine: Machine, pretenc
 
 def test_no_python_at_all(machine: Machine) -> None:
     done = machine.make("PYTHON=/nowhere/python")
-    assert (done.returncode, errors(done)) == (2, [f"{NEEDS} (/nowhere/python: it can't be run)"])
+    assert (done.returncode, errors(done)) == (2, [f"{NEEDS} (/nowhere/python: it cannot be run)"])
 
 
 def test_the_first_python_that_will_do_is_taken(machine: Machine) -> None:
