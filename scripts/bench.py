@@ -3,15 +3,15 @@
 
     scripts/bench.py                    all benchmarks, as a table (a few minutes)
     scripts/bench.py puts-16 start-up   only these
-    scripts/bench.py --json             the same for programs
+    scripts/bench.py --json             JSON in place of the table, for programs
     scripts/bench.py --profile          what a put costs the master, the clients and the servers
     scripts/bench.py --plot FILE        throughput and stabilize against the number of servers and of keys, as a picture
                                         (needs matplotlib: make plots)
 
-Machines differ and are shared, so what counts are ratios within one run: a figure over its baseline. The main
-baseline is the *bare two-hop program*: three processes in a row that pass one put at a time over Unix sockets with
-msgpack, and wait for its acknowledgement. It does nothing else; no key-value store that waits for each put can beat
-it. Each figure is a median of several runs.
+Machines differ and are shared, so only ratios within one run count: a figure over its baseline. The main baseline is
+the *bare two-hop program*: three processes in a row that pass one put at a time over Unix sockets with msgpack, and
+wait for its acknowledgement. It does nothing else, so no key-value store that waits for each put can be faster. Each
+figure is the median of several runs.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from scripts.shared import need, run_main
 
 
 def main() -> int:
-    """Run; returns 1 where a goal was missed."""
+    """Run benchmarks; returns the exit status: 1 if a goal was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which benchmarks: {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--profile", action="store_true", help="show what a put costs each kind of process instead")
-    parser.add_argument("--plot", metavar="FILE", help="draw a picture instead, as SVG")
+    parser.add_argument("--profile", action="store_true", help="only show what a put costs each kind of process")
+    parser.add_argument("--plot", metavar="FILE", help="only draw a picture, as SVG")
     arguments = parser.parse_args()
     if arguments.profile:
         profile()

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Random scripts on real processes, while these are killed, frozen and woken from outside at random instants.
+"""Runs random scripts on real processes, which are killed, frozen and woken from outside at random instants.
 
     scripts/chaos.py                        ten minutes, or until something is wrong
-    scripts/chaos.py --kills 200            until so many processes have been killed
-    scripts/chaos.py --seed 7 --rounds 1    one round: the same script, the same events; but no two runs are alike,
-                                            since the instants differ
+    scripts/chaos.py --kills 200            until this many processes have been killed
+    scripts/chaos.py --seed 7 --rounds 1    one round; its script and its events depend on the seed alone, but the
+                                            instants of the events differ from run to run
 
-Afterwards everything that was acknowledged must be there, all servers must hold the same, no session may ever have
-read backwards, and no process or file may be left. What is expected is derived from the contract alone: each value
-is put once, so a value that is read names its put. (Compare Jepsen's nemeses.)
+Afterwards everything that was acknowledged must be there, all servers must hold the same, no session may have read an
+older value after a newer one, and no process or file may be left. What is expected follows from the contract alone:
+each value is put only once, so a value that is read names its put. (Jepsen's nemeses do the same.)
 
-A round is one master (some are killed themselves, and another goes on with their data directory) and some *epochs*: a
-few hundred commands during faults; then all are woken, joined, connected and stabilized, and compared.
+A round is one master and some *epochs*; some masters are killed themselves, and another one continues with the same
+data directory. In an epoch, a few hundred commands run while faults happen; then all servers are woken, joined,
+connected and stabilized, and their stores are compared.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ def main() -> int:
     """Returns the exit status: 1 for a violation."""
     parser = argparse.ArgumentParser(
         description="Runs random scripts on real processes, which are killed, frozen and woken at random instants.",
-        epilog="The seed decides the scripts and the events; not the instants, which differ from run to run.",
+        epilog="The seed decides the scripts and the events, but the instants of the events differ from run to run.",
     )
     parser.add_argument(
-        "--seed", type=at_least(0), default=0, metavar="N", help="of the first round (default: %(default)s)"
+        "--seed", type=at_least(0), default=0, metavar="N", help="the seed of the first round (default: %(default)s)"
     )
     parser.add_argument(
         "--minutes",
         type=minutes,
         metavar="M",
-        help="how long (default: 10, unless another limit is given)",
+        help="end after this time (default: 10, unless another limit is given)",
         dest="seconds",
     )
     parser.add_argument("--kills", type=at_least(1), metavar="N", help="end when this many processes have been killed")

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Says whether a history (master.py --history FILE) keeps what the contract promises, and if not, which lines show it.
+"""Checks whether a history (master.py --history FILE) is as the contract promises; if not, shows the lines at fault.
 
     scripts/check.py FILE             valid, invalid or unknown, and why; the exit status is 0, 1 or 2
-    scripts/check.py --json FILE      the same for programs
+    scripts/check.py --json FILE      the verdict as JSON, for programs
 
-What is judged: that each client asked the server that it had to ask; that values which are read were written to that
-key; Read Your Writes and Monotonic Reads; that ERR_DEP and ERR_KEY were answered exactly where they were due; that
-after stabilize, servers which can reach each other show the same, the last put that any of them held; that a server
-which was killed comes back with what it had. For information: how often Monotonic Writes and Writes Follow Reads, which
+The checker judges that each client asked the server that it had to ask; that values which are read were written to that
+key; Read Your Writes and Monotonic Reads; that ERR_DEP and ERR_KEY were answered exactly when they were due; that after
+stabilize, servers which can reach each other show the last put that any of them held; and that a server which was
+killed comes back with what it had. For information, it counts how often Monotonic Writes and Writes Follow Reads, which
 are not promised across keys, did not hold.
 
-Gossip is not in a history. Where it could explain an answer, the answer is right. docs/history.md has the format, and
-says more about the verdicts. The checker uses no module of the store: it is a second opinion.
+Gossip is not in a history. If gossip could explain an answer, the answer is right. docs/history.md describes the format
+and the verdicts. The checker uses no module of the store, since it is a second opinion.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from scripts.shared import run_main
 def main() -> int:
     """Returns the exit status: 0 for valid, 1 for invalid, 2 for unknown and for wrong options."""
     parser = argparse.ArgumentParser(
-        description="Says whether a history (master.py --history FILE) keeps what the contract promises.",
-        epilog="The exit status is 0 for valid, 1 for invalid, 2 for unknown. docs/history.md says what each means.",
+        description="Checks whether a history (master.py --history FILE) is as the contract promises.",
+        epilog="The exit status is 0 for valid, 1 for invalid, 2 for unknown. docs/history.md explains them.",
     )
     parser.add_argument("history", metavar="FILE", type=Path, help="what master.py --history FILE has written")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
@@ -55,7 +55,7 @@ def main() -> int:
         else:
             print("\n".join(report(options.history, verdict)))
         sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads it; the exit status says it as well
+    except BrokenPipeError:  # its reader has gone; the exit status tells the verdict as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return {"valid": 0, "invalid": 1, "unknown": 2}[verdict.verdict]
 

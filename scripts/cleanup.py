@@ -1,22 +1,22 @@
-"""Ends every Daadkvs process of this user that was started from this checkout, a hung master too, and removes
-their temporary files. Touches nothing else: no other checkout's runs, no data directories.
+"""Ends every Daadkvs process of this user that was started from this checkout, even a master that hangs, and removes
+their temporary files. It touches nothing else: neither runs of other checkouts nor data directories.
 
   scripts/cleanup.sh             all runs
   scripts/cleanup.sh --orphans   only runs whose master is gone
 
-A master is known by its command line: Python running this checkout's master.py. A run is known by its directory,
-/tmp/daadkvs-UID-HASH-…: HASH is of this checkout's path. It counts only if it is this user's, nobody else can enter
-it, and it is no link. Its file `owner` names the master and the session of its other processes, which all have the
-directory as their current one.
+A master is recognized by its command line: Python running the master.py of this checkout. A run is recognized by its
+directory, /tmp/daadkvs-UID-HASH-…, where HASH is a hash of the path of this checkout. The directory counts only if it
+belongs to this user, nobody else can enter it, and it is not a link. Its file `owner` names the master and the session
+of the other processes, whose current directory it is.
 """
 
-# May live here: finding what is left, ending and removing it. May not: how runs name and mark what is theirs
-# (control/run_directory.py); anything that isn't part of Python itself: this must work where nothing is installed.
+# May live here: finding what is left, ending and removing it. May not: how runs name and mark what belongs to them
+# (control/run_directory.py), and anything that is not part of Python itself: this must work where nothing is installed.
 #
-# Others may make folders with such names, and exchange what stands at a path at any moment. So folders are opened
-# first and looked at then, and all that is removed is removed below the descriptor that was looked at; at last, only an
-# empty folder is removed by its name. In the same way a process is held by a descriptor before it is looked at, and
-# killed through it: if it is still there to be killed, then it was the one that was looked at.
+# Other users may make folders with such names, and replace what is at a path at any moment. So a folder is opened first
+# and examined then, and everything is removed below the descriptor that was examined; in the end, only an empty folder
+# is removed by its name. In the same way, a process is held by a descriptor before it is examined, and killed through
+# it: if it can still be killed, it is the one that was examined.
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ from control import run_directory
 from control.run_directory import Owner, Process
 
 BEGINNING_SECONDS = 60.0
-"""How old a run directory without a note is at least, before its run counts as one that will never begin."""
+"""How old a run directory without a note must be for its run to count as one that will never begin."""
 
 KILL_PATIENCE_SECONDS = 10.0
-"""How long a killed process may take to go; one that waits for a broken disk may never do so."""
+"""How long a killed process may take to end; one that waits for a broken disk may never end."""
 
 
 def main(arguments: list[str], command: str | None = None) -> int:
-    """Clean up; returns the exit status: 1 where something could not be ended or removed.
+    """Clean up; returns the exit status: 1 if something could not be ended or removed.
 
-    *command*: another file that starts masters, where Daadkvs is installed; with the word `cleanup`, it starts this.
+    *command*: where Daadkvs is installed, the file that starts masters, and, with the word `cleanup`, this program.
     """
     assert __doc__ is not None
     if arguments == ["--help"]:
@@ -68,7 +68,7 @@ def main(arguments: list[str], command: str | None = None) -> int:
 
 
 def _write(fd: int, text: str) -> None:
-    """Write, if anybody reads it: what is to be done is done all the same."""
+    """Write a text; if nobody reads it, cleaning up goes on all the same."""
     try:
         os.write(fd, text.encode("utf-8", "surrogateescape"))
     except OSError:
@@ -76,12 +76,15 @@ def _write(fd: int, text: str) -> None:
 
 
 def _line(text: str) -> str:
-    """One line, whatever a file's name may hold."""
+    """Return the text as one line, whatever a file name in it may hold."""
     return "".join(f"\\x{ord(c):02x}" if c < " " else c for c in text) + "\n"
 
 
 class _Run(NamedTuple):
-    """A run directory that has been looked at; *parent* and *name* are None where it has been removed already."""
+    """A run directory that has been examined.
+
+    If it was removed already, *parent* is None and *name* is empty.
+    """
 
     folder: int
     parent: int | None
@@ -98,7 +101,7 @@ class _Cleanup:
         self.failed = False
 
     def run(self) -> None:
-        """End and remove what is to be."""
+        """End and remove what is left of runs."""
         if not self._orphans_only:
             for pid in _processes():
                 self._end("master", pid, lambda pid: _is_master(pid, self._command))
@@ -120,15 +123,15 @@ class _Cleanup:
         elif owner is not None:
             self._end("master", owner.master.pid, lambda pid: _is(pid, owner.master))
         if not _is_left(run):
-            self._fail(f"{run.path}: its master can't be ended from here: it runs in another container, perhaps")
+            self._fail(f"{run.path}: its master cannot be ended from here; perhaps it runs in another container")
             return
         while sum(self._end("process", pid, lambda pid: _is_of(pid, run, owner)) for pid in _processes()):
-            pass  # those may have started others meanwhile
+            pass  # again, since they may have started others meanwhile
         if run.parent is not None:
             self._remove(run, run.parent, owner)
 
     def _end(self, what: str, pid: int, is_meant: Callable[[int], bool]) -> bool:
-        """Kill a process of this user's if it *is_meant*; returns whether it was, and is gone."""
+        """Kill a process of this user if it *is_meant*; returns whether it was, and has ended."""
         try:
             process = os.pidfd_open(pid)
         except OSError:
@@ -142,9 +145,9 @@ class _Cleanup:
             if poller.poll(KILL_PATIENCE_SECONDS * 1000):
                 _write(1, _line(f"ended {what} {pid}"))
                 return True
-            self._fail(f"{what} {pid} was killed, and doesn't end")
+            self._fail(f"{what} {pid} was killed, but does not end")
         except OSError:
-            pass  # it has gone by itself
+            pass  # it has ended by itself
         finally:
             os.close(process)
         return False
@@ -156,7 +159,7 @@ class _Cleanup:
         try:
             os.rmdir(run.name, dir_fd=parent)
         except FileNotFoundError:
-            return  # it was about to be removed by the run itself
+            return  # the run itself has removed it
         _write(1, _line(f"removed {run.path}"))
 
     def _remove_stores(self, base: str, prefix: str) -> None:
@@ -187,7 +190,7 @@ def _closing(fd: int) -> Iterator[None]:
 
 
 def _empty(folder: int) -> None:
-    """Remove all that is in the folder with this descriptor. Raises OSError, not where others are faster."""
+    """Remove all that is in the folder with this descriptor. Raises OSError, unless somebody else was faster."""
     for name in os.listdir(folder):
         try:
             if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
@@ -202,7 +205,7 @@ def _empty(folder: int) -> None:
 
 
 def _runs() -> Iterator[_Run]:
-    """All run directories of this user's, of this checkout."""
+    """Find all run directories of this user and this checkout."""
     paths, removed = _paths()
     for path in sorted(paths):
         base, name = os.path.split(path)
@@ -228,7 +231,7 @@ def _runs() -> Iterator[_Run]:
 
 
 def _paths() -> tuple[set[str], list[int]]:
-    """Where run directories may be; and processes whose run directory has been removed under them."""
+    """Return where run directories may be, and the processes whose run directory has been removed."""
     paths = set()
     for base in run_directory.places():
         try:
@@ -258,7 +261,7 @@ def _has_master(run: _Run, owner: Owner | None) -> bool:
 
 
 def _is_left(run: _Run) -> bool:
-    """Whether no master is there any more. A process that was just being forked may hold its lock a moment longer."""
+    """Whether the master has ended. A process that was just being forked may hold its lock a moment longer."""
     for _ in range(50):
         if not run_directory.is_in_use(run.folder):
             return True
@@ -267,7 +270,7 @@ def _is_left(run: _Run) -> bool:
 
 
 # -- processes -----------------------------------------------------------------------------------------------------
-# What is read of a process holds for the one whose descriptor is held, if that can still be killed afterwards.
+# What is read about a process is true of the one whose descriptor is held, if that can still be killed afterwards.
 
 
 def _processes() -> list[int]:
@@ -275,7 +278,7 @@ def _processes() -> list[int]:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether a process is this user's, under all of its ids, and hasn't ended."""
+    """Whether all user ids of a process are those of this user, and it has not ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
     except OSError:
@@ -290,7 +293,7 @@ def _is(pid: int, meant: Process) -> bool:
 
 
 def _is_of(pid: int, run: _Run, owner: Owner | None) -> bool:
-    """Whether a process belongs to a run, and isn't its master."""
+    """Whether a process belongs to a run, but is not its master."""
     spawner = owner and owner.spawner
     if spawner and _is(pid, spawner):
         return True
@@ -299,23 +302,23 @@ def _is_of(pid: int, run: _Run, owner: Owner | None) -> bool:
             return False
         if spawner and os.getsid(pid) == spawner.pid:
             return True
-        return _words(pid)[0].startswith(b"daadkvs ")  # the note is gone; so is the title, with an empty environment
+        return _words(pid)[0].startswith(b"daadkvs ")  # the note is gone
     except OSError:
         return False
 
 
 def _words(pid: int) -> list[bytes]:
-    """A process's command line. Raises OSError."""
+    """Return the command line of a process. Raises OSError."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 def _is_master(pid: int, command: str | None) -> bool:
-    """Whether a process is a master of this checkout, also where it has no run directory yet, or no more."""
+    """Whether a process is a master of this checkout, even if it has no run directory yet, or none any more."""
     try:
         words = _words(pid)
         script = _script(words)
         if script is None or run_directory.holds_run(os.path.basename(os.readlink(f"/proc/{pid}/cwd"))):
-            return False  # in a run directory stand those that a master has started; they may have no title yet
+            return False  # a process that a master has started, and that may have no title yet
         found = os.stat(os.path.join(os.fsencode(f"/proc/{pid}/cwd"), script))
         if command is not None and os.path.samestat(found, os.stat(command)):
             return words[words.index(script) + 1] != b"cleanup"  # the list ends with an empty word
@@ -325,7 +328,7 @@ def _is_master(pid: int, command: str | None) -> bool:
 
 
 def _script(words: list[bytes]) -> bytes | None:
-    """What a Python with this command line runs; None where it is no Python, or runs no file."""
+    """Return the file that a Python with this command line runs; None if it is not Python, or runs no file."""
     if not os.path.basename(words[0]).startswith(b"python"):
         return None
     rest = iter(words[1:])
@@ -335,7 +338,7 @@ def _script(words: list[bytes]) -> bytes | None:
         if word == b"--check-hash-based-pycs":
             next(rest, None)
         elif not word.startswith(b"--"):
-            option = re.search(b"[cmXW]", word)  # those with an argument, which may be the next word
+            option = re.search(b"[cmXW]", word)  # options with an argument, which may be the next word
             if option and option[0] in b"cm":
                 return None
             if option and option.end() == len(word):

@@ -11,5 +11,5 @@ for python in python3 python3.13 python3.12 python3.11 python3.14 "$here/../.ven
         exec "$python" -I "$here/cleanup.py" "$@"
     fi
 done
-echo "error: this needs Python 3.11 or later, and none is found" >&2
+echo "error: this needs Python 3.11 or later, but none was found" >&2
 exit 2

@@ -4,12 +4,12 @@
     scripts/fuzz.py                     a million lines, from seed 1
     scripts/fuzz.py --lines 50000 --seed 7
     scripts/fuzz.py --coverage --minutes 10
-                                        lines that are led by coverage instead, with atheris
+                                        lines that are chosen by coverage, with atheris
                                         (pip install -r scripts/requirements-fuzz.txt)
 
-Nothing but a Command, nothing at all, or a CommandError may come of a line, and which of them is told by `meaning`,
-which states the grammar once more, in another way. The exit status is 1 where the two disagree; then the stream in
-question is shown, cut down as far as it still fails.
+A line must give a Command, or nothing, or a CommandError; `meaning`, which states the grammar once more in another way,
+says which of them. The exit status is 1 if the two disagree; then the smallest part of the lines that still fails is
+shown.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SMALL_LIMITS = (12, 20, 60)
 
 READ_BYTES = (100, 4096, script.READ_BYTES)
 SMALL_READ_BYTES = (1, 7, 29, 60, 60)
-"""How much is read at once: never more than the longest line, as in the master itself."""
+"""How many bytes are read at once: never more than the longest line has, as in the master itself."""
 
 ERROR = "error"
 Meaning = commands.Command | str | None
@@ -81,7 +81,7 @@ _NOTHING = re.compile(rb"[ \t]*(#.*)?", re.DOTALL)
 
 
 def meaning(line: bytes) -> Meaning:
-    """What the contract says of a line without its end: a command, nothing, or an error."""
+    """Return what a line, without its end, means by the contract: a command, nothing, or an error."""
     if _NOTHING.fullmatch(line):
         return None
     for name, grammar in _GRAMMAR.items():
@@ -101,12 +101,12 @@ def meaning(line: bytes) -> Meaning:
 
 
 def meanings(stream: bytes) -> list[tuple[int, commands.Command | str]]:
-    """What the contract says of a stream: the number of each line that means something, and what."""
+    """Return what a stream means by the contract: for each line that means something, its number and its meaning."""
     *whole, last = stream.split(b"\n")
     lines = [(line, line[:-1] if line.endswith(b"\r") else line) for line in whole] + [(last, last)]
     found = []
     for number, (raw, line) in enumerate(lines, 1):
-        # The reader holds no more of a line than could be one, so it can't know whether a long one is a comment.
+        # The reader keeps no more of a line than a command can have, so it cannot know that a longer one is a comment.
         meant = ERROR if len(raw) > commands.MAX_LINE + 1 else meaning(line)
         if meant is not None:
             found.append((number, meant))
@@ -117,7 +117,7 @@ def meanings(stream: bytes) -> list[tuple[int, commands.Command | str]]:
 
 
 def understood(stream: bytes, read_bytes: int = script.READ_BYTES) -> list[tuple[int, commands.Command | str]]:
-    """The same from the master's reader and parser. Raises whatever they let through."""
+    """Return what the master's reader and parser understand, as `meanings` does. Raises whatever they let through."""
     script.READ_BYTES = read_bytes
     fd = os.memfd_create("fuzz")
     try:
@@ -136,7 +136,7 @@ def understood(stream: bytes, read_bytes: int = script.READ_BYTES) -> list[tuple
 
 
 def disagreement(stream: bytes, read_bytes: int = script.READ_BYTES) -> str:
-    """How the master and the contract disagree on a stream; empty if they don't."""
+    """Say how the master and the contract disagree about a stream; empty if they agree."""
     try:
         got = understood(stream, read_bytes)
     except Exception as error:
@@ -148,7 +148,7 @@ def disagreement(stream: bytes, read_bytes: int = script.READ_BYTES) -> str:
 
 
 def smallest(stream: bytes, fails: Callable[[bytes], object]) -> bytes:
-    """A part of *stream* that still fails: pieces are taken out for as long as it does."""
+    """Return a part of *stream* that still fails: pieces are taken out as long as the rest fails."""
     size = len(stream) // 2
     while size:
         start = 0
@@ -173,7 +173,7 @@ _ENDS = (b"\n", b"\n", b"\n", b"\r\n", b"\r\r\n", b"\n\n", b" \n", b"\t\r\n")
 
 
 def random_line(source: random.Random) -> bytes:
-    """A line without its end: most are nearly right."""
+    """Make a line without its end; most lines are nearly right."""
     chance = source.random()
     if chance < 0.05:
         return source.randbytes(source.randrange(80)).replace(b"\n", b"")
@@ -203,7 +203,7 @@ def _parts(source: random.Random) -> list[bytes]:
 
 
 def _damaged(line: bytes, source: random.Random) -> bytes:
-    """A byte changed, taken out or put in; or a piece of the line doubled."""
+    """Change, remove or insert a byte, or double a piece of the line."""
     position, kind = source.randrange(len(line)), source.randrange(4)
     if kind == 3:
         return line[:position] + line[: source.randrange(len(line))] + line[position:]
@@ -211,7 +211,7 @@ def _damaged(line: bytes, source: random.Random) -> bytes:
 
 
 def random_stream(source: random.Random, lines: int) -> bytes:
-    """This many lines with ends of several kinds; the last one may have none."""
+    """Make this many lines with several kinds of line ends; the last one may have none."""
     stream = b"".join(random_line(source) + source.choice(_ENDS) for _ in range(lines))
     return stream if source.random() < 0.5 else stream.rstrip(b"\n")
 
@@ -220,12 +220,12 @@ def random_stream(source: random.Random, lines: int) -> bytes:
 
 
 def set_limits(key: int, value: int, line: int) -> None:
-    """Have the parser and `meaning` keep to these limits, in bytes."""
+    """Set the limits, in bytes, of the parser and of `meaning`."""
     commands.MAX_KEY, commands.MAX_VALUE, commands.MAX_LINE = key, value, line
 
 
 def fuzz(lines: int, seed: int, seconds: float = float("inf")) -> int:
-    """Compare this many lines, or as many as some seconds allow; returns how many. Raises AssertionError."""
+    """Compare this many lines, or as many as the seconds allow; returns how many. Raises AssertionError."""
     limits = commands.MAX_KEY, commands.MAX_VALUE, commands.MAX_LINE
     read_bytes = script.READ_BYTES
     source = random.Random(seed)
@@ -250,14 +250,14 @@ def fuzz(lines: int, seed: int, seconds: float = float("inf")) -> int:
 
 
 def fuzz_by_coverage(seconds: float, seed: int) -> int:
-    """The same led by coverage, until something is found or the time is over; returns the exit status."""
+    """Compare lines chosen by coverage until something is found or the time is over; returns the exit status."""
     source = random.Random(seed)
 
     def one(stream: bytes) -> None:
         set_limits(*SMALL_LIMITS)
-        told = disagreement(stream, 1 + len(stream) % 7)
-        if told:
-            raise AssertionError(f"{stream!r}: {told}")
+        found = disagreement(stream, 1 + len(stream) % 7)
+        if found:
+            raise AssertionError(f"{stream!r}: {found}")
 
     with tempfile.TemporaryDirectory() as corpus:
         for number in range(300):
@@ -271,18 +271,22 @@ def fuzz_by_coverage(seconds: float, seed: int) -> int:
 
 
 def main() -> int:
-    """Run; returns the exit status."""
+    """Returns the exit status: 1 if the master and the contract disagree."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # --coverage is looked for above as it stands
     )
     parser.add_argument(
-        "--lines", type=at_least(1), default=1_000_000, metavar="N", help="how many (default: a million)"
+        "--lines", type=at_least(1), default=1_000_000, metavar="N", help="how many lines (default: a million)"
     )
     parser.add_argument("--seed", type=at_least(0), default=1, metavar="N", help="default: %(default)s")
-    parser.add_argument("--minutes", type=minutes, metavar="N", help="end after this time at latest", dest="seconds")
-    parser.add_argument("--coverage", action="store_true", help="led by coverage, with atheris; for --minutes, or 1")
+    parser.add_argument(
+        "--minutes", type=minutes, metavar="N", help="end after this time at the latest", dest="seconds"
+    )
+    parser.add_argument(
+        "--coverage", action="store_true", help="choose lines by coverage, with atheris; for one minute, or --minutes"
+    )
     arguments = parser.parse_args()
     if arguments.coverage:
         return fuzz_by_coverage(arguments.seconds or 60.0, arguments.seed)
@@ -293,7 +297,7 @@ def main() -> int:
         print(f"seed {arguments.seed}: {error}", file=sys.stderr)
         return 1
     seconds = time.monotonic() - start
-    print(f"{done} lines, {done / seconds:.0f} a second: no disagreement")
+    print(f"{done} lines, {done / seconds:.0f} per second: no disagreement")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The command `daadkvs`, which is there where Daadkvs is installed, not in a checkout.
+"""The command `daadkvs`, which exists where Daadkvs is installed, but not in a checkout.
 
 May live here: which program the command runs. May not: anything that takes time, since each start waits for it.
 """

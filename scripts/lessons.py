@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the pages of the lessons, docs/lessons/, from the scripts in examples/.
 
-scripts/lessons.py                 all of them, each with a picture; needs a browser: tests/requirements-browser.txt
+scripts/lessons.py                 all pages with their pictures; needs a browser: tests/requirements-browser.txt
 scripts/lessons.py --no-pictures   only the texts
 """
 
@@ -29,7 +29,7 @@ from scripts.shared import run_main
 def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(
-        description="Makes the lessons' pages, docs/lessons/, of the scripts in examples/."
+        description="Makes the pages of the lessons, docs/lessons/, from the scripts in examples/."
     )
     parser.add_argument("--no-pictures", action="store_true", help="leave the pictures as they are; needs no browser")
     arguments = parser.parse_args()

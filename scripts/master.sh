@@ -20,6 +20,6 @@ if [ "$here/requirements.txt" -nt "$here/.venv/ready" ] && ! cmp -s "$here/requi
     exit 2
 fi
 export DAADKVS_COMMAND="$0" # what --help shows
-# -E: variables such as PYTHONPATH do not change what is run. A Ctrl-C while Python is starting would show a traceback,
-# so it is blocked until master.py unblocks it. (If env can't block signals, `make` has it ignored for that time.)
+# -E keeps PYTHONPATH and the like from changing what is run. SIGINT is blocked until master.py can handle it, since a
+# Ctrl-C while Python itself starts would show a traceback. (If env cannot block it, `make` has it ignored until then.)
 exec env --block-signal=INT "$python" -E "$here/master.py" "$@"

@@ -50,9 +50,9 @@ def main() -> int:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the page (default: report.html, if nothing else is said)",
+        help="where to write the page (default: report.html, unless --shiviz or --svg is given)",
     )
-    parser.add_argument("--title", help="of the page (default: the names of its scripts)")
+    parser.add_argument("--title", help="the title of the page (default: the names of the scripts)")
     parser.add_argument("--shiviz", type=Path, metavar="FILE", help="write a log that ShiViz reads")
     parser.add_argument(
         "--svg", type=Path, metavar="FILE", help="write the space-time diagram as a picture (- is standard output)"
@@ -67,7 +67,7 @@ def main() -> int:
             try:
                 story = tell(traces)
             except (AttributeError, LookupError, TypeError, ValueError) as error:
-                raise NoTrace(f"{arguments.folder}: damaged, or no trace: {error!r}") from error
+                raise NoTrace(f"{arguments.folder}: the traces are damaged, or are no traces: {error!r}") from error
             if arguments.svg:
                 _write(arguments.svg, draw(story))
             if output:

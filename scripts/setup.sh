@@ -1,10 +1,10 @@
 #!/bin/sh
-# `make` runs this in the checkout's folder: it sets .venv up anew with what requirements.txt pins, and with the Python
-# that the variable `python` names, or else with the first that will do.
+# `make` runs this in the folder of the checkout. It sets .venv up anew with the packages that requirements.txt pins, and
+# with the Python that the variable `python` names, or else with the first one that is suitable.
 set -eu
-unset PYTHONHOME PYTHONPATH # -E is not for what venv and pip start themselves
+unset PYTHONHOME PYTHONPATH # -E does not reach what venv and pip start themselves
 
-lacks() { # what a Python lacks for it; nothing where it will do
+lacks() { # prints what is wrong with a Python; nothing if it is suitable
     "$1" -E -c '
 import sys
 
@@ -17,7 +17,7 @@ for module in ("venv", "ensurepip", "ssl"):
     except ImportError:
         print("it has no module " + module)
         break
-' 2>/dev/null || echo "it can't be run"
+' 2>/dev/null || echo "it cannot be run"
 }
 
 chosen=
@@ -39,7 +39,7 @@ if [ -z "$chosen" ]; then
 fi
 
 echo "setting up .venv …" >&2
-if [ -L .venv ]; then rm .venv; fi # what is somebody else's is not to be cleared
+if [ -L .venv ]; then rm .venv; fi # what a link leads to must not be cleared
 "$chosen" -I -m venv --clear .venv >&2
 PIP_USER=0 .venv/bin/python -I -m pip install --quiet --disable-pip-version-check --require-hashes \
     -r requirements.txt >&2

@@ -1,5 +1,5 @@
-"""What the scripts share: the numbers of their command lines, packages that few need, how far a long run has come, and
-an end by Ctrl-C or where nobody takes what is printed.
+"""What the scripts share: numbers on their command lines, optional packages, the progress of a long run, and how they
+end after Ctrl-C or when standard output takes no more.
 
 May live here: nothing that knows what a script is about.
 """
@@ -19,9 +19,9 @@ __all__ = ["at_least", "minutes", "need", "output_gone", "run_main", "show_progr
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
-    """End the program with the exit status of *main*; with 130, and no traceback, where Ctrl-C ends it.
+    """End the program with the exit status of *main*, or, after Ctrl-C, with 130 and without a traceback.
 
-    Where what it says can't be printed, `output_gone` says so.
+    If standard output takes no more, the program ends as `output_gone` describes.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,15 +44,15 @@ def run_main(main: Callable[[], int]) -> NoReturn:
 
 
 def output_gone(error: OSError) -> int:
-    """Say why standard output takes no more, unless its reader has gone away; the exit status for that, 2."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would say it once more, in its own way
+    """Say why standard output takes no more, unless its reader has gone away. Returns the exit status, 2."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would report it as well, at its end
     if not isinstance(error, BrokenPipeError):
         print(f"error: standard output: {error.strerror}", file=sys.stderr)
     return 2
 
 
 def at_least(smallest: int) -> Callable[[str], int]:
-    """For argparse: a whole number from *smallest* up."""
+    """Return a type for argparse: a whole number from *smallest* up."""
 
     def number(text: str) -> int:
         if not re.fullmatch("[0-9]{1,18}", text) or int(text) < smallest:
@@ -63,7 +63,7 @@ def at_least(smallest: int) -> Callable[[str], int]:
 
 
 def minutes(text: str) -> float:
-    """For argparse: a time, in minutes; returned in seconds."""
+    """A type for argparse: a time in minutes, which is returned in seconds."""
     try:
         seconds = 60 * float(text)
     except ValueError:
@@ -74,7 +74,7 @@ def minutes(text: str) -> float:
 
 
 def need(package: str, requirements: str) -> None:
-    """End the program where there is no such package, and say how to have it. *requirements*: a file beside this."""
+    """End the program if a package is missing, and say how to install it. *requirements*: a file beside this one."""
     if find_spec(package) is None:
         how = f".venv/bin/python -m pip install -r scripts/{requirements}"
         print(f"error: the package {package} is missing: {how}", file=sys.stderr)
@@ -82,6 +82,6 @@ def need(package: str, requirements: str) -> None:
 
 
 def show_progress(text: str) -> None:
-    """One line on stderr, where that is a terminal, in the place of the last one; without text there is none."""
+    """Show one line on stderr, if that is a terminal, in place of the last one; an empty text removes the line."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -2,13 +2,13 @@
 """Runs simulated clusters: by the thousand, to find mistakes, or a large one, to see how gossip scales.
 
     scripts/simulate.py                      10,000 random schedules; what docs/reliability.md promises is checked
-    scripts/simulate.py --seed 37            only the schedules of one seed, which a failure has named
+    scripts/simulate.py --seed 37            only the schedules of one seed, which a failure names
     scripts/simulate.py --replay FILE        one schedule, a step a line; the steps are explained in
                                              checking/simulator/simulation.py
     scripts/simulate.py --servers 1000 --topology random
-                                             rounds, messages and bytes until a write has reached all
-    scripts/simulate.py --plot FILE          the same for several topologies and sizes, as a picture (needs matplotlib:
-                                             make plots)
+                                             rounds, messages and bytes until a write has reached all servers
+    scripts/simulate.py --plot FILE          a picture of these figures for several topologies and sizes (needs
+                                             matplotlib: make plots)
 
 The real code runs in one process, with a network, disks and a time of day that a seed decides. A
 failure is shrunk to the smallest schedule that still fails (by hypothesis) and printed with its seed.
@@ -54,7 +54,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def replay(path: Path) -> int:
-    """Run the schedule in a file, showing its steps; returns the exit status."""
+    """Run the schedule in a file, and show each step; returns the exit status."""
     try:
         schedule = _read(path)
     except OSError as error:
@@ -73,7 +73,7 @@ def replay(path: Path) -> int:
 
 
 def _read(path: Path) -> list[Step]:
-    """The schedule in a file. Raises OSError, and ValueError where something else stands in it."""
+    """Read the schedule in a file. Raises OSError, and ValueError if a line is not a step."""
     schedule = []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         if line.strip() and not line.strip().startswith("#"):
@@ -102,7 +102,7 @@ def scale(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Returns the exit status: 0, 1 for a promise that was broken, 2 for wrong options."""
+    """Returns the exit status: 0, or 1 if a promise was broken, or 2 for wrong options."""
     parser = argparse.ArgumentParser(
         description="Runs simulated clusters: thousands to find mistakes, or a large one to see how gossip scales.",
         epilog="checking/simulator/simulation.py explains what is simulated, and what the steps of a schedule do.",

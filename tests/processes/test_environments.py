@@ -292,7 +292,7 @@ NEEDS = "error: Daadkvs needs Python 3.11 or later, with its modules venv, ensur
 
 @pytest.mark.parametrize(
     ("pretence", "told"),
-    [(TOO_OLD, "it is 3.10"), (NO_PIP, "it has no module ensurepip"), ("sys.exit(1)", "it can't be run")],
+    [(TOO_OLD, "it is 3.10"), (NO_PIP, "it has no module ensurepip"), ("sys.exit(1)", "it cannot be run")],
 )
 def test_a_python_that_does_not_suffice_is_reported_in_one_line(machine: Machine, pretence: str, told: str) -> None:
     chosen = machine.add("python", pretence)
@@ -304,7 +304,7 @@ def test_a_python_that_does_not_suffice_is_reported_in_one_line(machine: Machine
 
 def test_no_python_at_all(machine: Machine) -> None:
     done = machine.make("PYTHON=/nowhere/python")
-    assert (done.returncode, errors(done)) == (2, [f"{NEEDS} (/nowhere/python: it can't be run)"])
+    assert (done.returncode, errors(done)) == (2, [f"{NEEDS} (/nowhere/python: it cannot be run)"])
 
 
 def test_the_first_python_that_suffices_is_chosen(machine: Machine) -> None:
