@@ -48,7 +48,7 @@ class DaadkvsError(Exception):
     def __init__(self, text: str, answers: list[Answer] | None = None) -> None:
         super().__init__(text)
         self.answers = answers or []
-        """Of a command the one answer, of a script those to all of its lines."""
+        """The answers so far: one for a command, and one for each line of a script."""
 
 
 class Uncertain(DaadkvsError):
@@ -353,7 +353,7 @@ def _text(spelled: str) -> Text:
 
 
 def _is_event(found: dict[str, Any]) -> bool:
-    """Whether this object is no line's."""
+    """Whether this object reports an event, and not the result of a line."""
     return found["type"] in ("died", "warning") or not ("line" in found or "json" in found)
 
 

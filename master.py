@@ -380,7 +380,7 @@ def _import_cluster() -> None:
 
 
 def _prompt(arguments: Arguments, master: Master) -> Prompt | None:
-    """The prompt, where a person is to be asked for commands."""
+    """The prompt; None if the commands come from a file or a program."""
     if arguments.scripts or arguments.json or not os.isatty(0):
         return None
     from console.prompt import Prompt

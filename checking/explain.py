@@ -60,7 +60,7 @@ def _with_path(case: Case, arrivals: Arrivals, needs: list[tuple[int, int]], ups
     for server, _ in needs:
         while server not in done and arrivals.parents[server] != -1:
             done.add(server)
-            parent, time = arrivals.parents[server], arrivals.times[server]
+            parent, time = arrivals.parents[server], arrivals.sent[server]
             if ups is case.ups:
                 ups = {one: (list(times), list(versions)) for one, (times, versions) in ups.items()}
             case.add_up(ups, parent, time, arrivals.version)

@@ -3,11 +3,11 @@
 May live here: what docs/semantics.md and docs/history.md say, and nothing else: `Judge` is an opinion of its own, which
 the tests compare with that of scripts/check.py. May not: anything of checker.py and the rooms that it uses.
 
-For each key, `Judge` keeps *all* states that the servers can be in together, where a state says which version each
-server holds. Between two lines of the history gossip may take any number of steps, each of which copies a version from
-one server to a neighbour; it may do so as well while a get asks one server after another. States that contradict a line
-are struck out, and where no state is left, the history is invalid. That takes exponential time, so it is only for a
-handful of servers and lines.
+For each key, `Judge` keeps *all* states that the servers can be in together. A state says which version each server
+holds, and which versions are on their way over a link: each that a server has held since the link was made may still
+arrive at its neighbour, however late. Between two lines of the history any number of versions may arrive, and so they
+may while a get asks one server after another. States that contradict a line are struck out, and where no state is left,
+the history is invalid. That takes exponential time, so it is only for a handful of servers and lines.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-State = tuple[tuple[int, int], ...]
+Held = tuple[tuple[int, int], ...]
 """(server, version), sorted."""
+
+Sent = frozenset[tuple[int, int, int]]
+"""(source, target, version): what may still arrive at the target, and would raise what it holds."""
+
+State = tuple[Held, Sent]
 
 
 class _Wrong(Exception):
@@ -41,10 +46,10 @@ class Judge:
         self._states: dict[str, set[State]] = {}
         for line in self._lines:
             if line["f"] in ("put", "get"):
-                self._states[line["value"][0]] = {()}
+                self._states[line["value"][0]] = {((), frozenset())}
             elif line["f"] == "printStore" and line["type"] == "ok":
                 for key, _ in line["value"]:
-                    self._states[key] = {()}
+                    self._states[key] = {((), frozenset())}
         self._changes: dict[str, Callable[..., None]] = {
             "joinServer": self._join_server,
             "killServer": self._kill_server,
@@ -84,12 +89,23 @@ class Judge:
     # -- servers, links and connections --------------------------------------------------------------------
 
     def _join_server(self, server: int) -> None:
-        self._links |= {frozenset((server, other)) for other in self._running}
+        for other in self._running:
+            self._link(server, other)
         self._running.add(server)
         if server not in self._ever:
             self._ever.add(server)
             for key, states in self._states.items():
-                self._states[key] = {tuple(sorted((*state, (server, 0)))) for state in states}
+                self._states[key] = {(tuple(sorted((*held, (server, 0)))), sent) for held, sent in states}
+
+    def _link(self, one: int, other: int) -> None:
+        """Nothing arrives over a new link that was sent over an old one."""
+        link = frozenset((one, other))
+        if link not in self._links:
+            self._links.add(link)
+            for key, states in self._states.items():
+                self._states[key] = {
+                    (held, frozenset(way for way in sent if link != {*way[:2]})) for held, sent in states
+                }
 
     def _kill_server(self, server: int) -> None:
         self._running.discard(server)
@@ -106,7 +122,7 @@ class Judge:
 
     def _create_connection(self, one: int, other: int) -> None:
         if not self._connect(one, other) and not self._connect(other, one):
-            self._links.add(frozenset((one, other)))
+            self._link(one, other)
 
     def _break_connection(self, one: int, other: int) -> None:
         self._links.discard(frozenset((one, other)))
@@ -126,27 +142,31 @@ class Judge:
     def _let_gossip(self) -> None:
         if not self._gossip:
             return
-        for states in self._states.values():
-            border = list(states)
+        ways = {way for one, other in map(tuple, self._links | self._lingering) for way in ((one, other), (other, one))}
+        for key, states in self._states.items():
+            border = [self._send(dict(held), sent, ways) for held, sent in states]
+            found: dict[Held, list[Sent]] = {}
             while border:
-                state = dict(border.pop())
-                for link in self._links | self._lingering:
-                    one, other = link
-                    for source, target in ((one, other), (other, one)):
-                        if state[source] > state[target]:
-                            self._add(states, border, {**state, target: state[source]})
+                held, sent = border.pop()
+                known = found.setdefault(held, [])
+                if any(sent <= other for other in known):
+                    continue  # whatever this state can become, another one can become as well
+                known[:] = [other for other in known if not other <= sent]
+                known.append(sent)
+                border += [self._send({**dict(held), target: version}, sent, ways) for _, target, version in sent]
+            self._states[key] = {(held, sent) for held, known in found.items() for sent in known}
 
     @staticmethod
-    def _add(states: set[State], border: list[State], raised: dict[int, int]) -> None:
-        state = tuple(sorted(raised.items()))
-        if state not in states:
-            states.add(state)
-            border.append(state)
+    def _send(held: dict[int, int], sent: Sent, ways: set[tuple[int, int]]) -> State:
+        """The state in which each server has sent what it holds to its neighbours."""
+        on_their_way = {way for way in sent if way[:2] in ways} | {(one, other, held[one]) for one, other in ways}
+        return tuple(sorted(held.items())), frozenset(way for way in on_their_way if way[2] > held[way[1]])
 
     def _stabilize(self) -> None:
         for key, states in self._states.items():
             after = set()
-            for state in map(dict, states):
+            for held, sent in states:
+                state = dict(held)
                 for server in self._running:
                     reached = {server}
                     while True:
@@ -157,7 +177,7 @@ class Judge:
                     largest = max(state[other] for other in reached)
                     for other in reached:
                         state[other] = largest
-                after.add(tuple(sorted(state.items())))
+                after.add((tuple(sorted(state.items())), sent))
             self._states[key] = after
 
     # -- puts and answers ----------------------------------------------------------------------------------
@@ -188,7 +208,7 @@ class Judge:
         self._let_gossip()  # one that died may have passed it on before
 
     def _with_write(self, key: str, server: int, version: int) -> set[State]:
-        return {tuple(sorted({**dict(state), server: version}.items())) for state in self._states[key]}
+        return {(tuple(sorted({**dict(held), server: version}.items())), sent) for held, sent in self._states[key]}
 
     def _get(self, line: dict[str, Any]) -> None:
         client, (key, value) = line["process"], line["value"]
@@ -231,6 +251,6 @@ class Judge:
         return version
 
     def _strike(self, key: str, fits: Any) -> None:
-        self._states[key] = {state for state in self._states[key] if fits(dict(state))}
+        self._states[key] = {state for state in self._states[key] if fits(dict(state[0]))}
         if not self._states[key]:
             raise _Wrong

@@ -3,8 +3,8 @@
 May live here: the search over the states of all servers, within limits. May not: the reasons of a contradiction, which
 checking/explain.py finds.
 
-A *state* says what each server holds at a moment. From moment to moment, all states are kept that can have come about;
-if none is left, no schedule explains the history.
+A *state* says what each server holds at a moment, and what it held before that may still arrive at a neighbour. From
+moment to moment, all states are kept that can have come about; if none is left, no schedule explains the history.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 from checking.spread import Case, Contradiction, Steps, Undecided
 from checking.timeline import FOREVER
@@ -27,12 +28,15 @@ def search(case: Case, most_states: int) -> None:
     place = {server: index for index, server in enumerate(sorted(case.timeline.births))}
     needs = sorted((time, server, version) for version, found in case.log.needs.items() for server, time in found)
     events, moves = _Events(case, place), _Moves(case, place)
-    states = {(0,) * len(place)}
+    states = {State((0,) * len(place), frozenset())}
     left = most_states
     worst = (0, 0, 0)
+    ways: list[Way] = []
     for now, following in pairwise([*events.moments, events.moments[-1] + 2]):
-        states = {state for before in states for state in events.happen(before, now)}
-        left = moves.add_reachable(states, now, following, left)
+        states = {moves.kept(before, state, ways) for before in states for state in events.happen(before.held, now)}
+        ways = moves.ways(now, following)
+        states = {State(state.held, frozenset(sent for sent in state.sent if sent[:2] in ways)) for state in states}
+        left = moves.add_reachable(states, now, ways, left)
         if not states:
             raise Contradiction(*worst)
         coming = bisect_left(needs, (following,))
@@ -41,8 +45,18 @@ def search(case: Case, most_states: int) -> None:
             worst = server, time, version
 
 
-State = tuple[int, ...]
+Held = tuple[int, ...]
 """The version that each server holds; servers are numbered in the order of their ids."""
+
+Way = tuple[int, int]
+"""The numbers of two servers, the second of which may learn from the first."""
+
+
+class State(NamedTuple):
+    """What servers hold, and what else may arrive: (source, target, version), which the source holds no more."""
+
+    held: Held
+    sent: frozenset[tuple[int, int, int]]
 
 
 class _Moves:
@@ -60,13 +74,12 @@ class _Moves:
                 else:
                     self._at_once.setdefault(time, []).append((place[server], version))
 
-    def add_reachable(self, states: set[State], now: int, following: int, left: int) -> int:
-        """Add all states that these states can become before the moment *following*.
+    def add_reachable(self, states: set[State], now: int, ways: list[Way], left: int) -> int:
+        """Add all states that these states can become before the next moment, over these *ways*.
 
         *left*: how many states may be looked at. Returns how many of them are left; raises Undecided if there are too
         few.
         """
-        links = self._links(now, following)
         caps = [cap(self._case.ups[server], now + 1) for server in self._place]
         puts = self._at_once.get(now, []) + [(at, version) for at, version, time in self._later if time <= now]
         border = list(states)
@@ -75,17 +88,30 @@ class _Moves:
             left -= 1
             if left < 0:
                 raise Undecided
-            moves = [(other, state[one]) for one, other in links if state[one] in self._case.log.needs] + puts
+            held = state.held
+            moves = [(other, held[one]) for one, other in ways if held[one] in self._case.log.needs] + puts
+            moves += [(other, version) for _, other, version in state.sent]
             for other, version in moves:
-                if state[other] < version <= caps[other]:
-                    raised = (*state[:other], version, *state[other + 1 :])
+                if held[other] < version <= caps[other]:
+                    raised = self.kept(state, (*held[:other], version, *held[other + 1 :]), ways)
                     if raised not in states:
                         states.add(raised)
                         border.append(raised)
         return left
 
-    def _links(self, now: int, following: int) -> list[tuple[int, int]]:
-        """Pairs of places between which gossip can run before *following*."""
+    def kept(self, before: State, held: Held, ways: list[Way]) -> State:
+        """The state in which servers hold this. What they held before may still arrive over the ways there were."""
+        sent = before.sent
+        if held != before.held:
+            sent |= {
+                (one, other, before.held[one])
+                for one, other in ways
+                if before.held[one] != held[one] and before.held[one] in self._case.log.needs
+            }
+        return State(held, frozenset(one for one in sent if one[2] > held[one[1]]))
+
+    def ways(self, now: int, following: int) -> list[Way]:
+        """Between which servers gossip can run after a moment and before *following*."""
         return [
             (self._place[one], self._place[other])
             for one, others in self._case.neighbours.items()
@@ -125,8 +151,8 @@ class _Events:
         self._puts = {time: (place[server], version) for version, (server, time) in case.log.puts.items()}
         self._stabilizes = {stabilize.time: stabilize.components for stabilize in case.stabilizes}
 
-    def happen(self, before: State, now: int) -> Iterator[State]:
-        """Yield the state after a moment of the history, or nothing if that state is impossible."""
+    def happen(self, before: Held, now: int) -> Iterator[Held]:
+        """Yield what servers hold after a moment of the history, or nothing if that is impossible."""
         state = list(before)
         case, place = self._case, self._place
         if now == case.log.base_time:

@@ -10,19 +10,20 @@ Each key is a case of its own. A server holds one version of it at a time, a num
 stands, and 0 stands for no value. Versions are numbered in the order of the script, so each put makes the largest so
 far. What a server holds never becomes smaller. Besides a put at the server, two things raise it: *stabilize* gives all
 servers of a component the largest version that any of them holds, and *gossip* may give a server what a neighbour
-holds, at any moment, or never.
+holds, or has held since their link was made, at any moment, or never: an answer may arrive late.
 
 All that is known are *lows* (from this moment on the server held at least this version: it took a put, or showed the
 version) and *ups* (until this moment it held at most this one). Stabilize carries both over a component: afterwards
 all of them have the largest low; before it none of them had more than the smallest up.
 
-A version v that was seen at a server must have come there along a path of servers, each of which held exactly v when
-it passed it on. A server can hold v from its last up below v until its first low above v. So whether v can have come in
-time is a question of earliest arrival, as in a timetable (Dijkstra): where even the earliest is too late, the history
-is wrong, whatever gossip did. Where every version has a path, one question remains: whether the paths go together,
-since a server that passes on v can't have had a larger version before. They are chosen one by one, the smallest
-version first, each path adding ups for the versions to come. If all find one, that is a schedule of gossip which
-explains everything. If one doesn't, every schedule is tried, within limits.
+A version v that was seen at a server must have come there along a path of servers, each of which held exactly v when it
+passed it on. A server can hold v from its last up below v until its first low above v, and what it has passed on
+arrives there and then, or at any later moment while the link stands. So whether v can have come in time is a question
+of earliest arrival, as in a timetable (Dijkstra): where even the earliest is too late, the history is wrong, whatever
+gossip did. Where every version has a path, one question remains: whether the paths go together, since a server that
+passes on v can't have had a larger version before. They are chosen one by one, the smallest version first, each path
+adding ups for the versions to come. If all find one, that is a schedule of gossip which explains everything. If one
+doesn't, every schedule is tried, within limits.
 """
 
 from __future__ import annotations
@@ -295,26 +296,26 @@ class Case:
         left = {server for server, _ in needs}
         latest = max(time for _, time in needs)
         heap = [
-            (max(time, begins[server]), 0, server, -1)
+            (max(time, begins[server]), 0, server, -1, time)
             for server, time, later in self.sources(version)
             if later or begins[server] <= time
         ]
         heapq.heapify(heap)
         while heap and left:
-            time, hops, server, parent = heapq.heappop(heap)
+            time, hops, server, parent, sent = heapq.heappop(heap)
             if server in arrivals.times or time >= ends[server] or time > latest:
                 continue
-            arrivals.times[server], arrivals.parents[server] = time, parent
+            arrivals.times[server], arrivals.parents[server], arrivals.sent[server] = time, parent, sent
             left.discard(server)
             for other, links in self.neighbours[server].items():
                 if other not in arrivals.times:
-                    passed = links.first(max(time, begins[other]))
-                    if passed < ends[server]:
-                        heapq.heappush(heap, (passed, hops + 1, other, server))
+                    passed = links.first_late(time, ends[server], begins[other])
+                    if passed is not None:
+                        heapq.heappush(heap, (passed[1], hops + 1, other, server, passed[0]))
             for moment, component in self._stabilizes_of(server, time, min(ends[server] - 1, latest)):
                 for other in component:
                     if other not in arrivals.times:
-                        heapq.heappush(heap, (moment, hops + 1, other, server))
+                        heapq.heappush(heap, (moment, hops + 1, other, server, moment))
         arrivals.missing = next(((s, t) for s, t in needs if arrivals.times.get(s, FOREVER) > t), None)
         return arrivals
 
@@ -353,6 +354,8 @@ class Arrivals:
         self.version = version
         self.times: dict[int, int] = {}
         self.parents: dict[int, int] = {}
+        self.sent: dict[int, int] = {}
+        """When that other server passed it on."""
         self.missing: tuple[int, int] | None = None
         """A server that showed the version before it can have come there, and the time at which it did."""
 

@@ -36,6 +36,22 @@ class Links:
         place = bisect_right(self.ends, time)
         return max(time, self.starts[place] + 1) if place < len(self.starts) else FOREVER
 
+    def first_late(self, sent: int, until: int, time: int) -> tuple[int, int] | None:
+        """The first odd moment from *time* on at which something can arrive, and the first at which it can be sent.
+
+        It is sent at *sent* or later, and before *until*, over a link that then stands until it arrives. Returns
+        (sent, arrived), or None if there is no such moment.
+        """
+        sent |= 1
+        for place in range(bisect_right(self.ends, sent), len(self.starts)):
+            begun = max(sent, self.starts[place] + 1)
+            if begun >= until:
+                break
+            arrived = max(begun, time | 1)
+            if arrived < self.ends[place]:
+                return begun, arrived
+        return None
+
 
 class Stabilize(NamedTuple):
     """A call of stabilize: when it took place, and the components of more than one server then."""

@@ -1,1 +1,1 @@
-"""The prompt: typing, suggestions, help, status, progress."""
+"""What a user sees and types, and what a program reads."""

@@ -32,7 +32,7 @@ FORMAT = 1
 
 
 class JsonOutput(TextOutput):
-    """Is told what a `TextOutput` is told."""
+    """Writes one JSON object for each line and each event; it has the interface of `TextOutput`."""
 
     def __init__(self, cluster: Callable[[], Cluster]) -> None:
         """*cluster*: where to find it; it is asked for nothing before a command is done."""

@@ -54,7 +54,7 @@ class TextOutput:
         """A line that is no command; only programs are told of it."""
 
     def fail(self, text: str, placed: str, uncertain: Exception | None = None) -> None:
-        """There was an error; *placed*: with its place in the script, and its command.
+        """Report an error. *text*: the error alone; *placed*: the error with its place and its command before it.
 
         *uncertain*: where something may have been done all the same, why that is so.
         """
@@ -65,7 +65,7 @@ class TextOutput:
         self.say(f"error: {placed}")
 
     def warn(self, text: str, placed: str) -> None:
-        """Something was survived."""
+        """Report damage, or a loss, that the run survives."""
         self.say(f"warning: {placed}")
 
     def say(self, text: str) -> None:

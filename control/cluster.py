@@ -89,7 +89,7 @@ class Cluster:
         self._members = Members()
         self._run = RunDirectory()
         self.record = Path(self._run.path, "record")
-        """Where what is recorded stands that goes with the run."""
+        """The folder of the history and the trace that are removed at the end of the run."""
         try:
             stores = settings.data_directory or self._run.make_stores()
             check_length(stores)

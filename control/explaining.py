@@ -84,12 +84,12 @@ def had(server: str, what: Had, bound: bool) -> str:
 
 
 def somebody_could(servers: Iterable[str]) -> str:
-    """Others had what was asked for."""
+    """The sentence that says which servers could have answered."""
     return f"At that moment, {listed(servers)} could have answered."
 
 
 def not_moved(servers: Iterable[str]) -> str:
-    """Others had what was asked for, and there was a way."""
+    """The sentence for a write that links could have moved, but that nothing had moved yet."""
     return (
         f"Links led from {listed(servers)} to the servers that were asked, "
         "but neither stabilize nor gossip had moved the write over them yet."
@@ -103,7 +103,7 @@ def had_but(server: str, end: str, where: str = "") -> str:
 
 
 def nobody_has(key: str) -> str:
-    """It is lost."""
+    """The sentence for a value that no server has any more."""
     return f"No server has it any more, so this session gets ERR_DEP until {key} is written again."
 
 

@@ -1,6 +1,6 @@
 """The options of a run, as the rooms of control/ need them.
 
-May live here: one value. May not: the command line (master.py).
+May live here: one value. May not: the command line (console/command_line.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """stabilize: bring all servers that can reach each other to the same store.
 
 May live here: in which order servers fetch updates from each other, and when this is complete. May not: calls, time
-limits, and deaths. These are handed in, by control/cluster.py and by the simulator (checking/simulator/calls.py).
+limits, and deaths. These are handed in, by control/stabilizing.py and by the simulator (checking/simulator/calls.py).
 
 Theory of operation
 -------------------

@@ -47,13 +47,13 @@ class _Seen(NamedTuple):
     value: str
     where: str
     server: int
-    """The one that has shown it last, or a later one,"""
+    """The server that last showed the session this version, or a later one."""
     life: int
     """in this life of its."""
 
 
 class Witness:
-    """Is told of everything, in the order in which it took effect."""
+    """Remembers what each session has put and read. It must be told of all outcomes, in the order of their effects."""
 
     def __init__(self, cluster: Callable[[], Cluster]) -> None:
         self._cluster = cluster
@@ -64,7 +64,7 @@ class Witness:
         self._known: dict[bytes, dict[int, int]] = {}
         """The largest timestamp that a server is known to have had, by key."""
         self._authors: dict[int, tuple[int, str]] = {}
-        """Client and line of a put, by its timestamp."""
+        """The client that made a put, and the line of that put, by the put's timestamp."""
         self._order: deque[int] = deque()
 
     # -- what happens --------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class Witness:
 
     @staticmethod
     def _where(able: list[int], asked: list[int], overview: Overview) -> Iterator[str]:
-        """Others have it: why isn't it where it was asked for?"""
+        """Sentences that say why a value that other servers have had not reached the servers that were asked."""
         yield explaining.somebody_could(_names(able))
         parts = router.components(overview.links)
         near = [server for server in able if any(server in part and not part.isdisjoint(asked) for part in parts)]

@@ -37,7 +37,7 @@ class Question:
     line: int
     """Its number in the script, from 1."""
     fed: int
-    """Which of the lines that a program is fed with it is, from 0."""
+    """Its position among the lines that the program is fed with, from 0."""
     text: bytes
     key: bytes | None
     """None for a printStore."""

@@ -113,7 +113,7 @@ def _way(story: Story, write: StoryWrite, server: int) -> str:
 
 
 def _apart(story: Story, event: int, server: int, write: int) -> str:
-    """Whether who had a write was cut off."""
+    """The end of a sentence: the servers that had a write were cut off, or stabilize had not run."""
     having = {one.server for one in story.writes[write].arrivals if one.event <= event}
     components = next((parts for at, parts in reversed(story.partitions) if at <= event), [])
     if any(server in part and having & {*part} for part in components):

@@ -21,7 +21,7 @@ __all__ = ["Grader"]
 
 @dataclass(frozen=True)
 class _Token:
-    """What a run is for: positions."""
+    """Identifies a run by the positions of its submission and its case."""
 
     submission: int
     case: int
@@ -37,7 +37,7 @@ class Grader:
         limits: Limits,
         explain: Callable[[Case], Case] | None = None,
     ) -> None:
-        """*limits*: but for the time, which each case has its own of. *explain*: adds reasons, once they are needed."""
+        """*limits*: those of each run, but for the case's time limit. *explain*: adds reasons, once they are needed."""
         self._cases = list(cases)
         self._workers = workers
         self._limits = limits

@@ -25,9 +25,9 @@ class CaseResult:
     number: int
     """From 1, in the order of the tests."""
     marks: tuple[Mark, ...]
-    """Of each run."""
+    """What each run was worth."""
     seconds: float
-    """Of all runs together."""
+    """The time of all runs together, in seconds."""
 
     @property
     def right(self) -> int:
@@ -115,7 +115,7 @@ class SubmissionResult:
 
     @property
     def seconds(self) -> float:
-        """Of all runs together."""
+        """The time of all runs together, in seconds."""
         return round(sum(case.seconds for case in self.cases), 3)
 
 

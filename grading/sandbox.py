@@ -201,7 +201,7 @@ class _Program:
                     break
 
     def await_end(self) -> None:
-        """There is no more input; returns when it has ended, or is to be ended."""
+        """Close the program's input, and wait until the program has ended or must be ended."""
         self._close(self._stdin)
         while not self._ending:
             self._wait(self._deadline)
@@ -252,7 +252,7 @@ class _Program:
             self._hear()
 
     def _look(self) -> None:
-        """Has it ended? Has it used up its time? Are there too many processes?"""
+        """Check whether the program has ended, has used up its time, or has too many processes."""
         now = time.monotonic()
         if self._ending or now < min(self._next_look, self._deadline):
             return
@@ -392,7 +392,7 @@ def _wait_as_first(program: int, tell: int) -> NoReturn:
 
 
 def _close_streams() -> None:
-    """Nobody should take a helper for somebody who may still write."""
+    """Close the standard streams, so that whoever reads the output sees its end while this helper still runs."""
     for fd in range(3):
         os.close(fd)
 

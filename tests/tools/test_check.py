@@ -93,15 +93,15 @@ def test_agrees_with_the_judge(
 @pytest.mark.parametrize("gossips", [False, True])
 def test_agrees_with_the_judge_on_longer_histories(gossips: bool, tmp_path: Path) -> None:
     found: Counter[tuple[str, bool]] = Counter()
-    for seed in range(700):
+    for seed in range(500):
         random = Random(seed)
-        text = Run(random, gossips).write(random.randint(15, 50)).text
+        text = Run(random, gossips).write(random.randint(15, 40)).text
         if seed % 3:
             text = tamper(text, random)
         verdict = verdict_of(text, tmp_path)
         found[verdict.verdict, Judge(text).is_valid()] += 1
         assert set(found) <= {("valid", True), ("invalid", False)}, f"seed {seed}: {verdict}"
-    assert min(found.values()) > 100
+    assert min(found.values()) > 80
 
 
 def test_agrees_with_the_judge_on_puzzles(tmp_path: Path) -> None:
@@ -409,6 +409,44 @@ def test_a_link_does_not_bring_what_has_been_written_over_before(tmp_path: Path)
     verdict = verdict_of(spelled(GOSSIP, lines), tmp_path)
     assert verdict.verdict == "invalid"
     assert verdict.lines == [11, 13, 15, 19]
+
+
+def late(*between: Any) -> str:
+    """Server 1 has no value yet when server 0 has written over the first one, and shows that first one later."""
+    return spelled(
+        GOSSIP,
+        history(
+            ("joinServer", [0]),
+            ("joinServer", [1]),
+            ("joinClient", [10, 0]),
+            ("joinClient", [11, 1]),
+            put(10, 0, "red", 1),
+            put(10, 0, "blue", 2),
+            get(11, 1, None),
+            *between,
+            get(11, 1, "red", 1),
+        ),
+    )
+
+
+def test_what_was_held_once_may_arrive_late_while_the_link_stands(tmp_path: Path) -> None:
+    """The answer to an exchange of gossip was made before the second put, and arrives after the first get."""
+    assert Judge(late()).is_valid()
+    assert verdict_of(late(), tmp_path).verdict == "valid"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [("breakConnection", [0, 1]), get(11, 1, None), ("createConnection", [0, 1])],
+        [("killServer", [0]), get(11, 1, None), ("joinServer", [0])],
+        [("stabilize", [])],
+    ],
+)
+def test_nothing_arrives_late_over_a_link_that_was_made_anew_or_after_stabilize(between: Any, tmp_path: Path) -> None:
+    text = late(*between)
+    assert not Judge(text).is_valid()
+    assert verdict_of(text, tmp_path).verdict == "invalid"
 
 
 def test_the_break_that_partitioned_servers_is_named(tmp_path: Path) -> None:

@@ -452,8 +452,8 @@ MUTANTS = [
     Mutant(
         "the checker lets a version pass over a server that has a larger one",
         "checking/spread.py",
-        "if passed < ends[server]:",
-        "if passed < FOREVER:",
+        "passed = links.first_late(time, ends[server], begins[other])",
+        "passed = links.first_late(time, FOREVER, begins[other])",
         JUDGED,
     ),
     Mutant(

@@ -1,6 +1,6 @@
 """scripts/outcomes.py: agrees with real runs, with a search that tries everything, and with the real rooms.
 
-Longer: `-k real_runs --seeds 334` makes 10,020 real runs, `-k brute_force --seeds 200` compares 5,000 tiny scripts.
+Longer: `-k real_runs --seeds 334` makes 10,020 real runs, `-k tiny_scripts_have --seeds 200` compares 5,000 scripts.
 """
 
 from __future__ import annotations
