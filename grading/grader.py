@@ -62,7 +62,16 @@ class Grader:
                 limits = replace(self._limits, seconds=case.settings.timeout)
                 pause = case.settings.per_line or None
                 token = _Token(place, number)
-                job = Job(token, submission.command, submission.folder, case.script, limits, pause, case.awaited)
+                job = Job(
+                    token,
+                    submission.command,
+                    submission.folder,
+                    case.script,
+                    limits,
+                    pause,
+                    case.awaited,
+                    submission.warm,
+                )
                 yield from [job] * case.settings.runs
 
     def _mark(self, number: int, ran: Ran) -> Mark:

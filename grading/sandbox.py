@@ -26,7 +26,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -90,16 +90,17 @@ def run(
     awaited: Collection[int] = (),
     isolated: bool = False,
     user: str | None = None,
+    own: Callable[[Sequence[str]], NoReturn] | None = None,
 ) -> Ran:
     """Run a command in a folder with the lines of a script as its input, and wait for the end.
 
     *pause* and *awaited*: feed one line at a time, as `feed_slowly` says. *isolated*: in namespaces. *user*: whose
-    rights the program has; only root can give it others. Blocks for a little more than the time limit at most. The
-    caller must be a subreaper with one thread and no other children: all are ended.
+    rights the program has; only root can give it others. *own*: a function of the command's arguments, which is called in
+    the forked process instead of executing a file. Blocks for a little more than the time limit at most. The caller must be a subreaper with one thread and no other children: all are ended.
     """
     program = _Program(limits)
     try:
-        program.start(command, folder, variables, isolated, user)
+        program.start(command, folder, variables, isolated, user, own)
         lines = [line + b"\n" for line in script]
         if pause is None:
             program.feed(b"".join(lines))
@@ -136,7 +137,13 @@ class _Program:
     # -- the beginning -------------------------------------------------------------------------------------
 
     def start(
-        self, command: Sequence[str], folder: Path, variables: Mapping[str, str], isolated: bool, user: str | None
+        self,
+        command: Sequence[str],
+        folder: Path,
+        variables: Mapping[str, str],
+        isolated: bool,
+        user: str | None,
+        own: Callable[[Sequence[str]], NoReturn] | None,
     ) -> None:
         """Fork the program."""
         self._isolated = isolated
@@ -155,7 +162,7 @@ class _Program:
                 for number, fd in enumerate((stdin, stdout, stderr)):
                     os.dup2(fd, number)
                     os.close(fd)
-                _become(command, folder, variables, self._limits, account, tell if isolated else None, others)
+                _become(command, folder, variables, self._limits, account, tell if isolated else None, others, own)
             except OSError as error:
                 os.write(tell, b"failed %d 0\n" % (error.errno or 1))
             finally:
@@ -340,6 +347,7 @@ def _become(
     account: pwd.struct_passwd | None,
     tell: int | None,
     others: int,
+    own: Callable[[Sequence[str]], NoReturn] | None,
 ) -> NoReturn:
     """Become the program.
 
@@ -369,7 +377,12 @@ def _become(
     _limit(limits, others)
     os.chdir(folder)
     inherited = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    os.execvpe(command[0], list(command), {**inherited, **variables})
+    if own is None:
+        os.execvpe(command[0], list(command), {**inherited, **variables})
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.environ.clear()
+    os.environ.update(inherited | dict(variables))
+    own(command[1:])
 
 
 def _wait_as_gate(first: int) -> NoReturn:

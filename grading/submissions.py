@@ -27,6 +27,8 @@ class Submission:
     command: tuple[str, ...]
     folder: Path | None = None
     """What was handed in; each run gets a copy of it, and starts there. None: each run starts in an empty folder."""
+    warm: bool = False
+    """Whether it is our own master, which the workers have imported already."""
 
 
 def by_command(text: str) -> Submission:

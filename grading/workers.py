@@ -9,6 +9,7 @@ that descends from it belongs to one program.
 
 from __future__ import annotations
 
+import errno
 import gc
 import multiprocessing
 import os
@@ -17,17 +18,17 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from grading import namespaces
 from grading.processes import become_subreaper, end_descendants, end_with_parent
 from grading.sandbox import Limits, Ran, run
 
-__all__ = ["Job", "Workers"]
+__all__ = ["Job", "Workers", "no_program"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,33 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     pause: float | None = None
     awaited: frozenset[int] = frozenset()
+    warm: bool = False
+    """Whether the workers' own program is run, with what follows the first word of the command as its arguments."""
+
+
+def no_program(_: Sequence[str]) -> NoReturn:
+    """What is called for warm jobs where there are none. Raises OSError."""
+    raise FileNotFoundError(errno.ENOENT, "no program of our own")
 
 
 class Workers:
     """Processes that run jobs; use them in a `with`, which leaves nothing behind."""
 
-    def __init__(self, number: int, isolate: bool = True, user: str | None = None) -> None:
-        """*isolate*: in namespaces, where they are allowed. *user*: whose rights programs have."""
+    def __init__(
+        self,
+        number: int,
+        isolate: bool = True,
+        user: str | None = None,
+        own: Callable[[Sequence[str]], NoReturn] = no_program,
+    ) -> None:
+        """*isolate*: in namespaces, where they are allowed. *user*: whose rights programs have.
+
+        *own*: the program of jobs that are `warm`: a function of its arguments, called in a forked process.
+        """
         self._number = number
         self._isolate = isolate
         self._user = user
+        self._own = own
         self._context = multiprocessing.get_context("fork")
         self._workers: dict[Connection, Any] = {}
 
@@ -96,7 +114,7 @@ class Workers:
 
     def _hire(self) -> Connection:
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._folder, self._isolate, self._user, os.getpid())
+        arguments = (theirs, self._folder, self._isolate, self._user, self._own, os.getpid())
         process = self._context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -104,7 +122,14 @@ class Workers:
         return ours
 
 
-def _work(jobs: Connection, parent_folder: Path, isolate: bool, user: str | None, parent: int) -> None:
+def _work(
+    jobs: Connection,
+    parent_folder: Path,
+    isolate: bool,
+    user: str | None,
+    own: Callable[[Sequence[str]], NoReturn],
+    parent: int,
+) -> None:
     """What a worker does until it is told to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -114,7 +139,7 @@ def _work(jobs: Connection, parent_folder: Path, isolate: bool, user: str | None
     become_subreaper()
     gc.freeze()  # what is there already stays shared with what is forked
     isolated = isolate and namespaces.are_allowed()
-    room = _Room(Path(tempfile.mkdtemp(dir=parent_folder)), user)
+    room = _Room(Path(tempfile.mkdtemp(dir=parent_folder)), user, own)
     try:
         while True:
             try:
@@ -133,9 +158,10 @@ def _work(jobs: Connection, parent_folder: Path, isolate: bool, user: str | None
 class _Room:
     """The private folder of a worker's programs: each finds there what it was handed in with, and nothing else."""
 
-    def __init__(self, folder: Path, user: str | None) -> None:
+    def __init__(self, folder: Path, user: str | None, own: Callable[[Sequence[str]], NoReturn]) -> None:
         self.folder = folder
         self._user = user
+        self._own = own
 
     def run(self, job: Job, isolated: bool) -> Ran:
         """Run a job in it."""
@@ -143,8 +169,9 @@ class _Room:
         try:
             self._prepare(job, work, scratch)
             variables = {"HOME": str(scratch), "TMPDIR": str(scratch)}
+            own = self._own if job.warm else None
             return run(
-                job.command, job.script, work, variables, job.limits, job.pause, job.awaited, isolated, self._user
+                job.command, job.script, work, variables, job.limits, job.pause, job.awaited, isolated, self._user, own
             )
         except OSError as error:
             return Ran(b"", b"", "failed", error.errno or 1)

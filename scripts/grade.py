@@ -24,8 +24,9 @@ import json
 import pwd
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from grading.cases import Case
 from grading.explaining import explain
@@ -39,7 +40,7 @@ from grading.results import SubmissionResult, points_of, printable
 from grading.sandbox import Limits
 from grading.submissions import NoSubmission, Submission, by_command, by_folder
 from grading.suite import FILE, NoSuite, read_suite, start_file
-from grading.workers import Workers
+from grading.workers import Workers, no_program
 from scripts.shared import at_least, need, run_main, show_progress
 
 MIB = 1 << 20
@@ -196,10 +197,28 @@ def _submissions(options: argparse.Namespace) -> tuple[list[Submission], list[Su
     refused: list[SubmissionResult] = []
     for path in options.submissions or ([None] if options.master else []):
         try:
-            found.append(by_folder(path, options.master) if path is not None else by_command(options.master))
+            found.append(by_folder(path, options.master) if path is not None else _warm(by_command(options.master)))
         except NoSubmission as error:
             refused.append(SubmissionResult(path.name if path else options.master, (), str(error)))
     return found, refused
+
+
+def _warm(submission: Submission) -> Submission:
+    """Have our own master start warm: that takes less than half of the time."""
+    root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    own = [os.path.join(root, name) for name in ("master", "master.py")]
+    is_own = any(os.path.exists(path) and os.path.samefile(path, submission.command[0]) for path in own)
+    return replace(submission, warm=True) if is_own else submission
+
+
+def _own_master(submissions: Sequence[Submission]) -> Callable[[Sequence[str]], NoReturn]:
+    """What workers call for submissions that are warm; it is imported only if there is one."""
+    if not any(submission.warm for submission in submissions):
+        return no_program
+    from scripts import warm
+
+    warm.get_ready()
+    return warm.be_master
 
 
 def _graded(
@@ -209,7 +228,8 @@ def _graded(
     limits = Limits(memory=options.memory * MIB, processes=options.processes, output=options.output * MIB)
     shows = not options.quiet and "-" not in _outputs(options)
     most = len(cases) * len(submissions)
-    with Workers(options.jobs, not options.no_namespaces, options.user) as workers:
+    own = _own_master(submissions)
+    with Workers(options.jobs, not options.no_namespaces, options.user, own) as workers:
         grader = Grader(cases, workers, limits, explain)
 
         def counted() -> Iterator[tuple[int, Any]]:

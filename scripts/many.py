@@ -5,9 +5,8 @@
     scripts/many.py -o answers A.txt B.txt      what they print goes to answers/A.out, their errors to answers/A.err
     scripts/many.py FOLDER -- --gossip-interval 0    every run with these options of a master's
 
-Most of a short run is the start of Python and the import of RPyC. Here that happens once: each run is forked from a
-process that has everything imported. It has a run directory, a spawner and servers of its own, like any other run, and
-shares nothing with the others. What it prints is what `./master < SCRIPT` prints.
+Each run starts warm (scripts/warm.py), and is otherwise like any other: it shares nothing with the others, and prints
+what `./master < SCRIPT` prints.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from typing import NamedTuple, NoReturn
 
 import master
 from console.command_line import parse
-from control import cluster, roles  # noqa: F401 - what a run imports
 from scripts.shared import at_least, run_main
+from scripts.warm import be_master, get_ready
 
 END_PATIENCE_SECONDS = 5.0
 """How long a run may take to end after its time limit, before it is killed."""
@@ -155,6 +154,7 @@ def _jobs(scripts: list[Path], output: Path | None) -> Iterator[Job]:
 
 def _run_all(jobs: list[Job], at_a_time: int, time_limit: float) -> Iterator[Result]:
     """Carry out all, and yield their results in the order of the jobs. Those under way end with the iterator."""
+    get_ready()
     gc.freeze()
     waiting = list(enumerate(jobs))[::-1]
     running: dict[int, _Run] = {}
@@ -185,7 +185,6 @@ def _run_all(jobs: list[Job], at_a_time: int, time_limit: float) -> Iterator[Res
 
 def _be_master(job: Job) -> NoReturn:
     """In a process that has just been forked: be a master that carries out the script."""
-    status = 2
     try:
         for fd, path, flags in (
             (0, job.script, os.O_RDONLY),
@@ -195,13 +194,11 @@ def _be_master(job: Job) -> NoReturn:
             opened = os.open(path, flags, 0o666)
             os.dup2(opened, fd)
             os.close(opened)
-        status = master.main()
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
+        be_master(sys.argv[1:])
     except OSError as error:
         os.write(2, f"error: {error.filename}: {error.strerror}\n".encode("utf-8", "surrogateescape"))
     finally:
-        os._exit(status)
+        os._exit(2)
 
 
 def _as_line(result: Result) -> str:
