@@ -95,8 +95,9 @@ def run(
     """Run a command in a folder with the lines of a script as its input, and wait for the end.
 
     *pause* and *awaited*: feed one line at a time, as `feed_slowly` says. *isolated*: in namespaces. *user*: whose
-    rights the program has; only root can give it others. *own*: a function of the command's arguments, which is called in
-    the forked process instead of executing a file. Blocks for a little more than the time limit at most. The caller must be a subreaper with one thread and no other children: all are ended.
+    rights the program has; only root can give it others. *own*: a function of the command's arguments, which is called
+    in the forked process instead of executing a file. Blocks for a little more than the time limit at most. The caller
+    must be a subreaper with one thread and no other children: all are ended.
     """
     program = _Program(limits)
     try:

@@ -2,8 +2,8 @@
 
 May live here: being such a master. May not: how many there are, and who waits for them.
 
-Most of a short run is the start of Python and the import of RPyC, so a warm start takes less than half. Such a run has a
-run directory, a spawner and servers of its own, like any other, and shares nothing with others but unchanged memory.
+Most of a short run is the start of Python and the import of RPyC, so a warm start takes less time. Such a run has a run
+directory, a spawner and servers of its own, like any other, and shares nothing with others but unchanged memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def get_ready() -> None:
 
 
 def be_master(options: Sequence[str]) -> NoReturn:
-    """Be a master that was called with these options; for a process that has just been forked, with its streams open."""
+    """Be a master that was called with these options, in a process that was forked for it and has its streams open."""
     status: object = 2
     try:
         sys.argv = ["master.py", *options]

@@ -22,6 +22,9 @@ ELSEWHERE = ("docs", "examples", "tests")
 PRODUCT = (".py", ".js", ".css", ".html", ".LICENSE")
 """How the names of the product's files end."""
 
+GRADESCOPE = "grading/gradescope/"
+"""Whatever is in this folder is packed into an autograder, and so belongs to the product as well."""
+
 
 class Layout(BuildHookInterface[Any]):
     """The hook. Files and folders that are added to the product go in by themselves."""
@@ -33,7 +36,8 @@ class Layout(BuildHookInterface[Any]):
         found = [*root.glob("*.py"), *(path for folder in folders for path in folder.rglob("*"))]
         for path in sorted(found):
             inside = path.relative_to(root)
-            if path.name.endswith(PRODUCT) and inside.parts[0] not in ELSEWHERE:
+            is_packed = inside.as_posix().startswith(GRADESCOPE) and path.is_file() and path.suffix != ".pyc"
+            if (path.name.endswith(PRODUCT) or is_packed) and inside.parts[0] not in ELSEWHERE:
                 build_data["force_include"][str(path)] = f"daadkvs/app/{inside.as_posix()}"
         build_data["force_include"] |= {
             str(root / "daadkvs.py"): "daadkvs/__init__.py",

@@ -64,7 +64,7 @@ def checkout(tmp_path: Path) -> Path:
     copy.mkdir()
     for source in (*ROOT.glob("*.py"), ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
         shutil.copy2(source, copy)
-    for folder in ("control", "rpc", "console", "checking", "scripts", "examples", "tests"):
+    for folder in ("control", "rpc", "console", "checking", "grading", "scripts", "examples", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / ".venv").symlink_to(ROOT / ".venv")
     return copy

@@ -74,7 +74,7 @@ def test_each_command_is_a_method(daadkvs_run: Run) -> None:
     run.break_connection(5, 0)
     behind = run.get(5, "colour")
     assert (behind.value, behind.raw, behind.error, behind.server) == (None, None, "ERR_DEP", None)
-    assert behind.why[-1].startswith("There was no way from there")
+    assert behind.why[-1].startswith("No path of links led from there")
     assert run.get(5, "shape").error == "ERR_KEY"
     run.create_connection(0, 1)
     run.stabilize()
@@ -214,7 +214,7 @@ def test_history_report_and_diagram(daadkvs_run: Run, tmp_path: Path) -> None:
     check = [sys.executable, str(ROOT / "scripts" / "check.py"), str(tmp_path / "history")]
     assert subprocess.run(check, capture_output=True, text=True, check=False).stdout.startswith("valid: 8 operations")
     daadkvs_run.report(tmp_path / "report.html")
-    assert "There was no way from there" in (tmp_path / "report.html").read_text("utf-8")
+    assert "No path of links led from there" in (tmp_path / "report.html").read_text("utf-8")
     picture = daadkvs_run.diagram()
     assert picture.svg.startswith("<svg ") and picture.svg.rstrip().endswith("</svg>")
     for text in ("client 5", "server 1", "put 5 colour red", "get colour → ERR_DEP", "partition 1", "Read Your Writes"):

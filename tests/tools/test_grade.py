@@ -141,7 +141,7 @@ def test_a_difference_is_explained(tests: Path) -> None:
     assert (difference["expected"], difference["came"]) == (["a:ERR_DEP"], "a:old")
     why = " ".join(difference["why"])
     assert "Client 5 had itself put a = new in line 8." in why
-    assert "Server 1 had old, put by client 5 in line 5: older, so it must not answer." in why
+    assert "Server 1 had old, put by client 5 in line 5. This value is older, so the server must not answer." in why
 
 
 def test_our_own_master_gets_full_marks(tests: Path) -> None:

@@ -61,8 +61,8 @@ def test_what_gossip_has_brought_since_is_said() -> None:
     assert seen.why(GET)[1:] == [
         "Server 2 was behind when it was asked; gossip has brought it w since then.",
         "At that moment, server 1 could have answered.",
-        "Links led from server 1 to where it was asked for, but nothing had moved the write over them yet: neither "
-        "stabilize nor gossip.",
+        "Links led from server 1 to the servers that were asked, but neither stabilize nor gossip had moved the write over "
+        "them yet.",
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_server_that_is_dead_may_be_the_only_one() -> None:
     seen.died(0)
     assert seen.why(GET) == [
         "Client 5 had itself put k = v in line 2. It must not read anything older from now on (Read Your Writes).",
-        "Server 2 had u, put by client 5 in line 1: older, so it must not answer.",
+        "Server 2 had u, put by client 5 in line 1. This value is older, so the server must not answer.",
         "At that moment, no running server could have answered.",
         "Server 0 had it, but had died.",
     ]
