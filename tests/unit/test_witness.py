@@ -61,8 +61,8 @@ def test_what_gossip_has_brought_since_is_said() -> None:
     assert seen.why(GET)[1:] == [
         "Server 2 was behind when it was asked; gossip has brought it w since then.",
         "At that moment, server 1 could have answered.",
-        "Links led from server 1 to the servers that were asked, but neither stabilize nor gossip had moved the write over "
-        "them yet.",
+        "Links led from server 1 to the servers that were asked, but neither stabilize nor gossip had moved the write "
+        "over them yet.",
     ]
 
 
