@@ -93,15 +93,15 @@ def test_agrees_with_the_judge(
 @pytest.mark.parametrize("gossips", [False, True])
 def test_agrees_with_the_judge_on_longer_histories(gossips: bool, tmp_path: Path) -> None:
     found: Counter[tuple[str, bool]] = Counter()
-    for seed in range(500):
+    for seed in range(250):
         random = Random(seed)
-        text = Run(random, gossips).write(random.randint(15, 40)).text
+        text = Run(random, gossips).write(random.randint(15, 35)).text
         if seed % 3:
             text = tamper(text, random)
         verdict = verdict_of(text, tmp_path)
         found[verdict.verdict, Judge(text).is_valid()] += 1
         assert set(found) <= {("valid", True), ("invalid", False)}, f"seed {seed}: {verdict}"
-    assert min(found.values()) > 80
+    assert min(found.values()) > 40
 
 
 def test_agrees_with_the_judge_on_puzzles(tmp_path: Path) -> None:
