@@ -304,9 +304,7 @@ class _Program:
         if self._ending == "ended" and self._may_be_left:
             self._left = self._count_left()
         if self._isolated and self._gate:
-            os.kill(self._gate, signal.SIGKILL)  # and the kernel ends the rest
-            while has_children(wait=True):
-                pass
+            os.kill(self._gate, signal.SIGKILL)  # The kernel ends the rest, unless that has only just been forked.
         end_descendants()
         for fd in self._fds & {self._stdout, self._errors}:
             before = -1
