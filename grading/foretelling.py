@@ -11,6 +11,7 @@ writes that its author had seen, and everything is carried out once for each.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -80,9 +81,10 @@ class _Teller(Oracle):
     def _number(self, key: bytes, client: int) -> Any:
         """A number for a new write, larger than those that its author knows of."""
         order = self._orders.setdefault(key, [NOTHING])
-        known = self._known.get((client, key), frozenset())
-        least = max((order.index(number) for number in known), default=0)
-        possible = len(order) - least if self._any_order else 1
+        possible = 1
+        if self._any_order:
+            known = self._known.get((client, key), frozenset())
+            possible = len(order) - (bisect_left(order, max(known)) if known else 0)
         turn = len(self._places)
         chosen = self._given_places[turn] if turn < len(self._given_places) else 0
         self._places.append(chosen)

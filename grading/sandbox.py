@@ -133,6 +133,7 @@ class _Program:
         self._may_be_left = 0
         self._left = 0
         self._ended = self._began
+        self._stdin = self._stdout = self._errors = self._telling = -1  # until it is started
         self._fds: set[int] = set()  # those of ours that are open
 
     # -- the beginning -------------------------------------------------------------------------------------
