@@ -69,7 +69,10 @@ def allowed_by_outcomes(
     of_line = {answers.line: answers for answers in found.lines}
     possible = [_possible(of_line[question.line]) for question in questions]
     near = Allowed((), False, tuple(frozenset([tuple(sorted(set().union(*answers)))]) for answers in possible))
-    wholes = [divide(questions, keys, stdout.split(b"\n")[:-1], near) for stdout in sorted(found.stdouts)]
+    try:
+        wholes = [divide(questions, keys, stdout.split(b"\n")[:-1], near) for stdout in sorted(found.stdouts)]
+    except NoMatch as error:  # answers that can't be told apart, since one key begins like another's answer
+        raise BadExpectation(f"what it can print can't be divided into answers: {error}") from None
     wholes = [*reference.wholes, *(whole for whole in wholes if whole not in reference.wholes)]
     if found.is_complete:
         return Allowed.of(wholes)

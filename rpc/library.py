@@ -28,14 +28,17 @@ class _Package(ModuleType):
         return getattr(self, name)
 
 
-_spec = PathFinder.find_spec("rpyc")
-if _spec is not None and "rpyc" not in sys.modules:
+_spec = None if "rpyc" in sys.modules else PathFinder.find_spec("rpyc")
+_without_ssl = _spec is not None and "ssl" not in sys.modules
+if _spec is not None:
     sys.modules["rpyc"] = module_from_spec(_spec)
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # an import of it fails; RPyC can do without
+if _without_ssl:
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails; RPyC can do without
 
 from rpyc.core import Channel, Connection, Service, brine, consts, netref  # noqa: E402
 from rpyc.core.stream import Stream  # noqa: E402
 
-if sys.modules.get("ssl", ...) is None:
+if _without_ssl:
     del sys.modules["ssl"]
+if _spec is not None:
     sys.modules["rpyc"].__class__ = _Package

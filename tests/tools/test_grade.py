@@ -234,6 +234,20 @@ def test_what_cannot_be_graded_is_named_and_the_others_are_graded(tests: Path, t
     assert "It could not be started: it is not executable." in done.stdout
 
 
+def test_a_program_may_be_named_as_the_path_finds_it(tests: Path) -> None:
+    done = grade(tests, "--master", "true")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.startswith("true: ")
+
+
+@pytest.mark.parametrize("options", ["", " --gossip-interval 0", " --no-such-option"])
+def test_our_own_master_starts_warm_and_is_graded_like_any_other(tests: Path, options: str) -> None:
+    own = str(ROOT / "master.py")
+    (warm,) = results(tests, "--master", f"{own}{options}").values()
+    (cold,) = results(tests, "--master", f"{sys.executable} {own}{options}").values()
+    assert warm["score"] == cold["score"] == (0 if options == " --no-such-option" else 2)
+
+
 @pytest.mark.parametrize(
     ("files", "options", "told"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from checking.driver import ROOT
 
 
@@ -21,9 +23,10 @@ def test_what_nothing_uses_is_not_imported() -> None:
     assert python(program) == "set()\n"
 
 
-def test_whoever_imports_rpyc_afterwards_gets_it_whole() -> None:
+@pytest.mark.parametrize("before", ["", "import ssl; "])
+def test_whoever_imports_rpyc_afterwards_gets_it_whole(before: str) -> None:
     program = (
-        "import rpc.library, ssl, rpyc\n"
+        f"{before}import rpc.library, ssl, rpyc\n"
         "print(rpyc.Connection is rpc.library.Connection, rpyc.utils.server.ThreadedServer.__name__)\n"
         "print(rpyc.core.stream.Stream is rpc.library.Stream, ssl.OPENSSL_VERSION[:7])\n"
     )
