@@ -14,16 +14,16 @@ __all__ = ["Settings"]
 
 
 class Settings(NamedTuple):
-    """The options of a run. Times are in seconds."""
+    """The options of a run; console/options.py has their defaults. Times are in seconds."""
 
-    data_directory: Path | None = None
+    data_directory: Path | None
     """None for stores that are removed at the end of the run."""
-    gossip_interval: float = 1.0
-    fsync: str = "never"
-    timeout: float = 10.0
-    history: bool = False
+    gossip_interval: float
+    fsync: str
+    timeout: float
+    history: bool
     """Whether the run records a history. Then printStore must fetch the versions, and not only the values."""
-    record: bool = False
+    record: bool
     """Whether history and trace are kept in the run's own directory, as long as it lasts."""
     group_limit: int = ANSWER_BYTES
     """See `rpc.options.Options`."""

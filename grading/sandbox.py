@@ -35,7 +35,7 @@ from typing import NamedTuple, NoReturn
 from grading import namespaces
 from grading.processes import descendants, end_descendants, end_with_parent, gain_nothing, has_children, stay_dumpable
 
-__all__ = ["Limits", "Ran", "run"]
+__all__ = ["Limits", "Own", "Ran", "run"]
 
 _LOOK_SECONDS = 0.1
 """How often processes are counted."""
@@ -54,6 +54,10 @@ _GRACE_SECONDS = 0.25
 
 _VARIABLES = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "JAVA_HOME", "GOROOT", "LD_LIBRARY_PATH")
 """What a program gets of our environment, which may hold secrets of whoever grades."""
+
+
+Own = Callable[[Sequence[str]], NoReturn]
+"""A program of ours: a function of its arguments, which is called in a forked process instead of executing a file."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,14 @@ def run(
     awaited: Collection[int] = (),
     isolated: bool = False,
     user: str | None = None,
-    own: Callable[[Sequence[str]], NoReturn] | None = None,
+    own: Own | None = None,
 ) -> Ran:
     """Run a command in a folder with the lines of a script as its input, and wait for the end.
 
     *pause* and *awaited*: feed one line at a time, as `feed_slowly` says. *isolated*: in namespaces. *user*: whose
-    rights the program has; only root can give it others. *own*: a function of the command's arguments, which is called
-    in the forked process instead of executing a file. Blocks for a little more than the time limit at most. The caller
-    must be a subreaper with one thread and no other children: all are ended.
+    rights the program has; only root can give it others. *own*: what to run, with the command's arguments, instead of
+    the command. Blocks for a little more than the time limit at most. The caller must be a subreaper with one thread
+    and no other children: all are ended.
     """
     program = _Program(limits)
     try:
@@ -145,7 +149,7 @@ class _Program:
         variables: Mapping[str, str],
         isolated: bool,
         user: str | None,
-        own: Callable[[Sequence[str]], NoReturn] | None,
+        own: Own | None,
     ) -> None:
         """Fork the program."""
         self._isolated = isolated
@@ -347,7 +351,7 @@ def _become(
     account: pwd.struct_passwd | None,
     tell: int | None,
     others: int,
-    own: Callable[[Sequence[str]], NoReturn] | None,
+    own: Own | None,
 ) -> NoReturn:
     """Become the program.
 

@@ -9,7 +9,6 @@ that descends from it belongs to one program.
 
 from __future__ import annotations
 
-import errno
 import gc
 import multiprocessing
 import os
@@ -18,17 +17,17 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from grading import namespaces
 from grading.processes import become_subreaper, end_descendants, end_with_parent
-from grading.sandbox import Limits, Ran, run
+from grading.sandbox import Limits, Own, Ran, run
 
-__all__ = ["Job", "Workers", "no_program"]
+__all__ = ["Job", "Workers"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,6 @@ class Job:
     """Whether the workers' own program is run, with what follows the first word of the command as its arguments."""
 
 
-def no_program(_: Sequence[str]) -> NoReturn:
-    """What is called for warm jobs where there are none. Raises OSError."""
-    raise FileNotFoundError(errno.ENOENT, "no program of our own")
-
-
 class Workers:
     """Processes that run jobs; use them in a `with`, which leaves nothing behind."""
 
@@ -61,11 +55,11 @@ class Workers:
         number: int,
         isolate: bool = True,
         user: str | None = None,
-        own: Callable[[Sequence[str]], NoReturn] = no_program,
+        own: Own | None = None,
     ) -> None:
         """*isolate*: in namespaces, where they are allowed. *user*: whose rights programs have.
 
-        *own*: the program of jobs that are `warm`: a function of its arguments, called in a forked process.
+        *own*: the program of jobs that are `warm`.
         """
         self._number = number
         self._isolate = isolate
@@ -127,7 +121,7 @@ def _work(
     parent_folder: Path,
     isolate: bool,
     user: str | None,
-    own: Callable[[Sequence[str]], NoReturn],
+    own: Own | None,
     parent: int,
 ) -> None:
     """What a worker does until it is told to end."""
@@ -158,7 +152,7 @@ def _work(
 class _Room:
     """The private folder of a worker's programs: each finds there what it was handed in with, and nothing else."""
 
-    def __init__(self, folder: Path, user: str | None, own: Callable[[Sequence[str]], NoReturn]) -> None:
+    def __init__(self, folder: Path, user: str | None, own: Own | None) -> None:
         self.folder = folder
         self._user = user
         self._own = own

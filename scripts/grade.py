@@ -26,7 +26,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from grading.cases import Case
 from grading.explaining import explain
@@ -37,10 +37,10 @@ from grading.formats.tap import tap
 from grading.formats.text import text
 from grading.grader import Grader, collect
 from grading.results import SubmissionResult, points_of, printable
-from grading.sandbox import Limits
+from grading.sandbox import Limits, Own
 from grading.submissions import NoSubmission, Submission, by_command, by_folder
 from grading.suite import FILE, NoSuite, read_suite, start_file
-from grading.workers import Workers, no_program
+from grading.workers import Workers
 from scripts.shared import at_least, need, run_main, show_progress
 
 MIB = 1 << 20
@@ -210,10 +210,10 @@ def _warm(submission: Submission) -> Submission:
     return replace(submission, warm=True) if os.path.realpath(submission.command[0]) in own else submission
 
 
-def _own_master(submissions: Sequence[Submission]) -> Callable[[Sequence[str]], NoReturn]:
+def _own_master(submissions: Sequence[Submission]) -> Own | None:
     """What workers call for submissions that are warm; it is imported only if there is one."""
     if not any(submission.warm for submission in submissions):
-        return no_program
+        return None
     from scripts import warm
 
     warm.get_ready()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs many scripts, each in a run of its own, several at a time, in less than half the time that as many masters take.
+"""Runs many scripts, each in a run of its own, several at a time, in less time than as many masters take.
 
     scripts/many.py FOLDER                      all scripts (*.txt) in a folder; a line for each: its status and time
     scripts/many.py -o answers A.txt B.txt      what they print goes to answers/A.out, their errors to answers/A.err

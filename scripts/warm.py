@@ -14,16 +14,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import master
-from control import cluster, roles
+from control import roles
 
 __all__ = ["be_master", "get_ready"]
 
 
 def get_ready() -> None:
     """Import what a run imports, also in the processes that it starts."""
-    assert cluster
-    roles.load()
     import setproctitle  # noqa: F401
+
+    import control.cluster  # noqa: F401
+
+    roles.load()
 
 
 def be_master(options: Sequence[str]) -> NoReturn:
