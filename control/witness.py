@@ -40,7 +40,7 @@ class Cluster(Protocol):
 
 
 class _Seen(NamedTuple):
-    """The largest version that a session has seen of a key."""
+    """The largest version that a session has seen of a key, whether it has put it itself, and in which line."""
 
     timestamp: int
     put: bool
@@ -49,7 +49,7 @@ class _Seen(NamedTuple):
     server: int
     """The server that last showed the session this version, or a later one."""
     life: int
-    """in this life of its."""
+    """In which of that server's lives it did so."""
 
 
 class Witness:

@@ -39,13 +39,13 @@ def fork(
     error.)
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    child = -1  # as long as there is none
     try:
         child = os.fork()
-    except OSError:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        raise
+    finally:
+        if child:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     if child:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return child
     status = 1
     try:
