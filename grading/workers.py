@@ -15,19 +15,20 @@ import os
 import pwd
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from grading import namespaces
 from grading.processes import become_subreaper, end_descendants, end_with_parent
 from grading.sandbox import Limits, Own, Ran, run
 
 __all__ = ["Job", "Workers"]
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,11 @@ class Workers:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self._folder, self._isolate, self._user, self._own, os.getpid())
         process = self._context.Process(target=_work, args=arguments, daemon=True)
-        process.start()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until the worker has handlers of its own
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
         self._workers[ours] = process
         return ours
@@ -124,29 +129,39 @@ def _work(
     own: Own | None,
     parent: int,
 ) -> None:
-    """What a worker does until it is told to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us ends us
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    end_with_parent(signal.SIGTERM)
-    if os.getppid() != parent:
-        return
+    """What a worker does until it is told to end.
+
+    It ends within the handler of the signal: an exception that a handler raises is lost where Python runs it within a
+    fork, and a worker forks often.
+    """
+    end_with_parent(signal.SIGTERM)  # which waits until it is unblocked below
     become_subreaper()
     gc.freeze()  # what is there already stays shared with what is forked
     isolated = isolate and namespaces.are_allowed()
-    room = _Room(Path(tempfile.mkdtemp(dir=parent_folder)), user, own)
     try:
-        while True:
-            try:
-                job = jobs.recv()
-            except EOFError:
-                break
-            jobs.send(room.run(job, isolated))
-    finally:
+        room = _Room(Path(tempfile.mkdtemp(dir=parent_folder)), user, own)
+    except FileNotFoundError:
+        return  # who started us is dead, and another worker has removed the folder
+
+    def leave(*_: object) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_descendants()
         _remove(room.folder)
         if os.getppid() != parent:
             _remove(parent_folder)  # nobody else is left to do it
+        os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us ends us
+    signal.signal(signal.SIGTERM, leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    try:
+        while os.getppid() == parent:
+            job = jobs.recv()
+            jobs.send(room.run(job, isolated))
+    except (EOFError, BrokenPipeError):
+        pass  # nobody has more to do for us
+    finally:
+        leave()
 
 
 class _Room:
