@@ -1,4 +1,4 @@
-"""Options and profiles of the tests."""
+"""Options and profiles of the tests, and what test files of several folders need: one browser for a whole session."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 
 import pytest
 from hypothesis import settings
+from support.browser import chromium
+
+__all__ = ["chromium"]
 
 for variable in [name for name in os.environ if name.startswith("PYTHON")]:
     del os.environ[variable]  # nothing that a test starts is led astray by them

@@ -16,7 +16,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from support.browser import chromium
 from support.every import TooMany, every_output, tiny_script
 
 from checking.browser import opened
@@ -25,8 +24,6 @@ from checking.outcomes.analysis import outcomes
 from checking.outcomes.play import play
 from checking.outcomes.telling import page, schedule_of, text
 from checking.workload import TOPOLOGIES, Plan, Sizes, Workload
-
-__all__ = ["chromium"]
 
 RUNS_OF_A_SEED = 5
 TINY_OF_A_SEED = 25

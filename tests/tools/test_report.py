@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import chromium
 from support.scripts import FAULTS, SESSIONS, generated
 
 from checking.browser import opened
 from checking.driver import ROOT, run
-
-__all__ = ["chromium"]
 
 MOST_ELEMENTS = 6_000
 """More than this at once makes a browser slow."""
