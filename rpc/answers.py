@@ -40,6 +40,8 @@ ANSWERS: dict[str, Any] = {
     "start": int | str,
     "abandon": None,
     "kill": None,
+    # of clients and servers
+    "shape": None,
     # of clients
     "connect": None,
     "disconnect": None,

@@ -125,7 +125,7 @@ def begin(process: str) -> None:
     _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def event(name: str, **details: Any) -> None:
+def event(name: str, /, **details: Any) -> None:
     """Record an event, if this process is traced. Does not raise: after a failed write, the trace ends."""
     with _lock:
         _write(name, details)

@@ -1273,7 +1273,7 @@ def test_the_spawner_refuses_what_is_no_start(tmp_path: Path, arguments: tuple[A
 
 @pytest.mark.parametrize("address", ["", "unix:", "unix:/nowhere", "unix:" + "x" * 200, "\0", "tls:x", "unix:a\0b"])
 def test_a_client_lives_with_odd_addresses(address: str) -> None:
-    with served(client._Client(5)) as caller:
+    with served(client._Client(5, 0)) as caller:
         caller.call("connect", 0, address, 1.0)
         packed = caller.call("execute", msgpack.packb([[b"k", None, 5]]))
         assert msgpack.unpackb(packed) == [[["unusable"]], [[0, "died"]]]
@@ -1288,7 +1288,7 @@ def test_a_client_lives_with_odd_addresses(address: str) -> None:
     ],
 )
 def test_a_client_refuses_what_is_no_batch(batch: bytes) -> None:
-    with served(client._Client(5)) as caller:
+    with served(client._Client(5, 0)) as caller:
         with pytest.raises(transport.RemoteError, match="message"):
             caller.call("execute", batch)
         assert msgpack.unpackb(caller.call("execute", msgpack.packb([]))) == [[], []]
