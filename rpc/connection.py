@@ -81,7 +81,7 @@ class _Connection(Connection):  # type: ignore[misc]
             raise Garbage(f"it sent no valid RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
 
     def _take_answer(self, seq: Any, is_exc: bool, value: Any) -> None:
-        raise ValueError("an answer to what was not asked")
+        """Do nothing: the serving end has asked for nothing."""
 
     def _send(self, msg: int, seq: Any, args: Any) -> None:
         self._channel.send(brine.I1.pack(msg) + brine.dump((seq, args)))

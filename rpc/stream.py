@@ -35,7 +35,7 @@ MAX_MESSAGE = 80 << 20
 """The longest message in bytes: the largest value, and room to spare."""
 
 RECEIVE_BYTES = 64 << 10
-"""How much is received at once. The system hands out larger buffers page by page, which takes 40 µs for each message."""
+"""How much is received at once. A larger buffer is handed out page by page, which takes 40 µs for each message."""
 
 
 class Interrupted(Exception):
