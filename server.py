@@ -284,15 +284,15 @@ class Server:
 
     def pull_from(
         self, neighbours: Iterable[int], patience: float
-    ) -> tuple[bool, tuple[int, ...], str | None, bytes, answers.Faulty]:
+    ) -> tuple[tuple[int, ...], tuple[int, ...], str | None, bytes, answers.Faulty]:
         """Fetch what these neighbours hold, within stabilize. Blocks as `Exchanges.pull_from` does.
 
-        *patience*: how long each neighbour may be silent, in seconds. Returns (whether everything has been fetched, the
-        neighbours that were silent or could not be reached, the reason why the disk refused or something was
+        *patience*: how long each neighbour may be silent, in seconds. Returns (the neighbours from which there is more
+        to fetch, those that were silent or could not be reached, the reason why the disk refused or something was
         exhausted (or None), the context, the neighbours that failed, each with a description).
         """
-        done, lost, refusal, faulty = self._exchanges.pull_from(neighbours, patience)
-        return done, lost, refusal, self.context(), faulty
+        left, lost, refusal, faulty = self._exchanges.pull_from(neighbours, patience)
+        return left, lost, refusal, self.context(), faulty
 
     # -- gossip --------------------------------------------------------------------------------------------
 
@@ -370,7 +370,7 @@ class _Service(transport.Service):
 
     def exposed_pull_from(
         self, neighbours: tuple[int, ...], patience: float
-    ) -> tuple[bool, tuple[int, ...], str | None, bytes, answers.Faulty]:
+    ) -> tuple[tuple[int, ...], tuple[int, ...], str | None, bytes, answers.Faulty]:
         return self._server.pull_from(neighbours, patience)
 
     def exposed_print_store(self) -> bytes:

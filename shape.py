@@ -52,7 +52,7 @@ class Shape(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Shape:
         """The shape in a text such as `200ms`, `200ms 50ms` or `200ms 50ms 10%`. Raises ValueError."""
-        words = text.split()
+        words = text.split(" ")
         loss = loss_of(words.pop()) if len(words) > 1 and words[-1].endswith("%") else 0.0
         if not 1 <= len(words) <= 2:
             raise ValueError("a shape is a delay, perhaps a jitter, and perhaps a loss, such as 200ms 50ms 10%")

@@ -130,12 +130,12 @@ def parse(line: bytes, for_programs: bool = False) -> Command | None:
         raise CommandError(f"{name}: wrong number of words; usage: {usage(name)}")
     ids = tuple([_id(name, word) for word in words[: form.ids]])
     key, value = (*words[form.ids :], b"", b"")[:2]
-    if name == "shapeConnection":
-        key = _shape(name, key)
     if len(key) > MAX_KEY:
         raise CommandError(f"{name}: the key has {len(key)} bytes; at most {MAX_KEY} are allowed")
     if len(value) > MAX_VALUE:
         raise CommandError(f"{name}: the value has {len(value)} bytes; at most {MAX_VALUE} are allowed")
+    if name == "shapeConnection":
+        key = _shape(name, key)
     return Command(name, ids, key, value)
 
 

@@ -61,7 +61,7 @@ class Stabilizing:
             for ident, (_, _, refusal, *_) in pulled.items():
                 if refusal is not None:
                     raise CommandError(f"server {ident}: {refusal}")
-            step = {ident: step[ident] for ident, (done, *_) in pulled.items() if not done}
+            step = {ident: list(left) for ident, (left, *_) in pulled.items() if left}
             if step and self._some_died():
                 return False
         return True

@@ -129,8 +129,10 @@ class Courier:
     def __init__(self) -> None:
         self._under_way: dict[int, tuple[float, Exchange, Generator[float, None, None]]] = {}
 
-    def __contains__(self, neighbour: int) -> bool:
-        return neighbour in self._under_way
+    @property
+    def neighbours(self) -> tuple[int, ...]:
+        """The neighbours with which there is an exchange."""
+        return tuple(self._under_way)
 
     def add(self, exchange: Exchange, steps: Generator[float, None, None]) -> None:
         """Begin an exchange; its first step is due at once."""

@@ -39,8 +39,8 @@ GOSSIP_PATIENCE_SECONDS = 2.0
 class Pulled(NamedTuple):
     """What has come of a `pull_from`."""
 
-    done: bool
-    """Whether everything has been fetched."""
+    left: tuple[int, ...]
+    """The neighbours from which there is more to fetch."""
     lost: tuple[int, ...]
     """The neighbours that were silent or could not be reached."""
     refusal: str | None
@@ -154,14 +154,14 @@ class Exchanges:
                 refusal = str(failure)
             else:
                 raise failure
-        return Pulled(self._pulls.due is None, tuple(lost), refusal, tuple(faulty))
+        return Pulled(self._pulls.neighbours, tuple(lost), refusal, tuple(faulty))
 
     def _begin_pulls(self, neighbours: Iterable[int]) -> None:
         """Begin those pulls from these neighbours that are not yet under way, and give up all others."""
         with self._lock:
             self._pulls.drop(lambda exchange: exchange.neighbour not in neighbours or self._is_over(exchange))
             for neighbour in neighbours:
-                if neighbour not in self._pulls and neighbour in self._peer.links:
+                if neighbour not in self._pulls.neighbours and neighbour in self._peer.links:
                     exchange = self._peer.exchange(neighbour)
                     self._pulls.add(exchange, self._carry_out(self._for_master, exchange, patient=True))
 
