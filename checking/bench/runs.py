@@ -33,18 +33,23 @@ __all__ = [
 
 
 class Row(NamedTuple):
-    """One line of the table. The goal is about *ratio*; *baseline* says what the figure was divided by, if anything."""
+    """One line of the table. The goal is about *ratio*; *baseline* says what the figure was divided by, if anything.
+
+    Without a goal, the row is only there to compare with.
+    """
 
     name: str
     figure: str
     baseline: str
     ratio: float
     unit: str
-    goal: float
+    goal: float | None
     at_least: bool
 
     @property
     def met(self) -> bool:
+        if self.goal is None:
+            return True
         return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
 
 
