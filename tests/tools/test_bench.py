@@ -58,7 +58,7 @@ def test_a_program_that_fails_or_prints_something_else_is_noted(tmp_path: Path) 
 
 
 def test_an_unknown_benchmark_is_an_error() -> None:
-    command = [sys.executable, ROOT / "scripts" / "bench.py", "speed"]
+    command = [sys.executable, str(ROOT / "scripts" / "bench.py"), "speed"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no such benchmark: speed" in done.stderr
