@@ -180,7 +180,8 @@ class Supervisor:
         lost = [ident for ident in failures if self._members.servers[ident].running]
         for ident in lost:
             self._report(ident, _how_lost(self._members.servers[ident], failures[ident], self.limit))
-        self.take_down(lost)
+        if lost:  # it is empty for nearly every command
+            self.take_down(lost)
 
     def take_down(self, idents: Iterable[int]) -> None:
         """Kill servers. When this returns, they are gone, their neighbours have removed the links to them, and each
