@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
@@ -21,7 +21,9 @@ from groups import Part
 from messages import Operation, OperationOutcome, flat_outcome, pack_operations
 from rpc import answers, crossing, tracing, transport
 from session import Refused, ServerLost, Session
-from shape import Fate, Lane, Lanes, Shape
+
+if TYPE_CHECKING:
+    from shape import Fate, Lane, Lanes
 
 __all__ = ["main"]
 
@@ -71,6 +73,8 @@ class _Client(transport.Service):
 
     def exposed_shape(self, server: int, delay: float, jitter: float, loss: float, seed: int) -> None:
         """Give the link to a server a shape, whether it is connected or not. *seed*: that of the run."""
+        from shape import Lanes, Shape  # not at the top, since most links have no shape
+
         shape = Shape(delay, jitter, loss)
         lanes = Lanes.changed(self._lanes.pop(server, None), shape, seed, self._ident, server)
         if lanes is not None:

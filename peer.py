@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import messages
 from context import Context
@@ -43,8 +43,10 @@ from groups import ANSWER_BYTES, ServerGroups
 from messages import Missing, Operation, Write
 from model import Model, Pull, pack_delta, unpack_delta
 from router import Router
-from shape import Lanes, Shape
 from vector_clock import Replica
+
+if TYPE_CHECKING:
+    from shape import Lanes, Shape
 
 __all__ = ["Answer", "Exchange", "GossipLoop", "Held", "Link", "Log", "NotLinked", "Peer", "unpack_request"]
 
@@ -216,6 +218,8 @@ class Peer:
 
         An exchange that is under way over a link whose shape changes has failed, as if its messages were lost.
         """
+        from shape import Lanes  # not at the top, since most links have no shape
+
         known = self._lanes.pop(neighbour, None)
         lanes = Lanes.changed(known, shape, seed, self.router.server, neighbour)
         if lanes is not None:

@@ -39,7 +39,6 @@ from rpc import answers, pieces, tracing, transport
 from rpc.exchanges import Exchanges
 from rpc.options import Options
 from rpc.worker import start_worker
-from shape import Shape
 from storage import Progress, Storage, StorageError
 from vector_clock import Replica
 
@@ -246,6 +245,8 @@ class Server:
 
     def shape(self, neighbours: Iterable[tuple[int, float, float, float]], seed: int) -> None:
         """Give the links to these neighbours a shape: (server id, delay, jitter, loss) of each. *seed*: the run's."""
+        from shape import Shape  # not at the top, since most links have no shape
+
         with self._lock:
             for neighbour, *shape in neighbours:
                 self._peer.shape(neighbour, Shape(*shape), seed)

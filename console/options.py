@@ -71,8 +71,6 @@ def absolute(path: Path) -> Path:
 def settings_of(arguments: Arguments) -> Settings:
     """The settings that follow from the options. If no seed is given, one is chosen."""
     from control.settings import Settings
-    from control.shaping import Shaping
-    from shape import Shape
 
     if arguments.seed is None:
         arguments.seed = int.from_bytes(os.urandom(4))
@@ -83,6 +81,7 @@ def settings_of(arguments: Arguments) -> Settings:
         arguments.timeout,
         arguments.history is not None or arguments.json,
         arguments.record,
-        Shaping(Shape(arguments.delay, arguments.jitter, arguments.loss), arguments.seed),
+        (arguments.delay, arguments.jitter, arguments.loss),
+        arguments.seed,
     )
     return settings if arguments.group_limit is None else settings._replace(group_limit=arguments.group_limit)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
@@ -60,8 +60,10 @@ from messages import (
 from model import largest_number_in
 from rpc import answers, tracing, transport
 from rpc.spawner import Spawner
-from shape import NO_SHAPE, Shape
 from storage import StorageError
+
+if TYPE_CHECKING:
+    from control.shaping import Shapes
 
 __all__ = ["Cluster"]
 
@@ -87,7 +89,9 @@ class Cluster:
         bound, reserve = (self._read_clock(data), data.write_clock) if data else (0, None)
         self._clock = HybridClock(_microseconds, bound, reserve)
         self._group_calls: GroupCalls
-        self._members = Members(settings.shaping)
+        self._members = Members()
+        if any(settings.shape):
+            self._have_shapes()
         self._run = RunDirectory()
         self.record = Path(self._run.path, "record")
         """The folder of the history and the trace that are removed at the end of the run."""
@@ -243,11 +247,13 @@ class Cluster:
             self._members.running_server(second.ident)
 
     def _shape_connection(self, command: Command) -> None:
+        from shape import Shape
+
         first, second = self._members.ends_of_connection(command.ids)
-        shape, shapes = Shape.parse(command.key.decode()), self._members.shapes
+        shape, shapes = Shape.parse(command.key.decode()), self._have_shapes()
         if isinstance(first, Server) and isinstance(second, Server):
             shapes.set_servers(first.ident, second.ident, shape)
-            self._shape_links(first.ident, [second.ident])
+            self._shape_links(shapes, first.ident, [second.ident])
         else:
             client, server = (first, second) if isinstance(first, Client) else (second, first)
             assert isinstance(client, Client)
@@ -283,7 +289,8 @@ class Cluster:
         value = command.value if command.name == "put" else None
         batch = msgpack.packb([[command.key, value, timestamp]])
         limit = self._supervisor.limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
-        limit += self._members.shapes.extra_time(ident, client.connections)
+        if self._members.shapes is not None:
+            limit += self._members.shapes.extra_time(ident, client.connections)
         try:
             packed = client.remote.call("execute", batch, timeout=limit)
             (outcome,), losses = transport.read(packed, answers.of_a_client([value], client.connections))
@@ -340,7 +347,8 @@ class Cluster:
         client = self._members.clients.get(command.ids[0]) if command.ids else None
         if client is None or client.remote is None:
             return False
-        if any(self._members.shapes.of_client(client.ident, server) != NO_SHAPE for server in client.connections):
+        shapes = self._members.shapes
+        if shapes is not None and shapes.has_shape(client.ident, client.connections):
             return False  # one slow client would keep all others waiting
         return groups.may_take_part(command, client.connections, lambda server: self._members.servers[server].running)
 
@@ -385,16 +393,24 @@ class Cluster:
 
     # -- connections ---------------------------------------------------------------------------------------
 
-    def _shape_links(self, ident: int, others: list[int]) -> None:
+    def _have_shapes(self) -> Shapes:
+        """The shapes of links. They are not imported before a link has one, since most runs have none."""
+        from control.shaping import Shapes
+        from shape import Shape
+
+        if self._members.shapes is None:
+            self._members.shapes = Shapes(Shape(*self._settings.shape), self._settings.seed)
+        return self._members.shapes
+
+    def _shape_links(self, shapes: Shapes, ident: int, others: list[int]) -> None:
         """Have these servers learn of the shapes of the links between one of them and the others."""
-        shapes = self._members.shapes
         calls = {other: shapes.server_call(other, [ident]) for other in others}
         self._supervisor.ask_servers(calls | {ident: shapes.server_call(ident, others)})
 
     def _link(self, ident: int, others: list[int]) -> None:
-        shaped = [other for other in others if self._members.shapes.of_servers(ident, other) != NO_SHAPE]
-        if shaped:
-            self._shape_links(ident, shaped)
+        shapes = self._members.shapes
+        if shapes is not None and (shaped := shapes.with_shape(ident, others)):
+            self._shape_links(shapes, ident, shaped)
         for other in others:
             self._members.links[ident].add(other)
             self._members.links[other].add(ident)
@@ -407,8 +423,9 @@ class Cluster:
         if server in client.connections:
             return
         client.connections.append(server)
-        if self._members.shapes.of_client(client.ident, server) != NO_SHAPE:
-            self._supervisor.ask_client(client, *self._members.shapes.client_call(client.ident, server))
+        shapes = self._members.shapes
+        if shapes is not None and shapes.has_shape(client.ident, [server]):
+            self._supervisor.ask_client(client, *shapes.client_call(client.ident, server))
         self._supervisor.ask_client(
             client, "connect", server, self._members.servers[server].address, self._settings.timeout
         )

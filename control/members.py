@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from control.commands import CommandError
 from control.overview import ClientOverview, Overview
-from control.shaping import NO_SHAPING, Shapes, Shaping
 from rpc import transport
-from shape import NO_SHAPE
+
+if TYPE_CHECKING:
+    from control.shaping import Shapes
 
 __all__ = ["Client", "Members", "Server"]
 
@@ -60,8 +62,9 @@ class Client:
 class Members:
     """All servers and clients that have been started in this run, including those that are dead."""
 
-    def __init__(self, shaping: Shaping = NO_SHAPING) -> None:
-        self.shapes = Shapes(shaping)
+    def __init__(self) -> None:
+        self.shapes: Shapes | None = None
+        """The shapes of links; None as long as none has one."""
         self.servers: dict[int, Server] = {}
         self.clients: dict[int, Client] = {}
         self.links: dict[int, set[int]] = {}
@@ -117,8 +120,7 @@ class Members:
             },
             {},
             {},
-            "" if self.shapes.usual == NO_SHAPE else str(self.shapes.usual),
-            {ends: str(shape) for ends, shape in self.shapes.chosen().items()},
+            *(self.shapes.shown() if self.shapes is not None else ("", {})),
         )
 
     # -- connections that end ------------------------------------------------------------------------------

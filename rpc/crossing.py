@@ -19,15 +19,17 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peer import Exchange
 from rpc import tracing, transport
-from shape import Fate, Lane, Lanes
+
+if TYPE_CHECKING:
+    from shape import Fate, Lane, Lanes
 
 __all__ = ["AT_ONCE", "Courier", "Displaced", "Draw", "call", "wait_out"]
 
-Draw = Callable[[Lane, int], Fate]
+Draw = Callable[["Lane", int], "Fate"]
 """A function that sends a message over a lane now, which has been lost so many times before, as `Lane.send`."""
 
 AT_ONCE = float("-inf")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
@@ -25,7 +25,9 @@ from peer import Answer, Exchange, GossipLoop, NotLinked, Peer
 from rpc import answers, tracing, transport
 from rpc.crossing import AT_ONCE, Courier
 from rpc.neighbours import Neighbours
-from shape import Fate, Lane
+
+if TYPE_CHECKING:
+    from shape import Fate, Lane
 
 __all__ = ["Exchanges", "Pulled"]
 

@@ -155,6 +155,9 @@ def test_a_link_gets_a_shape_and_keeps_it_over_a_break() -> None:
     server.unlink(1)
     server.link(1, "address", 0.0)
     assert server.links[1].lanes is lanes
+    assert lanes.calls.send(100.0).due == 100.2
+    server.link(1, "address", 0.0)
+    assert lanes.calls.send(0.0).due == 0.2, "nothing waits behind what was under way before"
     server.link(2, "address", 0.0)
     assert server.links[2].lanes is None
 
