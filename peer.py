@@ -21,9 +21,14 @@ Both sides look up the link at each of these steps. An exchange that was under w
 transfers nothing more, even if the link has been made again since then, because the new link is another object. While a
 group holds exchanges (groups.py), none of these steps may be taken: the caller waits until `groups.held` is false.
 
-*Gossip* is driven by news (gossip.py). A server with news pulls from each neighbour, and thereby shows the neighbour
-its own context. A neighbour that finds that it lacks something pulls in turn. Each remembers what the other knows, so
-that no server starts an exchange that can't transfer anything new. `GossipLoop` chooses the next exchange.
+*Gossip* is driven by news (gossip.py). A server with news pulls from its neighbours in the spanning tree (router.py),
+and thereby shows each its own context. A neighbour that finds that it lacks something pulls in turn, whether the other
+is in its own tree or not. Each remembers what the other knows, so that no server starts an exchange that can't transfer
+anything new. `GossipLoop` chooses the next exchange.
+
+Both sides of an exchange also bring each other up to date about links (router.py). If a server knows many link records,
+its first request has only a fingerprint of them. Where that of the neighbour differs, the neighbour answers without
+records, and a further request has the whole list.
 
 The record of a group remains the last one in the log until the group is *settled*. This is the case once the master has
 released the group, or has asked for something else, since it can't take the group back after that. Nothing else changes
@@ -87,8 +92,8 @@ class Answer(NamedTuple):
     """The model's answer: `[delta, cursor or nil]`."""
     writes: list[Write]
     context: Context | None
-    records: list[Any]
-    """The link records that the asking server lacks (`Router.newer_than`)."""
+    records: list[Any] | None
+    """The link records that the asking server lacks (`Router.newer_than`); None if it has to list those it knows."""
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Answer:
@@ -107,12 +112,12 @@ _is_request = messages.checker(
     tuple[
         int,
         bool,
-        dict[int, tuple[int, int]],
+        dict[int, tuple[int, int]] | bytes,
         tuple[tuple[list[tuple[int, int, int]], list[tuple[int, int, list[int]]]], tuple[int, int, int] | None],
     ]
 )
 _is_answer = messages.checker(
-    tuple[tuple[bytes, tuple[int, int, int] | None], list[tuple[int, tuple[int, int], list[int]]]]
+    tuple[tuple[bytes, tuple[int, int, int] | None], list[tuple[int, tuple[int, int], list[int]]] | None]
 )
 
 
@@ -201,12 +206,14 @@ class Peer:
         self.router.link(neighbour)
         self._note_news(now)
 
-    def unlink(self, neighbour: int) -> None:
+    def unlink(self, neighbour: int, now: float) -> None:
         """Remove the link to this neighbour: from now on nothing from there is applied or answered.
 
-        This does not count as news; the other servers learn of it together with the next news.
+        This counts as news if the link was part of the spanning tree, since what was to be passed on over it must now
+        go another way. Otherwise the other servers learn of it together with the next news.
         """
-        self.links.pop(neighbour, None)
+        if self.links.pop(neighbour, None) is not None and neighbour in self.router.tree_neighbours():
+            self._note_news(now)
         self._knowledge.pop(neighbour, None)
         self.router.unlink(neighbour)
         self._ahead.discard(neighbour)
@@ -233,16 +240,23 @@ class Peer:
     def answer_pull(self, request: list[Any]) -> list[Any] | None:
         """The answer to an `Exchange.request`; None if the server that asks is not a neighbour. Raises Held."""
         self._check_not_held()
-        neighbour, is_gossip, digest, pull_request = request
+        neighbour, is_gossip, summary, pull_request = request
         if neighbour not in self.links:
             return None
-        answer = [self.model.answer(pull_request), self.router.newer_than(digest)]
-        if is_gossip and self._gossips:
+        digest = self._listed(summary)
+        records = None if digest is None else self.router.newer_than(digest)
+        if is_gossip and self._gossips and digest is not None:
             theirs = Context.from_flat(pull_request[0])
             self._knowledge[neighbour] = theirs, digest
             if self.router.lacks(digest) or not self.model.context.includes(theirs):
                 self._ahead.add(neighbour)
-        return answer
+        return [self.model.answer(pull_request), records]
+
+    def _listed(self, summary: dict[int, list[int]] | bytes) -> dict[int, list[int]] | None:
+        """The digest of link records that a neighbour means; None if it has to list it."""
+        if not isinstance(summary, bytes):
+            return summary
+        return self.router.digest() if summary == self.router.fingerprint() else None
 
     def exchange(self, neighbour: int, is_gossip: bool = False) -> Exchange:
         """A new exchange, which fetches what a neighbour has and this server lacks. Raises NotLinked."""
@@ -262,7 +276,7 @@ class Peer:
             self._log.append(answer.pull[0], self.model)
             self.model.apply(answer.writes, answer.context)
             self._ends_with_group = False
-        if self.router.merge(answer.records) or news:
+        if self.router.merge(answer.records or ()) or news:
             self._note_news(now)
 
     def _check_not_held(self) -> None:
@@ -282,7 +296,7 @@ class Peer:
         return float("-inf") if self._ahead else self._rumour.due()
 
     def partners(self, now: float) -> list[int]:
-        """The neighbours to gossip with now: all of them if news is due, otherwise those that know something more.
+        """The neighbours to gossip with now: those in the tree if news is due, and those that know something more.
 
         Neighbours with which the last exchange has failed come last, so that the others do not wait for them.
         """
@@ -291,7 +305,7 @@ class Peer:
         due = self._rumour.due()
         if due is not None and due <= now:
             self._rumour.clear()
-            found = set(self.links)
+            found = set(self.router.tree_neighbours())
             failed, self._failed = self._failed & found, set()
         ahead, self._ahead = self._ahead, set()
         self._may_have_news |= ahead | failed
@@ -312,7 +326,11 @@ class Peer:
 
     def gossip_done(self, exchange: Exchange) -> None:
         """Note that an exchange of gossip is done: the neighbour has been shown what this server knows."""
-        if self.links.get(exchange.neighbour) is exchange.link:
+        if self.links.get(exchange.neighbour) is not exchange.link:
+            return
+        context, digest = exchange.shown
+        known, known_digest = self._knowledge.get(exchange.neighbour, (Context(), {}))
+        if not (known.includes(context) and _covers(known_digest, digest)):  # it may have shown that it knows more
             self._knowledge[exchange.neighbour] = exchange.shown
 
     def gossip_failed(self, neighbour: int, now: float) -> None:
@@ -320,6 +338,11 @@ class Peer:
         if neighbour in self.links:
             self._failed.add(neighbour)
             self._note_news(now)
+
+
+def _covers(digest: dict[int, list[int]], other: dict[int, list[int]]) -> bool:
+    """Whether who knows the link records of the first digest knows those of the other, too."""
+    return all(server in digest and tuple(digest[server]) >= tuple(number) for server, number in other.items())
 
 
 class Exchange:
@@ -333,20 +356,22 @@ class Exchange:
         self._peer = peer
         self._pull = Pull(peer.model)
         self._is_gossip = is_gossip
+        self._must_list = False  # whether the neighbour has asked for the digest of link records
 
     @property
     def done(self) -> bool:
         """Whether this server has everything that the neighbour held when it gave its last answer."""
-        return self._pull.done
+        return self._pull.done and not self._must_list
 
     def request(self) -> list[Any]:
-        """The next request: `[the asking server, whether it is gossip, its digest of link records, Pull.request]`.
+        """The next request: `[the asking server, whether it is gossip, Router.summary or digest, Pull.request]`.
 
         Raises Held.
         """
         peer = self._peer
         peer._check_not_held()
-        return [peer.router.server, self._is_gossip, peer.router.digest(), self._pull.request()]
+        summary = peer.router.digest() if self._must_list else peer.router.summary()
+        return [peer.router.server, self._is_gossip, summary, self._pull.request()]
 
     def receive(self, answer: Answer | None, now: float) -> None:
         """Log and apply the answer to the last request; None is the answer of a server that is not a neighbour.
@@ -356,6 +381,7 @@ class Exchange:
         if answer is None or self._peer.links.get(self.neighbour) is not self.link:
             raise NotLinked
         self._pull.receive(answer.pull)
+        self._must_list = answer.records is None and not self._must_list  # it is not listed twice
         self._peer.take_in(answer, now)
 
 

@@ -12,6 +12,14 @@ The master informs a server of its own links only. A server learns of the links 
 link-state routing (McQuillan et al., 1980; OSPF). Each server writes a numbered *record* of its neighbours, and passes
 on the records of other servers that it has. A record replaces one with a lower number. A link counts if the records of
 both ends contain it. Therefore the last record of a dead server, which nobody will replace, connects nobody.
+
+From these links each server derives a spanning tree, along which it passes on its news. The idea is that of epidemic
+broadcast trees (Leitão et al., 2007), which find their tree by trying. Servers that know the same records derive the
+same tree, so in a full mesh of n servers news takes n - 1 exchanges each way, and not one for every link. A tree that
+is out of date does no harm. Let a server know as much as any other, and let its neighbours in its tree know as much as
+it does. Then they know the same records, so they have the same tree, and so on, to the end of that tree. Since each
+server's own links are right in it, it spans the component. So as long as somebody lacks something, somebody has a
+neighbour in its tree to tell.
 """
 
 from __future__ import annotations
@@ -130,6 +138,10 @@ def gather_and_scatter(graph: Graph, parts: Iterable[set[int]]) -> list[dict[int
     return steps
 
 
+FEW_RECORDS = 16
+"""Up to how many records are listed in each request for updates. Beyond that, a fingerprint of the list comes first."""
+
+
 class Router:
     """What one server knows of the links: its own for certain, those of others from the records that it received."""
 
@@ -137,12 +149,15 @@ class Router:
         self.server = server
         self._incarnation = incarnation
         self._records: dict[int, tuple[tuple[int, int], frozenset[int]]] = {}
+        self._tree: frozenset[int] | None = None  # `tree_neighbours`, unless a record has changed since
+        self._fingerprint: bytes | None = None  # likewise
         self._write_own(frozenset())
 
     def _write_own(self, neighbours: frozenset[int]) -> None:
         known = self._records.get(self.server)
         number = known[0][1] + 1 if known else 0
         self._records[self.server] = ((self._incarnation, number), neighbours)
+        self._tree = self._fingerprint = None
 
     @property
     def neighbours(self) -> frozenset[int]:
@@ -162,6 +177,19 @@ class Router:
     def digest(self) -> dict[int, list[int]]:
         """Server -> the number of its record that is known here. A peer answers it with the result of `newer_than`."""
         return {server: list(number) for server, (number, _) in self._records.items()}
+
+    def fingerprint(self) -> bytes:
+        """A short text that is the same for all servers that know the same records."""
+        if self._fingerprint is None:
+            from hashlib import blake2b  # not at the top: small clusters have no use for it, and must start fast
+
+            listed = sorted((server, *number) for server, (number, _) in self._records.items())
+            self._fingerprint = blake2b(repr(listed).encode(), digest_size=16).digest()
+        return self._fingerprint
+
+    def summary(self) -> dict[int, list[int]] | bytes:
+        """What a request for updates says of the records that are known here: the digest, or its fingerprint."""
+        return self.digest() if len(self._records) <= FEW_RECORDS else self.fingerprint()
 
     def newer_than(self, digest: Mapping[int, list[int]]) -> list[Any]:
         """The records that a server with this digest lacks: `[[server, [incarnation, number], [neighbour, …]], …]`."""
@@ -188,6 +216,7 @@ class Router:
             known = self._records.get(server)
             if server != self.server and (known is None or known[0] < numbered):
                 self._records[server] = (numbered, frozenset(neighbours))
+                self._tree = self._fingerprint = None
                 news = True
         return news
 
@@ -198,6 +227,21 @@ class Router:
             server: {other for other in neighbours if server in recorded.get(other, ())}
             for server, neighbours in recorded.items()
         }
+
+    def tree_neighbours(self) -> frozenset[int]:
+        """The neighbours to which news has to be passed on, so that it reaches everybody.
+
+        They are those in the breadth-first tree of all links that are known, from a server in their middle; and those
+        that have not confirmed their link yet.
+        """
+        if self._tree is None:
+            graph = self.graph()
+            tree = spanning_tree(graph, centre(graph, min(reachable(graph, self.server))))
+            on_tree = {child for child, parent in tree.parents.items() if parent == self.server}
+            if self.server != tree.root:
+                on_tree.add(tree.parents[self.server])
+            self._tree = frozenset(on_tree | (self.neighbours - graph[self.server]))
+        return self._tree
 
     def reachable(self) -> set[int]:
         """The servers that this one can reach, as far as it knows, including itself.

@@ -238,10 +238,11 @@ class Server:
     def unlink(self, neighbour: int) -> None:
         """Remove the link to a neighbour. When this returns, nothing more from there is applied or answered."""
         with self._lock:
-            self._peer.unlink(neighbour)
+            self._peer.unlink(neighbour, time.monotonic())
             if tracing.on:
                 tracing.event("unlinked", neighbour=neighbour)
             self._exchanges.abort(neighbour)
+            self._exchanges.wake_up()
 
     def shape(self, neighbours: Iterable[tuple[int, float, float, float]], seed: int) -> None:
         """Give the links to these neighbours a shape: (server id, delay, jitter, loss) of each. *seed*: the run's."""

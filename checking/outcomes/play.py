@@ -74,8 +74,8 @@ class _Cluster:
             self.peers[one].link(other[0], "", 0.0)
             self.peers[other[0]].link(one, "", 0.0)
         elif change.what == "unlink":
-            self.peers[one].unlink(other[0])
-            self.peers[other[0]].unlink(one)
+            self.peers[one].unlink(other[0], 0.0)
+            self.peers[other[0]].unlink(one, 0.0)
         elif change.what == "connect":
             self.sessions.setdefault(one, Session()).connect(other[0])
         else:

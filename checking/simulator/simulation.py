@@ -363,9 +363,12 @@ class Simulation(World):
 
 @contextmanager
 def small_limits() -> Iterator[None]:
-    """Within this block exchanges come in several parts, and logs are compacted, after a few writes."""
+    """Within this block, exchanges come in several parts and logs are compacted after a few writes, and requests list
+    few records of links.
+    """
     limits: dict[Any, dict[str, int]] = {
         model: {"CHUNK_BYTES": 200},
+        router: {"FEW_RECORDS": 3},
         compaction: {"SLACK_BYTES": 700, "SNAPSHOT_STEP_BYTES": 60, "SNAPSHOT_PACE": 1, "SNAPSHOT_RECORD_BYTES": 150},
     }
     usual = {room: {name: getattr(room, name) for name in names} for room, names in limits.items()}

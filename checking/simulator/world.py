@@ -143,7 +143,7 @@ class World:
         server.disk, server.fuse = None, None
         for other in self.links.pop(server.ident):
             self.links[other].discard(server.ident)
-            self.servers[other].peer.unlink(server.ident)
+            self.servers[other].peer.unlink(server.ident, self.now)
         for client in self.clients.values():
             client.session.mark(server.ident, False)
 
@@ -167,7 +167,7 @@ class World:
     def unlink(self, one: Server, other: Server) -> None:
         for end, far in ((one, other), (other, one)):
             self.links[end.ident].discard(far.ident)
-            end.peer.unlink(far.ident)
+            end.peer.unlink(far.ident, self.now)
 
     def shape(self, one: Server, other: Server, shape: Shape) -> None:
         """Give the link between two servers a shape, whether it is there or not."""

@@ -7,7 +7,7 @@ import pytest
 
 from messages import Operation
 from model import Model
-from peer import Answer, GossipLoop, NotLinked, Peer
+from peer import Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
 from shape import NO_SHAPE, Shape
 from storage import StorageError
 from vector_clock import Replica
@@ -152,7 +152,7 @@ def test_a_link_gets_a_shape_and_keeps_it_over_a_break() -> None:
     lanes = server.links[1].lanes
     assert lanes is not None
     assert lanes.shape == Shape(0.2)
-    server.unlink(1)
+    server.unlink(1, 0.0)
     server.link(1, "address", 0.0)
     assert server.links[1].lanes is lanes
     assert lanes.calls.send(100.0).due == 100.2
@@ -176,3 +176,92 @@ def test_nothing_arrives_that_was_under_way_when_the_shape_changed() -> None:
     assert hearer.router.neighbours == {0}, "the link is still there"
     pull(teller, hearer, 0.0)
     assert [write.value for write in hearer.model.writes()] == [b"v"]
+
+
+def mesh(servers: int) -> list[Peer]:
+    """Servers of which each is linked to each, and that know all links; nobody has anything to tell any more."""
+    made = [peer(server)[0] for server in range(servers)]
+    for one in made:
+        for other in made:
+            if one is not other:
+                one.link(other.router.server, "address", 0.0)
+    gossip_until_silent(made)
+    return made
+
+
+def gossip_until_silent(servers: list[Peer], now: float = 0.0) -> list[tuple[int, int]]:
+    """Let all servers gossip; returns the exchanges: (who asks, who answers)."""
+    found = []
+    loops = [GossipLoop(server) for server in servers]
+    while any(server.due is not None for server in servers):
+        now += 10.0
+        for server, loop in zip(servers, loops, strict=True):
+            while (exchange := loop.next(now)) is not None:
+                found.append((server.router.server, exchange.neighbour))
+                carry_out(exchange, servers[exchange.neighbour], now)
+                loop.done(exchange)
+    return found
+
+
+def carry_out(exchange: Exchange, neighbour: Peer, now: float) -> list[bytes]:
+    """Carry out an exchange; returns the packed requests."""
+    requests = []
+    while not exchange.done:
+        requests.append(msgpack.packb(exchange.request()))
+        packed = msgpack.packb(neighbour.answer_pull(unpack_request(requests[-1])))
+        exchange.receive(Answer.from_bytes(packed), now)
+    return requests
+
+
+def test_in_a_mesh_news_goes_along_a_tree() -> None:
+    servers = mesh(8)
+    servers[3].execute([Operation(b"k", b"v", 1, None)], 0.0)
+    exchanges = gossip_until_silent(servers)
+    assert all(server.model.get(b"k") is not None for server in servers)
+    assert len(exchanges) == 2 * (len(servers) - 1), "one to tell and one to ask, for each edge of the tree"
+
+
+def test_what_was_to_cross_a_broken_link_of_the_tree_goes_another_way() -> None:
+    servers = mesh(4)
+    (middle,) = servers[3].router.tree_neighbours()
+    servers[3].execute([Operation(b"k", b"v", 1, None)], 0.0)
+    servers[3].partners(50.0)  # its news is about to be told to the middle
+    assert servers[3].due is None
+    servers[3].unlink(middle, 50.0)
+    servers[middle].unlink(3, 50.0)
+    assert servers[3].due == 51.0
+    gossip_until_silent(servers)
+    assert all(server.model.get(b"k") is not None for server in servers)
+
+
+def test_a_link_beside_the_tree_that_breaks_is_no_news() -> None:
+    servers = mesh(4)
+    one, other, *_ = [server for server in servers if len(server.router.tree_neighbours()) == 1]
+    one.unlink(other.router.server, 50.0)
+    assert one.due is None
+
+
+def test_many_records_of_links_are_listed_only_for_a_neighbour_that_knows_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("router.FEW_RECORDS", 2)
+    servers = mesh(3)
+    request = servers[0].exchange(1).request()
+    assert isinstance(request[2], bytes)
+    assert len(carry_out(servers[0].exchange(1), servers[1], 50.0)) == 1
+    servers[1].unlink(2, 50.0)
+    requests = carry_out(servers[0].exchange(1), servers[1], 50.0)
+    assert [type(unpack_request(packed)[2]) for packed in requests] == [bytes, dict]
+    assert servers[0].router.digest() == servers[1].router.digest()
+
+
+def test_a_neighbour_that_asks_for_the_list_again_and_again_gets_it_once() -> None:
+    (one, _), (other, _) = peer(0), peer(1)
+    one.link(1, "address", 0.0)
+    other.link(0, "address", 0.0)
+    exchange = one.exchange(1)
+    for _ in range(2):
+        assert not exchange.done
+        pulled, _ = other.answer_pull(exchange.request()) or []
+        exchange.receive(Answer.from_bytes(msgpack.packb([pulled, None])), 0.0)
+    assert exchange.done

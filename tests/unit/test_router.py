@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import Router, centre, components, reachable, spanning_tree
+from router import FEW_RECORDS, Router, centre, components, reachable, spanning_tree
 
 FAR = 10**6
 
@@ -266,6 +266,51 @@ def test_the_last_record_of_a_dead_server_connects_nobody() -> None:
     assert routers[3].reachable() == {3}
 
 
+def test_news_goes_along_a_tree_from_the_middle() -> None:
+    routers = {server: Router(server, 1) for server in range(5)}
+    for one, other in ((0, 1), (0, 2), (1, 2), (2, 3), (3, 4)):
+        routers[one].link(other)
+        routers[other].link(one)
+    assert routers[0].tree_neighbours() == {1, 2}, "neither has confirmed its link yet"
+    for _ in routers:
+        for receiver, router in routers.items():
+            for sender in routers[receiver].neighbours:
+                exchange(router, routers[sender])
+    trees = {server: set(router.tree_neighbours()) for server, router in routers.items()}
+    assert trees == {0: {2}, 1: {2}, 2: {0, 1, 3}, 3: {2, 4}, 4: {3}}, "but for the link between 0 and 1"
+
+
+def test_a_link_that_the_neighbour_has_not_confirmed_is_part_of_the_tree() -> None:
+    one, other = Router(1, 1), Router(2, 1)
+    one.link(2)
+    assert one.tree_neighbours() == {2}
+    exchange(one, other)
+    assert one.tree_neighbours() == {2}, "it is not in its record of links"
+    other.link(1)
+    exchange(one, other)
+    assert one.tree_neighbours() == {2}
+    one.unlink(2)
+    assert one.tree_neighbours() == set()
+
+
+def test_equal_records_have_equal_fingerprints() -> None:
+    one, other = Router(1, 1), Router(2, 1)
+    assert one.fingerprint() != other.fingerprint()
+    exchange(one, other)
+    exchange(other, one)
+    assert one.fingerprint() == other.fingerprint()
+    one.link(2)
+    assert one.fingerprint() != other.fingerprint()
+
+
+def test_few_records_are_listed_at_once_and_many_are_not() -> None:
+    one = Router(1, 1)
+    one.merge([[server, [1, 0], []] for server in range(2, FEW_RECORDS + 1)])
+    assert one.summary() == one.digest()
+    one.merge([[FEW_RECORDS + 1, [1, 0], []]])
+    assert one.summary() == one.fingerprint()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_once_all_records_are_merged_everywhere_every_graph_is_correct(seed: int) -> None:
     chance = random.Random(seed)
@@ -340,11 +385,13 @@ class LinkStateMachine(RuleBasedStateMachine):
 
     @rule()
     def gossip_until_silent(self) -> None:
-        """After as many rounds as there are servers, each server knows its component."""
-        for _ in self.SERVERS:
-            for receiver in self.routers:
-                for sender in self.truth[receiver]:
-                    exchange(self.routers[receiver], self.routers[sender])
+        """Once each server has told those in its tree what it knows, each knows its component."""
+        has_changed = True
+        while has_changed:
+            has_changed = False
+            for router in self.routers.values():
+                for neighbour in router.tree_neighbours():
+                    has_changed = exchange(self.routers[neighbour], router) or has_changed
         for server, router in self.routers.items():
             known = router.graph()
             component = reachable(self.truth, server)
