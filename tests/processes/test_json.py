@@ -163,6 +163,17 @@ def test_status_tells_servers_partitions_and_clients() -> None:
     }
 
 
+def test_shapes_of_links_are_told() -> None:
+    script = (
+        "joinServer 0\njoinServer 1\njoinClient 5 0\nshapeConnection 5 0 3ms 1ms\nshapeConnection 0 1 2ms 1\nstatus"
+    )
+    *_, shaped, wrong, status = told(script, "--delay", "4ms", "--loss", "2%")
+    assert shaped == ok(4, "shapeConnection 5 0 3ms 1ms", shape="3ms 1ms")
+    assert (wrong["type"], wrong["line"]) == ("error", 5)
+    assert status["status"]["shape"] == "4ms 2%"
+    assert status["status"]["shapes"] == [{"ids": [0, 5], "shape": "3ms 1ms"}]
+
+
 def test_status_is_unknown_to_plain_scripts() -> None:
     result = run("status")
     assert (result.stdout, result.errors) == (b"", ["error: line 1: unknown command: status"])

@@ -12,7 +12,10 @@ from random import Random
 import pytest
 from support.terminal import Terminal
 
+from checking.drawing import draw
 from checking.driver import Conversation, processes, run, wait_until
+from checking.telling import tell
+from checking.traces import read
 from checking.workload import Plan, Sizes, Workload
 from rpc import tracing
 from rpc.tracing import Event
@@ -83,6 +86,13 @@ def test_no_message_arrives_early_and_messages_arrive_in_order(tmp_path: Path) -
         lost += len(events(tmp_path, f"server-{caller}", "lost"))
     assert delayed >= 10
     assert lost > 0
+    story = tell(read(tmp_path))
+    assert len(story.losses) == lost
+    for loss in story.losses:
+        caller = loss.receiver if loss.answer else loss.sender
+        assert story.events[loss.event].process == caller
+        assert {story.processes[loss.sender], story.processes[loss.receiver]} == {"server 0", "server 1"}
+    assert draw(story).count("lost</title>") == lost
 
 
 def test_equal_seeds_lose_the_same_messages(tmp_path: Path) -> None:

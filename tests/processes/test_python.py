@@ -77,6 +77,8 @@ def test_each_command_is_a_method(daadkvs_run: Run) -> None:
     assert behind.why[-1].startswith("No path of links led from there")
     assert run.get(5, "shape").error == "ERR_KEY"
     run.create_connection(0, 1)
+    shaped = run.shape_connection(0, 1, "3ms", loss="10%")
+    assert (shaped.command, shaped.json["shape"]) == ("shapeConnection 0 1 3ms 0ms 10%", "3ms 10%")
     run.stabilize()
     assert run.print_store(1).store == run.store(1) == {"colour": "red"}
     run.kill_server(0)

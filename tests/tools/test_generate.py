@@ -88,6 +88,17 @@ def test_large_answers_change_nothing(seed: int, tmp_path: Path) -> None:
     assert_valid(history, script.read_text())
 
 
+@pytest.mark.parametrize("interval", ["0", "0.005"])
+def test_slow_and_lossy_links_change_nothing(interval: str, tmp_path: Path) -> None:
+    faults = ("--partition-every", "40", "--kill-every", "60", "--move-every", "30", "--stabilize-every", "50")
+    script = generate("--operations", "200", "--delay", "10ms", "--loss", "20%", *faults)
+    assert script.stdout.count("shapeConnection") == 10
+    history = tmp_path / "history"
+    result = run(script.stdout, "--gossip-interval", interval, "--history", str(history))
+    assert (result.stderr, result.status) == ("", 0)
+    assert_valid(history, script.stdout)
+
+
 def test_the_seed_decides() -> None:
     first, again, other = (generate("--operations", "300", *FAULTS, "--seed", seed).stdout for seed in "112")
     assert first == again != other

@@ -16,7 +16,9 @@ from checking.seeds import SCHEDULES_PER_SEED, check_seed, check_seeds
 from checking.simulator.schedule import WEIGHTS, Step, decode
 from checking.simulator.simulation import Simulation, small_limits
 from checking.simulator.truth import Violation
+from checking.staleness import measure
 from scripts.simulate import replay
+from shape import Shape
 
 SCHEDULES = sorted((ROOT / "tests" / "schedules").glob("*.txt"))
 
@@ -84,6 +86,18 @@ def test_a_failure_is_shrunk_and_named_by_its_seed(monkeypatch: pytest.MonkeyPat
     assert [step.word for step in failure.schedule][-1] == "disconnect"
     assert "nobody made" in str(failure)
     assert "--seed 3" in str(failure)
+
+
+def test_a_hop_takes_an_interval_and_three_delays() -> None:
+    assert measure("mesh", Shape(0.2), 0) == pytest.approx(1.6, abs=0.02)
+    assert measure("chain", Shape(0.2), 0) == pytest.approx(4 * 1.6, abs=0.05)
+
+
+def test_losses_make_gossip_late_and_not_incomplete() -> None:
+    late = [measure("chain", Shape(0.05, 0.0, 0.4), seed) for seed in range(5)]
+    assert late == [measure("chain", Shape(0.05, 0.0, 0.4), seed) for seed in range(5)]
+    assert len({*late}) > 1
+    assert min(late) >= measure("chain", Shape(0.05), 0)
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)

@@ -53,6 +53,16 @@ def test_a_partition_is_a_block_in_the_picture() -> None:
     ]
 
 
+def test_the_shapes_of_links_are_listed() -> None:
+    two = overview(mesh(range(2)))
+    assert not any("delay" in line for line in draw(two, 100))
+    assert draw(two._replace(usual_shape="20ms"), 100)[-1] == "delay, jitter and loss: all links between servers: 20ms"
+    shaped = two._replace(usual_shape="20ms", shapes={(0, 1): "200ms 10%", (0, 5): "0ms"})
+    assert draw(shaped, 200)[-1] == (
+        "delay, jitter and loss: 0 and 1: 200ms 10%; 0 and 5: 0ms; all others between servers: 20ms"
+    )
+
+
 def test_many_servers_or_long_ids_are_a_list() -> None:
     lines = draw(overview(mesh(range(11))), 200)
     assert lines[1].split() == ["0", "up", "1000", "1-10", "up", "to", "date"]
