@@ -27,6 +27,7 @@ __all__ = [
     "CommandError",
     "Uncertain",
     "parse",
+    "prompt_usage",
     "unknown",
     "usage",
 ]
@@ -78,12 +79,18 @@ COMMANDS: dict[str, Form] = {
 STATUS = "status"
 
 PROMPT_WORDS = {
-    "help": "list the commands; help COMMAND explains one",
+    "help": "list the commands; help WORD explains one, or guarantees, or links",
     STATUS: "show servers, links, partitions and clients, and which writes each server lacks",
+    "why": "say why the last ERR_DEP was right, or that in line LINE",
+    "run": "run a script, and show each line as it runs",
+    "step": "run a script line by line: Enter runs the next one, Esc ends it",
+    "report": "write a page that shows the session so far; needs --trace",
     "exit": "end everything, like quit or Ctrl-D",
     "quit": "end everything, like exit or Ctrl-D",
 }
 """Further commands of the prompt, each with a summary for help. In a script they are unknown."""
+
+_PROMPT_ARGUMENTS = {"help": "[WORD]", "why": "[LINE]", "run": "FILE", "step": "FILE", "report": "[FILE]"}
 
 _FOR_PROGRAMS = {**COMMANDS, STATUS: Form(0, (), PROMPT_WORDS[STATUS])}
 """The commands of a script whose answers are read by a program: one more has an answer there."""
@@ -99,6 +106,11 @@ _NAMES = {name.encode(): name for name in _FOR_PROGRAMS}
 def usage(name: str) -> str:
     """The usage of the command *name*, for example `put clientId key value`."""
     return " ".join((name, *_FOR_PROGRAMS[name].words))
+
+
+def prompt_usage(name: str) -> str:
+    """The usage of a word of the prompt, for example `why [LINE]`."""
+    return f"{name} {_PROMPT_ARGUMENTS.get(name, '')}".rstrip()
 
 
 def parse(line: bytes, for_programs: bool = False) -> Command | None:
