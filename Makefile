@@ -53,12 +53,13 @@ lesson: WRITE := eval "set -- $$words" && $(IN_VENV) scripts/generate.py "$$@"
 else
 lesson: export title := $(value SCRIPT)
 lesson: WRITE := cat -- "$$script"
+lesson: ONE_BY_ONE := --no-pipeline
 endif
 lesson: .venv/ready
 	@mkdir -p -- "$$lesson"
 	@{ $(WRITE); } > "$$lesson/new" || { rm -- "$$lesson/new"; exit 1; }
 	@cd -- "$$lesson" && rm -rf script history trace printed report.html && mv new script
-	@$(IN_VENV) master.py --history="$$lesson/history" --trace="$$lesson/trace" -- "$$lesson/script" \
+	@$(IN_VENV) master.py $(ONE_BY_ONE) --history="$$lesson/history" --trace="$$lesson/trace" -- "$$lesson/script" \
 		> "$$lesson/printed" || true
 	@$(IN_VENV) scripts/report.py -o "$$lesson/report.html" --title="$$title" -- "$$lesson/trace"
 	@printf '%s/report.html shows what happened, %s/printed what was printed, and %s/history is\n' \
