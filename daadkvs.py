@@ -17,8 +17,6 @@ out all the same. The master has a session of its own, which no Ctrl-C reaches; 
 at the end of a `with`, or with this process, however that ends. docs/python.md has examples.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import sys
@@ -27,8 +25,7 @@ import weakref
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+if TYPE_CHECKING:  # what stands in quotes below; all other annotations are evaluated, since text would be compiled
     from pathlib import Path
     from typing import Self
 
@@ -45,7 +42,7 @@ END_SECONDS = 10.0
 class DaadkvsError(Exception):
     """A command could not be carried out, in the master's words, and the state is as it was; or there is no run."""
 
-    def __init__(self, text: str, answers: list[Answer] | None = None) -> None:
+    def __init__(self, text: str, answers: "list[Answer] | None" = None) -> None:
         super().__init__(text)
         self.answers = answers or []
         """The answers so far: one for a command, and one for each line of a script."""
@@ -84,7 +81,7 @@ class Answer(NamedTuple):
     seconds: float
     events: tuple[Event, ...]
     line: int
-    json: Mapping[str, Any]
+    json: dict[str, Any]
 
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name, value in self._asdict().items() if name != "json" and value]
@@ -166,7 +163,7 @@ class Run:
     """
 
     def __init__(
-        self, *options: str, gossip_interval: float = 1.0, data_dir: str | Path | None = None, trace: bool = True
+        self, *options: str, gossip_interval: float = 1.0, data_dir: "str | Path | None" = None, trace: bool = True
     ) -> None:
         """Start one, without servers. *options* are others of ./master's, such as "--timeout=2" or "--fsync=always".
 
@@ -192,7 +189,7 @@ class Run:
         """
         self._end()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -299,7 +296,7 @@ class Run:
         with open(self._recorded(self._history), encoding="ascii") as file:
             return [self._talk.loads(line) for line in file]
 
-    def report(self, path: str | Path) -> None:
+    def report(self, path: "str | Path") -> None:
         """Make the page that shows what has happened so far (docs/trace.md); any browser opens it."""
         self._show("-o", os.path.abspath(path))
 
