@@ -37,7 +37,7 @@ NAV: dict[str, list[str]] = {
 }
 """The pages of docs/ by chapter. Those that aren't named here come at the end of the first one."""
 
-WORKER = ROOT / "scripts" / "book_worker.js"
+LOOKS, WORKER = ROOT / "docs" / "book" / "mkdocs.yml", ROOT / "docs" / "book" / "worker.js"
 SHIM = "https://unpkg.com/iframe-worker/shim"
 """What Material's plugin for offline pages would fetch in place of `WORKER`."""
 
@@ -59,7 +59,7 @@ def main() -> int:
         config = folder / "mkdocs.yml"
         added = {"docs_dir": str(pages), "site_dir": str(arguments.output.absolute()), "nav": navigation()}
         lines = [f"{key}: {json.dumps(value)}\n" for key, value in added.items()]
-        config.write_text((ROOT / "scripts" / "book.yml").read_text("utf-8") + "".join(lines), "utf-8")
+        config.write_text(LOOKS.read_text("utf-8") + "".join(lines), "utf-8")
         build = [sys.executable, "-I", "-m", "mkdocs", "build", "--strict", "--clean", "-f", str(config)]
         # (--quiet would count no warnings.) What Material says about its own future is no news of the book's.
         variables = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
