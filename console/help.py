@@ -22,6 +22,8 @@ class Page(NamedTuple):
     """Lines to type, each followed by what it prints, if it prints something: that is indented."""
     errors: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    more: str = ""
+    """What the summary has no room for."""
 
 
 PAGES = {
@@ -29,12 +31,19 @@ PAGES = {
         ("joinServer 0", "joinServer 1"),
         ("server 0 is already running", "id 5 is taken by a client"),
         ("killServer", "links"),
+        "A server that was killed comes back with everything that it had acknowledged.",
     ),
-    "killServer": Page(("joinServer 0", "killServer 0"), ("server 0 is not running",), ("joinServer", "status")),
+    "killServer": Page(
+        ("joinServer 0", "killServer 0"),
+        ("server 0 is not running",),
+        ("joinServer", "status"),
+        "The process gets SIGKILL, and its links are gone. Its clients keep their place for it, and pass it over.",
+    ),
     "joinClient": Page(
         ("joinServer 0", "joinClient 5 0"),
         ("server 1 is not running", "id 0 is taken by a server"),
         ("createConnection", "guarantees"),
+        "A client that runs already keeps its session, and gets one more connection.",
     ),
     "breakConnection": Page(
         ("joinServer 0", "joinServer 1", "breakConnection 0 1"),
@@ -44,6 +53,7 @@ PAGES = {
             "server 0 has no connection to itself",
         ),
         ("createConnection", "links", "status"),
+        "When it returns, nothing more crosses. The ids may come in either order.",
     ),
     "createConnection": Page(
         ("joinServer 0", "joinServer 1", "breakConnection 0 1", "createConnection 0 1"),
@@ -57,11 +67,13 @@ PAGES = {
         ("joinServer 0", "joinServer 1", "joinClient 5 0", "put 5 colour red", "stabilize", "printStore 1"),
         (),
         ("printStore", "guarantees", "links"),
+        "It returns when all servers that can reach each other, over any number of hops, hold the same store.",
     ),
     "printStore": Page(
         ("joinServer 0", "joinClient 5 0", "put 5 colour red", "printStore 0", "  colour:red"),
         ("server 1 is not running",),
         ("get", "stabilize"),
+        "Each line is key:value. An empty store prints nothing.",
     ),
     "put": Page(
         ("joinServer 0", "joinClient 5 0", "put 5 colour dark red", "get 5 colour", "  colour:dark red"),
@@ -72,17 +84,37 @@ PAGES = {
             "uncertain: the server was lost before it answered; the value may stand later",
         ),
         ("get", "guarantees"),
+        "The key is one word; the value may have blanks. It prints nothing.",
     ),
     "get": Page(
         ("joinServer 0", "joinClient 5 0", "get 5 colour", "  colour:ERR_KEY"),
         ("client 5 is not running", "client 5 has only server 0, which is not running"),
         ("why", "put", "guarantees"),
+        "ERR_KEY: the server has no value. ERR_DEP: no server of this client is up to what it has written or read.",
     ),
-    "status": Page(("joinServer 0", "status"), (), ("links", "printStore")),
-    "why": Page(("why", "why 9"), (), ("get", "guarantees")),
-    "run": Page(("run examples/2-sessions.txt", "why 21"), (), ("step", "why")),
+    "status": Page(
+        ("joinServer 0", "status"),
+        (),
+        ("links", "printStore"),
+        "It changes nothing. x is a link; reaches is what the server itself believes; what a silent server has is "
+        "unknown; * has changed since the last status.",
+    ),
+    "why": Page(
+        ("why", "why 9"),
+        (),
+        ("get", "guarantees"),
+        "Lines are counted as they are typed, and those of a script as in the script.",
+    ),
+    "run": Page(
+        ("run examples/2-sessions.txt", "why 21"),
+        (),
+        ("step", "why"),
+        "Only answers go to stdout. Ctrl-C ends it after the line that runs.",
+    ),
     "step": Page(("step examples/2-sessions.txt",), (), ("run", "why")),
-    "report": Page(("report",), (), ("why", "status")),
+    "report": Page(
+        ("report", "report page.html"), (), ("why", "status"), "Without FILE, it is report.html in the trace's folder."
+    ),
 }
 
 TOPICS = {
@@ -151,6 +183,7 @@ def about(word: str, width: int) -> Iterator[str]:
     page = PAGES.get(word)
     if page is None:
         return
+    yield from wrapped("  ", page.more, width) if page.more else ()
     yield from _under("example", page.example)
     if page.errors:
         yield "errors, such as:"

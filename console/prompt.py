@@ -17,7 +17,6 @@ import os
 import re
 import select
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -311,7 +310,7 @@ class Prompt:
         found = self._output.find(int(line) if line else None)
         if found is None:
             places = [explained.where for explained in self._output.explained][-PLACES:]
-            known = f"; it was said in {', '.join(places)}" if places else ""
+            known = f"; it was said in {', '.join(places)}" if places else "; ERR_KEY says that there is no value"
             self._tell(f"(no get has said ERR_DEP{f' in line {line}' if line else ' so far'}{known})")
             return
         width = self.columns()
@@ -343,7 +342,10 @@ class Prompt:
             return
         page = Path(name).expanduser() if name else folder / "report.html"
         command = [sys.executable, str(REPORT), str(folder), "-o", str(page)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        import subprocess  # not at the top: few sessions need it
+
+        with self._waited_for():
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if self._interrupted:
             self._master.error("report: given up")
         elif done.returncode:

@@ -92,7 +92,10 @@ class Waiting:
                 self._condition.wait(left if left > 0 else AGAIN_SECONDS)
 
     def _draw(self) -> None:
-        whom = self._whom()
+        try:
+            whom = self._whom()
+        except Exception:  # a mistake of ours, or the cluster has just changed: the line is not worth an error
+            whom = ""
         text = f"waiting{' for ' * bool(whom)}{whom} … Ctrl-C gives up"[: max(1, self._columns() - ROOM)]
         if text != self._shown:
             self._write((REMOVE if self._shown else "") + text)

@@ -61,30 +61,30 @@ class Form(NamedTuple):
 
 
 COMMANDS: dict[str, Form] = {
-    "joinServer": Form(1, ("id",), "start server ID, or revive it, and connect it to every running server"),
-    "killServer": Form(1, ("id",), "kill server ID at once; what it acknowledged stays on its disk"),
-    "joinClient": Form(2, ("clientId", "serverId"), "start client CLIENTID and connect it to server SERVERID"),
-    "breakConnection": Form(2, ("id1", "id2"), "cut two servers, or a client and a server, from each other"),
+    "joinServer": Form(1, ("id",), "start or revive server ID, linked to all others"),
+    "killServer": Form(1, ("id",), "kill server ID at once; its disk stays"),
+    "joinClient": Form(2, ("clientId", "serverId"), "start client CLIENTID, connected to SERVERID"),
+    "breakConnection": Form(2, ("id1", "id2"), "cut two servers, or a client and a server"),
     "createConnection": Form(2, ("id1", "id2"), "connect two servers, or a client and a server"),
-    "stabilize": Form(0, (), "return when all servers that can reach each other hold the same store"),
-    "printStore": Form(1, ("id",), "print server ID's store, key:value a line, sorted by key"),
-    "put": Form(1, ("clientId", "key", "value"), "have the client store the value, which is the rest of the line"),
+    "stabilize": Form(0, (), "wait until servers that reach each other agree"),
+    "printStore": Form(1, ("id",), "print server ID's store, sorted by key"),
+    "put": Form(1, ("clientId", "key", "value"), "have the client store VALUE, the rest of the line"),
     "get": Form(
         1,
         ("clientId", "key"),
-        "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (the server is behind what this client has seen)",
+        "print key:value, key:ERR_KEY or key:ERR_DEP",
     ),
 }
 
 STATUS = "status"
 
 PROMPT_WORDS = {
-    "help": "list the commands; help WORD explains one, or guarantees, or links",
-    STATUS: "show servers, links, partitions and clients, and which writes each server lacks",
-    "why": "say why the last ERR_DEP was right, or that in line LINE",
+    "help": "explain a word, or guarantees, or links",
+    STATUS: "show servers, links, clients, and who lacks what",
+    "why": "say why the last get, or that in LINE, was ERR_DEP",
     "run": "run a script, and show each line as it runs",
-    "step": "run a script line by line: Enter runs the next one, Esc ends it",
-    "report": "write a page that shows the session so far; needs --trace",
+    "step": "run it line by line: Enter goes on, Esc ends",
+    "report": "write a page of the session; needs --trace",
     "exit": "end everything, like quit or Ctrl-D",
     "quit": "end everything, like exit or Ctrl-D",
 }

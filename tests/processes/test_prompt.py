@@ -317,10 +317,10 @@ def test_tab_shows_what_there_is_and_what_it_does(tmp_path: Path) -> None:
         start_cluster(terminal)
         terminal.do("killServer 1")
         terminal.type("jo\t")
-        terminal.until_shown("start server ID")
+        terminal.until_shown("start or revive server ID")
         assert any("joinClient" in line and "start client" in line for line in terminal.lines)
         terminal.type("S\t")
-        terminal.until(lambda: "start server ID" not in "\n".join(terminal.lines), "the menu to go")
+        terminal.until(lambda: "start or revive server ID" not in "\n".join(terminal.lines), "the menu to go")
         terminal.type("\t\r")  # only server 1 can be joined again
         terminal.until_prompt()
         assert rows(terminal.do("status"))["1"].startswith("up")
@@ -330,11 +330,11 @@ def test_enter_takes_the_highlighted_word_and_does_not_run_the_line(tmp_path: Pa
     with Terminal(tmp_path) as terminal:
         terminal.until_prompt()
         terminal.type("join\t")
-        terminal.until_shown("start server ID")
+        terminal.until_shown("start or revive server ID")
         terminal.type("\t")
         terminal.until(lambda: terminal.line.startswith(PROMPT + "joinServer"), "the first word of the menu")
         terminal.type("\r")
-        terminal.until(lambda: "start server ID" not in "\n".join(terminal.lines), "the menu to go")
+        terminal.until(lambda: "start or revive server ID" not in "\n".join(terminal.lines), "the menu to go")
         assert terminal.line == PROMPT + "joinServer id", "it is to be continued"
         terminal.type("3\r")
         terminal.until_prompt(2)

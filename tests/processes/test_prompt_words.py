@@ -64,7 +64,7 @@ def written(home: Path, text: str) -> str:
 @both
 def test_why_gives_the_reasons_that_the_report_gives(tmp_path: Path, term: str) -> None:
     with Terminal(tmp_path, "--gossip-interval", "0", "--trace", str(tmp_path / "trace"), term=term) as terminal:
-        assert terminal.do("why") == ["(no get has said ERR_DEP so far)"]
+        assert terminal.do("why") == ["(no get has said ERR_DEP so far; ERR_KEY says that there is no value)"]
         move(terminal)
         assert terminal.do("get 5 colour") == ["colour:ERR_DEP"]
         assert terminal.do("createConnection 0 1") == terminal.do("stabilize") == []
@@ -319,6 +319,13 @@ def test_the_errors_that_help_names_are_those_that_come() -> None:
         for error in page.errors:
             wanted = re.sub("[0-9]+", "N", f"! {name}: {error}")
             assert wanted in errors
+
+
+def test_help_fits_on_a_usual_terminal(tmp_path: Path) -> None:
+    with Terminal(tmp_path) as terminal:
+        terminal.resize(24, 80)
+        for line in ("help", *(f"help {word}" for word in (*PAGES, *TOPICS))):
+            assert len(terminal.do(line)) <= 22, line
 
 
 @both
