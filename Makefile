@@ -79,6 +79,7 @@ plots: .venv/ready
 	@$(INSTALL) -r scripts/requirements-plots.txt >&2
 	@$(IN_VENV) scripts/bench.py --plot docs/performance.svg
 	@$(IN_VENV) scripts/simulate.py --plot docs/scaling.svg
+	@$(IN_VENV) scripts/simulate.py --plot-delay docs/staleness.svg
 
 # The index's address stays out of the files: each machine has its own. What several files pin, they pin alike.
 COMPILE = .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \

@@ -105,8 +105,7 @@ class Stores(dict[int, dict[Text, Text]]):
 
     def _table(self) -> tuple[list[str], list[Text], list[list[Text | None]]]:
         keys = sorted({key for store in self.values() for key in store}, key=_bytes)
-        rows = [[store.get(key) for store in self.values()] for key in keys]
-        return [f"server {server}" for server in self], keys, rows
+        return [f"server {server}" for server in self], keys, [[one.get(key) for one in self.values()] for key in keys]
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -171,8 +170,7 @@ class Run:
         Raises DaadkvsError where it can't begin.
         """
         kept = [] if data_dir is None else [f"--data-dir={os.path.abspath(data_dir)}"]
-        record = ["--record"] if trace else []
-        self._talk = _Talk([f"--gossip-interval={gossip_interval}", *kept, *record, *options])
+        self._talk = _Talk([f"--gossip-interval={gossip_interval}", *kept, *["--record"] * trace, *options])
         self._end = weakref.finalize(self, self._talk.close)
         begun = self._talk.ask(b"", 1)[0]
         self.version: str = begun["version"]
@@ -214,6 +212,10 @@ class Run:
     def create_connection(self, one: int, other: int) -> Answer:
         """Connect two servers, or a client and a server."""
         return self._do("createConnection", one, other)
+
+    def shape_connection(self, one: int, other: int, delay: str, jitter: str = "0ms", loss: str = "0%") -> Answer:
+        """Delay the messages between two servers, or a client and a server, and lose some: "200ms", "50ms", "10%"."""
+        return self._do("shapeConnection", one, other, f"{delay} {jitter} {loss}")
 
     def stabilize(self) -> Answer:
         """Return when all servers that can reach each other hold the same store."""
@@ -277,16 +279,14 @@ class Run:
 
     def stores(self) -> Stores:
         """What stands in each running server; one after another, while gossip may go on."""
-        running = [ident for ident, server in self.status().servers.items() if server.pid is not None]
-        return Stores({ident: self.store(ident) for ident in running})
+        return Stores({ident: self.store(ident) for ident, one in self.status().servers.items() if one.pid is not None})
 
     def status(self) -> Status:
         """Servers, clients and partitions."""
         found = self._do("status").json["status"]
         servers = {}
         for server in found["servers"]:
-            lacks = server.get("lacks")
-            lacks = lacks and (lacks["here"], lacks["elsewhere"])
+            lacks = server.get("lacks") and (server["lacks"]["here"], server["lacks"]["elsewhere"])
             servers[server["id"]] = Server(server.get("pid"), tuple(server.get("links", ())), lacks)
         clients = {one["id"]: Client(one.get("pid"), tuple(one["connections"])) for one in found["clients"]}
         return Status(servers, found["partitions"], clients)

@@ -20,6 +20,7 @@ from context import Context
 from messages import Operation
 from model import Model
 from peer import Answer, Exchange, GossipLoop, Peer, unpack_request
+from shape import NO_SHAPE, Fate, Lane, Shape
 from vector_clock import Replica
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "TOPOLOGY",
     "WRITES",
     "Figures",
+    "Gossip",
     "measure_gossip",
     "measure_stabilize",
     "plot",
@@ -91,9 +93,9 @@ class Figures(NamedTuple):
 
 
 class Gossip:
-    """Servers that gossip; each message takes the same short time."""
+    """Servers that gossip; each message takes the same short time, unless the links have a shape."""
 
-    def __init__(self, graph: router.Graph) -> None:
+    def __init__(self, graph: router.Graph, shape: Shape = NO_SHAPE, seed: int = 0) -> None:
         self.graph = graph
         self.peers = {server: Peer(Replica(server, 1), GOSSIP_INTERVAL) for server in graph}
         self.now = 0.0
@@ -107,6 +109,7 @@ class Gossip:
         for server, peer in self.peers.items():
             peer.start(NoLog())
             for neighbour in graph[server]:
+                peer.shape(neighbour, shape, seed)
                 peer.link(neighbour, "", 0.0)
 
     def put(self, server: int, writes: int) -> Context:
@@ -119,11 +122,14 @@ class Gossip:
         self._numbers += 1
         heapq.heappush(self._events, (when, self._numbers, what))
 
-    def _send(self, message: Any, receive: Callable[[bytes], None]) -> None:
+    def _send(
+        self, message: Any, lane: Lane | None, receive: Callable[[bytes], None], lose: Callable[[], None]
+    ) -> None:
         packed = msgpack.packb(message)
         self.messages += 1
         self.bytes += len(packed)
-        self._at(self.now + LATENCY, lambda: receive(packed))
+        fate = Fate(False, self.now + LATENCY) if lane is None else lane.send(self.now)
+        self._at(fate.due, lose if fate.lost else lambda: receive(packed))
 
     def run(self, until: Callable[[], bool]) -> None:
         """Let gossip go on until all servers are silent, or *until* returns true."""
@@ -148,29 +154,34 @@ class Gossip:
         self._next(server)
 
     def _next(self, server: int) -> None:
-        exchange = self._loops[server].next(self.now)
-        if exchange is not None:
+        while (exchange := self._loops[server].next(self.now)) is not None:
             self._ask(server, exchange)
-        else:
-            self._busy.discard(server)
-            self._plan(server)
+            if exchange.link.lanes is None:
+                return  # the server waits for the answer
+        self._busy.discard(server)
+        self._plan(server)
 
     def _ask(self, server: int, exchange: Exchange) -> None:
-        neighbour = self.peers[exchange.neighbour]
+        neighbour, lanes = self.peers[exchange.neighbour], exchange.link.lanes
+
+        def lost() -> None:
+            self._loops[server].failed(exchange, self.now)
+            self._next(server)
 
         def answered(packed: bytes) -> None:
             exchange.receive(Answer.from_bytes(packed), self.now)
             if exchange.done:
-                self._loops[server].done()
+                self._loops[server].done(exchange)
                 self._next(server)
             else:
                 self._ask(server, exchange)
 
         def asked(packed: bytes) -> None:
-            self._send(neighbour.answer_pull(unpack_request(packed)), answered)
+            answer = neighbour.answer_pull(unpack_request(packed))
+            self._send(answer, lanes.answers if lanes is not None else None, answered, lost)
             self._plan(exchange.neighbour)
 
-        self._send(exchange.request(), asked)
+        self._send(exchange.request(), lanes.calls if lanes is not None else None, asked, lost)
 
 
 def measure_gossip(graph: router.Graph, writes: int) -> Figures:

@@ -185,6 +185,8 @@ class Pending:
         self._name = name
         self._args = args
         self._traced = traced
+        self.stamp: Any = None
+        """The clock that came with the answer, in a traced run."""
 
     def wait(self, timeout: float | None = None) -> Any:
         """The answer. Blocks at most *timeout* seconds, or up to the remote's own limit if that is None.
@@ -192,15 +194,26 @@ class Pending:
         Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again; that fails if
         the peer fell silent in the middle of a message.
         """
+        answer = self.receive(timeout)
+        self.arrived()
+        return answer
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """The answer, as `wait` returns it, for a caller that holds it back (rpc/crossing.py): it calls `arrived`."""
         answer = self._remote._wait(self._result, timeout)
         if self._traced:
             if not is_traced_answer(answer):
                 raise RemoteError("an answer without a clock")
             stamp, answer = answer
-            tracing.called("answered", self._name, read(stamp, is_stamp))
+            self.stamp = read(stamp, is_stamp)
         if not answers.fits(self._name, self._args, answer):
             raise RemoteError("a malformed answer")
         return answer
+
+    def arrived(self) -> None:
+        """Note in the trace that the answer has arrived."""
+        if self._traced:
+            tracing.called("answered", self._name, self.stamp)
 
 
 class Remote:
@@ -228,11 +241,14 @@ class Remote:
         """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
         return self.send(name, *args).wait(timeout)
 
-    def send(self, name: str, *args: Any) -> Pending:
-        """Start a call without waiting for its answer. Blocks up to `timeout` if there is no room. Raises Failure."""
+    def send(self, name: str, *args: Any, stamp: list[Any] | None = None) -> Pending:
+        """Start a call without waiting for its answer. Blocks up to `timeout` if there is no room. Raises Failure.
+
+        *stamp*: the clock of a call that has begun before (`tracing.stamp`).
+        """
         called = name, args
         if tracing.on:
-            called = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
+            called = "traced", (msgpack.packb(stamp or tracing.stamp("call", name)), name, args)
         self._stream.patience = self.timeout
         try:
             result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, *called)

@@ -9,6 +9,7 @@
                                              rounds, messages and bytes until a write has reached all servers
     scripts/simulate.py --plot FILE          a picture of these figures for several topologies and sizes (needs
                                              matplotlib: make plots)
+    scripts/simulate.py --plot-delay FILE    a picture of how long gossip takes over slow and lossy links
 
 The real code runs in one process, with a network, disks and a time of day that a seed decides. A
 failure is shrunk to the smallest schedule that still fails (by hypothesis) and printed with its seed.
@@ -33,6 +34,7 @@ from pathlib import Path
 from checking.scaling import TOPOLOGIES, TOPOLOGY, WRITES, measure_gossip, measure_stabilize, plot, topology
 from checking.seeds import SCHEDULES_PER_SEED, STEPS, check_seeds, run_in_memory
 from checking.simulator.schedule import Step
+from checking.staleness import plot as plot_delay
 from scripts.shared import at_least, need, run_main, show_progress
 
 
@@ -124,12 +126,17 @@ def main() -> int:
     scaling.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw all topologies, up to --servers (default: 200)"
     )
+    scaling.add_argument("--plot-delay", type=Path, metavar="FILE", help="draw how long gossip takes over slow links")
     options = parser.parse_args()
     if (options.topology or options.writes) and (options.plot or not options.servers):
         parser.error("--topology and --writes are for one large cluster: --servers says how large")
     if options.plot:
         need("matplotlib", "requirements-plots.txt")
         plot(options.plot, options.servers or 200)
+        return 0
+    if options.plot_delay:
+        need("matplotlib", "requirements-plots.txt")
+        plot_delay(options.plot_delay)
         return 0
     if options.servers:
         return scale(options)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from checking.bench.baseline import bare_put_seconds
 from checking.bench.disks import disk, slow_disk
@@ -29,6 +30,8 @@ from checking.bench.runs import (
     puts,
     run_script,
 )
+from checking.telling import tell
+from checking.traces import read
 
 __all__ = ["BENCHMARKS", "profile"]
 
@@ -258,6 +261,19 @@ def idle() -> list[Row]:
     return [Row("CPU of 5 + 5 idle for 10 s", f"{seconds:.2f} s", "", seconds, "s", 0.1, False)]
 
 
+def delays() -> list[Row]:
+    """Between two servers and --delay 20ms: how long each message was under way, measured at its two ends."""
+    with tempfile.TemporaryDirectory(prefix="daadkvs-bench-") as folder:
+        script = cluster(2, 1) + "".join(f"put 100 k{number} v\nstabilize\n" for number in range(100))
+        run_script(script, "--gossip-interval", "0", "--delay", "20ms", "--trace", folder)
+        story = tell(read(Path(folder)))
+    ends = [(story.events[one.sent], story.events[one.received]) for one in story.messages if one.name == "pull"]
+    times = [received.time - sent.time for sent, received in ends]
+    off = abs(statistics.median(times) - 20_000) / 1e3
+    figure = f"{statistics.median(times) / 1e3:.2f} ms, of {len(times)} messages"
+    return [Row("a message under --delay 20ms, from one end to the other", figure, "20 ms", off, "ms off", 2, False)]
+
+
 def records() -> list[Row]:
     """How much throughput is left with --trace and --history, with many commands under way and with one at a time."""
     rows = []
@@ -292,6 +308,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "disk": disk,
     "slow-disk": slow_disk,
     "idle": idle,
+    "delays": delays,
     "records": records,
     "programs": programs,
     "many": many,
