@@ -117,6 +117,9 @@ PAGES = {
     ),
 }
 
+USAGE_COLUMNS = 30
+"""A longer usage has a line of its own in the list of all words."""
+
 TOPICS = {
     "guarantees": (
         "what a client may read, and what it may not",
@@ -157,15 +160,15 @@ def usages() -> dict[str, str]:
 
 def listed(width: int) -> Iterator[str]:
     """All words and topics, for a terminal of *width* columns. Summaries stand below usages if there is no room."""
-    words = usages()
-    topics = {f"help {name}": summary for name, (summary, _, _) in TOPICS.items()}
-    longest = max(map(len, words | topics))
-    for texts in (words, topics):
-        beside = longest + 2 <= width // 2
-        for usage, summary in texts.items():
-            if not beside:
-                yield usage
-            yield from wrapped(f"{usage:{longest}}  " if beside else "  ", summary, width)
+    texts = usages() | {f"help {name}": summary for name, (summary, _, _) in TOPICS.items()}
+    column = max(len(usage) for usage in texts if len(usage) <= USAGE_COLUMNS) + 2
+    if column > width // 2:
+        column = 2
+    for usage, summary in texts.items():
+        if len(usage) + 2 > column:
+            yield usage
+            usage = ""
+        yield from wrapped(f"{usage:{column}}", summary, width)
 
 
 def about(word: str, width: int) -> Iterator[str]:
