@@ -63,6 +63,13 @@ PAGES = {
         ),
         ("breakConnection", "links"),
     ),
+    "shapeConnection": Page(
+        ("joinServer 0", "joinServer 1", "shapeConnection 0 1 200ms 50ms 10%", "shapeConnection 0 1 0ms"),
+        ("server 0 has no connection to itself",),
+        ("links", "status"),
+        "Each message takes the delay, more or less by up to the jitter, and so many of them are lost, and sent again. "
+        "It works for two servers, or a client and a server; 0ms ends it. No promise changes.",
+    ),
     "stabilize": Page(
         ("joinServer 0", "joinServer 1", "joinClient 5 0", "put 5 colour red", "stabilize", "printStore 1"),
         (),

@@ -79,8 +79,7 @@ COMMANDS: dict[str, Form] = {
     "shapeConnection": Form(
         2,
         ("id1", "id2", "delay", "[jitter]", "[loss]"),
-        "an extra beside the nine commands: delay the messages between two servers, or a client and a server, and lose "
-        "some of them, such as 200ms 50ms 10%; 0ms ends that",
+        "make a link slow and lossy; an extra command",
         optional=2,
     ),
 }
