@@ -443,7 +443,7 @@ class _Talk:
                     data = data[os.write(stdin, data[: select.PIPE_BUF]) :]
                 if stdout not in ready:
                     continue
-            piece = os.read(stdout, 1 << 20)
+            piece = os.read(stdout, 64 << 10)
             if not piece:
                 raise EOFError
             *whole, rest = piece.split(b"\n")

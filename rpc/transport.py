@@ -34,18 +34,16 @@ import messages
 from rpc import answers, tracing
 from rpc.addresses import Listener, accept, accept_only, check_place, connect, discard, let_in, listen, new_address
 from rpc.connection import (
-    SERVICE_ID,
     Farewell,
     Nobody,
+    Reply,
     Service,
-    ServiceProxy,
     farewell_message,
     is_stamp,
     is_traced_answer,
     make_connection,
 )
 from rpc.failures import Failure, NoRoom, RemoteError, Silent, Unreachable, why
-from rpc.library import consts
 from rpc.stream import MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
 
 __all__ = [
@@ -145,7 +143,8 @@ def serve(sock: socket.socket, service: Service) -> None:
         connection, stream = make_connection(sock, service, timeout=STALL_SECONDS)
         try:
             while True:
-                connection.serve(None)
+                stream.wait_readable(None)
+                connection.serve_message()
         except MemoryError as error:
             farewell(sock, error)
         finally:
@@ -165,7 +164,7 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
     def on_readable() -> None:
         try:
             while stream.wait_readable(0):
-                connection.serve(0)
+                connection.serve_message()
         except MemoryError as error:
             farewell(sock, error)
             raise EOFError(why(error)) from error
@@ -179,9 +178,9 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
 class Pending:
     """A call under way."""
 
-    def __init__(self, remote: Remote, result: Any, name: str, args: tuple[Any, ...], traced: bool) -> None:
+    def __init__(self, remote: Remote, reply: Reply, name: str, args: tuple[Any, ...], traced: bool) -> None:
         self._remote = remote
-        self._result = result
+        self._reply = reply
         self._name = name
         self._args = args
         self._traced = traced
@@ -200,7 +199,7 @@ class Pending:
 
     def receive(self, timeout: float | None = None) -> Any:
         """The answer, as `wait` returns it, for a caller that holds it back (rpc/crossing.py): it calls `arrived`."""
-        answer = self._remote._wait(self._result, timeout)
+        answer = self._remote._wait(self._reply, timeout)
         if self._traced:
             if not is_traced_answer(answer):
                 raise RemoteError("an answer without a clock")
@@ -235,7 +234,6 @@ class Remote:
         """The descriptor on which the end of the connection can be polled; valid until the connection is closed."""
         self._connection, self._stream = make_connection(sock, Nobody(), timeout)
         self._ended: Failure | None = None
-        self._service = ServiceProxy(self._connection, SERVICE_ID)
 
     def call(self, name: str, *args: Any, timeout: float | None = None) -> Any:
         """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
@@ -251,10 +249,10 @@ class Remote:
             called = "traced", (msgpack.packb(stamp or tracing.stamp("call", name)), name, args)
         self._stream.patience = self.timeout
         try:
-            result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, *called)
+            reply = self._connection.call(*called)
         except EOFError as error:
             raise self._failure(self._last_words() or error) from error
-        return Pending(self, result, name, args, tracing.on)
+        return Pending(self, reply, name, args, tracing.on)
 
     def tell(self, name: str, *args: Any) -> None:
         """Start a call whose answer nobody waits for. Raises Failure.
@@ -263,7 +261,7 @@ class Remote:
         """
         try:
             while self._stream.is_readable():
-                self._connection.serve(0)
+                self._connection.serve_message()
         except EOFError as error:
             raise self._failure(error) from error
         self.send(name, *args)
@@ -276,7 +274,7 @@ class Remote:
         """Read what the other side sent before it ended the connection. Returns the farewell, if there is one."""
         try:
             while not self._stream.closed and self._stream.is_readable():
-                self._connection.serve(0)
+                self._connection.serve_message()
         except EOFError as error:
             return error
         return None
@@ -288,17 +286,17 @@ class Remote:
             self._ended = error.reason if isinstance(error, Farewell) else kind(str(error))
         return self._ended
 
-    def _wait(self, result: Any, timeout: float | None) -> Any:
+    def _wait(self, reply: Reply, timeout: float | None) -> Any:
         limit = self.timeout if timeout is None else timeout
         self._stream.patience = limit
         deadline = time.monotonic() + limit
         self.waiting = True
         try:
-            while not result._is_ready:
+            while not reply.is_there:
                 # Data that has already arrived counts, even if this process was itself stopped past the deadline.
                 if not self._stream.wait_readable(deadline - time.monotonic()):
                     raise Silent("no answer in time")
-                self._connection.serve(0)
+                self._connection.serve_message()
         except EOFError as error:
             raise self._failure(error) from error
         except MemoryError:
@@ -306,9 +304,9 @@ class Remote:
             raise
         finally:
             self.waiting = False
-        if result._is_exc:
-            raise result._obj
-        return result._obj
+        if reply.has_failed:
+            raise reply.value
+        return reply.value
 
     @property
     def alive(self) -> bool:
