@@ -37,7 +37,8 @@ NAV: dict[str, list[str]] = {
 }
 """The pages of docs/ by chapter. Those that aren't named here come at the end of the first one."""
 
-LOOKS, WORKER = ROOT / "docs" / "book" / "mkdocs.yml", ROOT / "docs" / "book" / "worker.js"
+BOOK = ROOT / "docs" / "book"
+LOOKS, STYLE, WORKER = BOOK / "mkdocs.yml", BOOK / "book.css", BOOK / "worker.js"
 SHIM = "https://unpkg.com/iframe-worker/shim"
 """What Material's plugin for offline pages would fetch in place of `WORKER`."""
 
@@ -75,6 +76,8 @@ def main() -> int:
 
 def gather(pages: Path) -> None:
     """Copy all pages into a folder, and the files beside them that they link to, each under its own name."""
+    pages.mkdir()
+    shutil.copyfile(STYLE, pages / STYLE.name)
     found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
     for page in found:
         text = page.read_text("utf-8")
