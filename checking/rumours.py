@@ -80,6 +80,7 @@ def picture() -> str:
     parts.append(f'<text x="{LEFT + across / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">gossip intervals</text>')
     middle = TOP + down // 2
     parts.append(
-        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">servers that have it</text>'
+        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">'
+        "servers that have it</text>"
     )
     return "\n".join([*parts, "</svg>"]) + "\n"
