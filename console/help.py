@@ -149,11 +149,12 @@ TOPICS = {
             "links. Servers that reach each other, over any number of hops, are one partition: status shows them.",
             "A server that has learnt something tells its neighbours once nothing new has reached it for one second "
             "(--gossip-interval; 0 turns gossip off). stabilize does it at once, within each partition.",
-            "Nothing ever crosses a broken link. A client is no link: servers learn nothing over it.",
+            "Nothing ever crosses a broken link. A client is no link: servers learn nothing over it. shapeConnection "
+            "makes a link slow and lossy.",
             "A client's connections have an order. Each command asks the first server, and goes on to the next one "
             "where it is killed, or can't answer without breaking a guarantee.",
         ),
-        ("breakConnection", "createConnection", "stabilize", "status", "guarantees"),
+        ("breakConnection", "createConnection", "shapeConnection", "stabilize", "guarantees"),
     ),
 }
 
