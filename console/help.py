@@ -174,7 +174,7 @@ def listed(width: int) -> Iterator[str]:
         column = 2
     for usage, summary in texts.items():
         if len(usage) + 2 > column:
-            yield usage
+            yield from wrapped("", usage, width)
             usage = ""
         yield from wrapped(f"{usage:{column}}", summary, width)
 
@@ -189,7 +189,7 @@ def about(word: str, width: int) -> Iterator[str]:
         yield from _also(also, width)
         return
     usage, summary = next((usage, text) for usage, text in usages().items() if usage.split()[0] == word)
-    yield usage
+    yield from wrapped("", usage, width)
     yield from wrapped("  ", summary, width)
     page = PAGES.get(word)
     if page is None:
