@@ -216,10 +216,9 @@ def test_they_are_words_of_the_prompt_only() -> None:
 # -- report ------------------------------------------------------------------------------------------------
 
 
-@both
-def test_report_writes_a_page_of_the_session_so_far(tmp_path: Path, term: str) -> None:
+def test_report_writes_a_page_of_the_session_so_far(tmp_path: Path) -> None:
     trace, other = tmp_path / "trace", tmp_path / "my page.html"
-    with Terminal(tmp_path, "--trace", str(trace), term=term) as terminal:
+    with Terminal(tmp_path, "--trace", str(trace)) as terminal:
         assert terminal.do("joinServer 0") == terminal.do("joinClient 5 0") == terminal.do("put 5 colour teal") == []
         assert "".join(terminal.do("report")) == f"{trace}/report.html shows the session so far; open it in a browser"
         assert "teal" in (trace / "report.html").read_text()
