@@ -5,6 +5,7 @@
 # make lesson   writes a random script, runs it, checks its history, and makes lesson/report.html, to look at;
 #               ARGS="--operations 100 --kill-every 20" for the script, or SCRIPT=path (or -) for one of yours
 # make pages    the lessons' pages in docs/lessons/, from examples/ (needs chromium)
+# make book     README, docs and lessons as one site, book/index.html, with search; needs no network once it is built
 # make plots    the pictures in docs/performance.md (some minutes)
 # make clean    removes what these have made
 # make lock     pins what pyproject.toml asks for, with hashes, in the requirements files; versions stay, as far as they
@@ -53,12 +54,13 @@ lesson: WRITE := eval "set -- $$words" && $(IN_VENV) scripts/generate.py "$$@"
 else
 lesson: export title := $(value SCRIPT)
 lesson: WRITE := cat -- "$$script"
+lesson: ONE_BY_ONE := --no-pipeline
 endif
 lesson: .venv/ready
 	@mkdir -p -- "$$lesson"
 	@{ $(WRITE); } > "$$lesson/new" || { rm -- "$$lesson/new"; exit 1; }
 	@cd -- "$$lesson" && rm -rf script history trace printed report.html && mv new script
-	@$(IN_VENV) master.py --history="$$lesson/history" --trace="$$lesson/trace" -- "$$lesson/script" \
+	@$(IN_VENV) master.py $(ONE_BY_ONE) --history="$$lesson/history" --trace="$$lesson/trace" -- "$$lesson/script" \
 		> "$$lesson/printed" || true
 	@$(IN_VENV) scripts/report.py -o "$$lesson/report.html" --title="$$title" -- "$$lesson/trace"
 	@printf '%s/report.html shows what happened, %s/printed what was printed, and %s/history is\n' \
@@ -68,6 +70,10 @@ lesson: .venv/ready
 pages: .venv/ready
 	@$(INSTALL) -r tests/requirements-browser.txt >&2
 	@$(IN_VENV) scripts/lessons.py
+
+book: .venv/ready
+	@$(INSTALL) -r scripts/requirements-book.txt >&2
+	@$(IN_VENV) scripts/book.py
 
 plots: .venv/ready
 	@$(INSTALL) -r scripts/requirements-plots.txt >&2
@@ -86,12 +92,13 @@ lock: .venv/ready
 		&& lock requirements-dev.txt -c requirements.txt pyproject.toml --extra test --extra check --extra grading "$$@" \
 		&& lock tests/requirements-browser.txt -c requirements-dev.txt pyproject.toml --extra browser "$$@" \
 		&& lock tests/requirements-notebook.txt -c requirements-dev.txt pyproject.toml --extra notebook "$$@" \
+		&& lock scripts/requirements-book.txt -c requirements-dev.txt pyproject.toml --extra book "$$@" \
 		&& lock scripts/requirements-plots.txt -c requirements-dev.txt pyproject.toml --extra plots "$$@" \
 		&& lock scripts/requirements-grading.txt -c requirements-dev.txt pyproject.toml --extra grading "$$@" \
 		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@"
 
 clean:
-	rm -rf .venv master lesson .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv master lesson book .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/ready: $(STALE)
@@ -102,4 +109,4 @@ clean:
 	@$(INSTALL) -r requirements-dev.txt >&2
 	@cp requirements-dev.txt $@
 
-.PHONY: run test check lesson pages plots lock clean stale
+.PHONY: run test check lesson pages book plots lock clean stale

@@ -119,8 +119,8 @@ class Master:
         self.output.warn(text, placed)
 
     def carrying_out(self, name: str) -> None:
-        """Errors are about this command from now on."""
-        self._command = name
+        """Errors are about this command of the prompt from now on."""
+        self._where, self._command = "", name
 
     # -- scripts -------------------------------------------------------------------------------------------
 
@@ -207,14 +207,14 @@ class Master:
     def _run_steps(self, steps: list[Step], script: Script) -> list[Step]:
         """Carry out steps, at once if they can be; returns the next ones, if they were read meanwhile."""
         if len(steps) == 1:
-            self._run_step(steps[0])
+            self.run_step(steps[0])
             return []
         self._begin(steps)
         self.cluster.notice_deaths()
         group = self._start_group(steps)
         if group is None:
             for step in steps:
-                self._run_step(step)
+                self.run_step(step)
             return []
         following: list[Step] = []
         self._gather(script, following)
@@ -245,12 +245,13 @@ class Master:
                     self.output.answer(step, step.command, outcome, pieces)
                     continue
                 self._flush()
-                self._run_step(step, outcome.timestamp)
+                self.run_step(step, outcome.timestamp)
         finally:
             self.cluster.release_group(group)
         self._flush()
 
-    def _run_step(self, step: Step, timestamp: int | None = None) -> None:
+    def run_step(self, step: Step, timestamp: int | None = None) -> None:
+        """Carry out one step alone. *timestamp*: as in `Cluster.execute`."""
         if timestamp is None:
             self._begin([step])
         self._go_on_with(step)
@@ -281,13 +282,16 @@ class Master:
         self._command = step.command.name if step.command else ""
         self.output.under_way(step)
 
-    def run_line(self, line: bytes) -> bool:
-        """Carry out one line; returns whether there was no error."""
+    def run_line(self, line: bytes, where: str = "") -> bool:
+        """Carry out one line, which stands at *where*; returns whether there was no error. Errors name no place."""
         failed, self.failed = self.failed, False
+        self._where = ""
         try:
             command = commands.parse(line)
             if command is not None:
-                self.run_command(command)
+                step = Step(where, command)
+                self.output.under_way(step)
+                self.run_command(command, step=step)
         except commands.CommandError as error:
             self.error(str(error))
         succeeded = not self.failed
@@ -297,7 +301,7 @@ class Master:
     def run_command(self, command: commands.Command, timestamp: int | None = None, step: Step | None = None) -> None:
         """Carry out one command, and tell what it answers. *timestamp*: as in `Cluster.execute`."""
         self._command = command.name
-        tracing.event("command", where=self._where.removesuffix(": "), text=command.line)
+        tracing.event("command", where=step.where if step else "", text=command.line)
         if not self.history.under_way:
             self.history.invoke([command])
         try:

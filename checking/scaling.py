@@ -32,6 +32,7 @@ __all__ = [
     "measure_gossip",
     "measure_stabilize",
     "plot",
+    "spread",
     "topology",
 ]
 
@@ -185,22 +186,33 @@ class Gossip:
 
 def measure_gossip(graph: router.Graph, writes: int) -> Figures:
     """Measure how gossip brings *writes* of one server to all servers, which know all links already."""
+    return spread(graph, writes)[0]
+
+
+def spread(graph: router.Graph, writes: int) -> tuple[Figures, list[tuple[float, int]]]:
+    """What `measure_gossip` measures, and a curve: how many servers had the writes from when on.
+
+    Its points are (gossip intervals, servers), beginning with (0, 1).
+    """
     gossip = Gossip(graph)
     gossip.run(lambda: False)
     gossip.messages = gossip.bytes = 0
     begin = gossip.now
     everything = gossip.put(min(graph), writes)
     lacking = set(graph)
+    curve: list[tuple[float, int]] = []
 
     def reached_all() -> bool:
-        while lacking and gossip.peers[next(iter(lacking))].model.context.includes(everything):
-            lacking.pop()
+        reached = {server for server in lacking if gossip.peers[server].model.context.includes(everything)}
+        if reached:
+            lacking.difference_update(reached)
+            curve.append(((gossip.now - begin) / GOSSIP_INTERVAL, len(graph) - len(lacking)))
         return not lacking
 
     gossip.run(reached_all)
     rounds = (gossip.now - begin) / GOSSIP_INTERVAL
     gossip.run(lambda: False)
-    return Figures(rounds, gossip.messages, gossip.bytes)
+    return Figures(rounds, gossip.messages, gossip.bytes), curve
 
 
 def measure_stabilize(graph: router.Graph, writes: int) -> Figures:

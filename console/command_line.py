@@ -111,7 +111,9 @@ def parse(version: str) -> Arguments:
 
 def _parser(version: str) -> argparse.ArgumentParser:
     listed = "\n".join(f"  {commands.usage(name)}\n      {form.summary}" for name, form in commands.COMMANDS.items())
-    words = "\n".join(f"  {name}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items())
+    words = "\n".join(
+        f"  {commands.prompt_usage(name)}\n      {summary}" for name, summary in commands.PROMPT_WORDS.items()
+    )
     parser = argparse.ArgumentParser(
         prog=os.environ.get(COMMAND_VARIABLE),  # by default, the name of the file that was started
         description="Daadkvs, a distributed key-value store that can be taken apart on one machine.\n"

@@ -17,13 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from console.output import write_all
-from console.text_output import TextOutput
+from console.witnessed_output import WitnessedOutput
 from control.commands import Uncertain
 from control.overview import Overview
 from control.script import Step
-from control.witness import Cluster, Witness
+from control.witness import Cluster
 from messages import Command, Missing, NoValue, Outcome, Store, Stored, Unsatisfied, Value
-from rpc import transport
 
 __all__ = ["FORMAT", "JsonOutput"]
 
@@ -31,16 +30,14 @@ FORMAT = 1
 """The version of this format, in the first object of each run."""
 
 
-class JsonOutput(TextOutput):
+class JsonOutput(WitnessedOutput):
     """Writes one JSON object for each line and each event; it has the interface of `TextOutput`."""
 
     def __init__(self, cluster: Callable[[], Cluster]) -> None:
         """*cluster*: where to find it; it is asked for nothing before a command is done."""
-        super().__init__()
-        self._witness = Witness(cluster)
+        super().__init__(cluster)
         self._lines: list[str] = []
         self._file: str | None = None
-        self._step: Step | None = None
         self._start = self._since = time.monotonic_ns()
 
     # -- what is under way ---------------------------------------------------------------------------------
@@ -57,19 +54,14 @@ class JsonOutput(TextOutput):
     def begin(self, steps: Sequence[Step]) -> None:
         self._since = time.monotonic_ns()
 
-    def under_way(self, step: Step) -> None:
-        self._step = step
-
     def may_group(self, command: Command) -> bool:
         """A get that may be ERR_DEP is under way alone, so that its reasons can be found."""
-        return self._witness.is_sure(command)
+        return self.witness.is_sure(command)
 
     # -- what has come of it -------------------------------------------------------------------------------
 
     def answer(self, step: Step | None, command: Command, outcome: Outcome, pieces: list[bytes]) -> None:
         super().answer(step, command, outcome, pieces)
-        where = step.where if step else ""
-        self._witness.done(command, outcome, where)
         found, now = self._about(step, "ok"), time.monotonic_ns()
         match outcome:
             case Stored(server, timestamp):
@@ -79,7 +71,7 @@ class JsonOutput(TextOutput):
             case NoValue(server):
                 found |= {"answer": Missing.KEY.value, "server": server}
             case Unsatisfied():
-                found |= {"answer": Missing.DEPENDENCY.value, "why": self._why(command)}
+                found |= {"answer": Missing.DEPENDENCY.value, "why": self.why(command)}
             case Store(server, entries):
                 found |= {
                     "store": [[_text(key), _text(value)] for key, value, _ in entries],
@@ -87,12 +79,6 @@ class JsonOutput(TextOutput):
                     "timestamps": [timestamp for _, _, timestamp in entries],
                 }
         self._add_timed(found, now)
-
-    def _why(self, command: Command) -> list[str]:
-        try:
-            return self._witness.why(command)
-        except transport.Failure:  # a server answers nonsense: the next command will notice it
-            return []
 
     def status(self, step: Step, overview: Overview) -> None:
         """What there is, for the command `status`."""
@@ -103,17 +89,16 @@ class JsonOutput(TextOutput):
         self._add_timed(self._about(step, "skipped"))
 
     def fail(self, text: str, placed: str, uncertain: Exception | None = None) -> None:
+        self.note_failure(uncertain)
         found = self._about(self._step, "error" if uncertain is None else "uncertain")
         if isinstance(uncertain, Uncertain):
             found["timestamp"] = uncertain.timestamp
-            if self._step is not None and self._step.command is not None:
-                self._witness.uncertain(self._step.command, uncertain.timestamp, self._step.where)
         self._add_timed({**found, "error": text})
 
     # -- what happens by itself ----------------------------------------------------------------------------
 
     def died(self, ident: int, text: str, placed: str) -> None:
-        self._witness.died(ident)
+        self.witness.died(ident)
         self._event({"type": "died", **self._place(), "ids": [ident], "error": text})
 
     def warn(self, text: str, placed: str) -> None:

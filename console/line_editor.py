@@ -59,11 +59,15 @@ SWALLOWING: list[tuple[Keys | str, ...]] = [
 STYLE = Style.from_dict({"hint": "ansibrightblack", "hint.current": "ansibrightblack underline"})
 
 
+Suggest = Callable[[list[str], str], list[Suggestion]]
+"""Returns what may follow the given words, where so much of the next one has been typed."""
+
+
 class LineEditor:
     """Lines typed at the terminal that is standard input, one after another."""
 
-    def __init__(self, prompt: str, terminal: int, suggest: Callable[[list[str]], list[Suggestion]]) -> None:
-        """*terminal*: the descriptor of the terminal to write to. *suggest* returns what may follow the given words."""
+    def __init__(self, prompt: str, terminal: int, suggest: Suggest) -> None:
+        """*terminal*: the descriptor of the terminal to write to."""
         colours = not os.environ.get("NO_COLOR")
         screen = io.TextIOWrapper(io.BufferedWriter(_Screen(terminal, "wb", closefd=False)), "utf-8")
         output = create_output(screen)
@@ -79,6 +83,7 @@ class LineEditor:
             completer=_Completer(suggest),
             complete_while_typing=False,
             enable_suspend=True,
+            search_ignore_case=True,
             input_processors=[_Hints(colours)],
             key_bindings=self._bindings(),
             style=STYLE,
@@ -226,13 +231,13 @@ def _complete(buffer: Buffer) -> None:
 class _Completer(Completer):
     """Completes words. Upper and lower case count as equal in the name of a command."""
 
-    def __init__(self, suggest: Callable[[list[str]], list[Suggestion]]) -> None:
+    def __init__(self, suggest: Suggest) -> None:
         self._suggest = suggest
 
     def get_completions(self, document: Document, _: CompleteEvent) -> Iterator[Completion]:
         whole, typed = split(document.text_before_cursor)
         try:
-            suggested = self._suggest(whole)
+            suggested = self._suggest(whole, typed)
         except Exception:  # an internal error, which need not disturb the user
             return
         for word, note, more in suggested:
@@ -254,7 +259,7 @@ class _Hints(Processor):
         shown: StyleAndTextTuples = list(transformation_input.fragments)
         app = get_app()
         if app.layout.is_searching:
-            if app.current_buffer.text not in document.text:
+            if app.current_buffer.text.lower() not in document.text.lower():
                 shown.append(("class:hint", self._marked("  no match in history")))
         elif document.is_cursor_at_the_end and not app.is_done:
             for text, current in hint(document.text):

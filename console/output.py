@@ -11,14 +11,20 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from control.script import wait_for
 
-if TYPE_CHECKING:
-    from console.progress import Progress
-
-__all__ = ["OutputGone", "dressed_for", "fill_closed_streams", "hidden_when_writing", "output_gone", "say", "write_all"]
+__all__ = [
+    "Hidden",
+    "OutputGone",
+    "dressed_for",
+    "fill_closed_streams",
+    "hidden_when_writing",
+    "output_gone",
+    "say",
+    "write_all",
+]
 
 
 class OutputGone(Exception):
@@ -42,19 +48,29 @@ def dressed_for(fd: int) -> Callable[[bytes], bytes]:
     return dressed
 
 
-_progress: Progress | None = None
+class Hidden(Protocol):
+    """A line on the terminal that is removed at the end, and before anything else is written."""
+
+    def hide(self) -> None:
+        """Remove the line, for the moment."""
+
+    def end(self) -> None:
+        """Remove the line."""
+
+
+_progress: Hidden | None = None
 """The progress line that has to be hidden before anything else is written to the terminal."""
 
 
 @contextmanager
-def hidden_when_writing(progress: Progress | None) -> Iterator[None]:
+def hidden_when_writing(progress: Hidden | None) -> Iterator[None]:
     """Within this block, the progress line is hidden whenever something is written. At its end the line is removed."""
     global _progress
-    _progress = progress
+    before, _progress = _progress, progress
     try:
         yield
     finally:
-        _progress = None
+        _progress = before
         if progress is not None:
             progress.end()
 

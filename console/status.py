@@ -7,9 +7,10 @@ May live here: how the state of a cluster is drawn. May not: what the state is, 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
-from control.overview import Overview
+from control.overview import ClientOverview, Overview
 
 __all__ = ["draw", "wrapped"]
 
@@ -17,52 +18,126 @@ MATRIX_SERVERS = 10
 """For how many running servers, at most, the links are shown as a picture. If there are more, or the picture would be
 too wide, they are shown as a list."""
 
+CLIENTS = 10
+"""For how many clients, at most, each has a row of its own in any case."""
+
 FEW_CHARACTERS = 12
 """The longest list of ids within a sentence."""
+
+IDS_CHARACTERS = 16
+"""The longest list of ids at the beginning of a row; longer ones take several rows."""
 
 TEXT_COLUMNS = 20
 """The width that a column of text needs to be wrapped in its place. If there is less, the text is placed below."""
 
+CHANGED = "* has changed since the last status"
 
-def draw(overview: Overview, width: int) -> list[str]:
-    """The lines that show the state of a cluster, for a terminal of *width* columns."""
+
+class _Row(NamedTuple):
+    """What is said of a server or a client: its *cells* without its id and its process."""
+
+    ident: int
+    process: str
+    state: str
+    cells: tuple[str, ...]
+    changed: bool
+
+
+def draw(overview: Overview, width: int, height: int | None = None, before: Overview | None = None) -> list[str]:
+    """The lines that show the state of a cluster, for a terminal of *width* columns.
+
+    Where more than *height* lines would be needed, the links of each server are only counted. *before*: the state that
+    was shown last; what has changed since then is marked.
+    """
     if not overview.servers:
         how = "joinServer 0 starts a server, and then joinClient 5 0 a client"
         return wrapped("", f"nothing has been started yet; {how}", width)
+    lines = _draw(overview, width, before, counted=False)
+    if height is not None and len(lines) > height and len(overview.links) > MATRIX_SERVERS:
+        lines = _draw(overview, width, before, counted=True)
+    return lines
+
+
+def _draw(overview: Overview, width: int, before: Overview | None, counted: bool) -> list[str]:
     parts = overview.partitions()
-    lines = _table(_servers(overview, parts, width), width)
+    servers = [*_servers(overview, parts, width, before, counted)]
+    lines = _table(servers, width)
     if len(parts) > 1:
         lines += wrapped("partitions: ", " | ".join(_ranges(part) for part in parts), width)
     shapes = _shapes(overview)
     if shapes:
         lines += wrapped("delay, jitter and loss: ", shapes, width)
-    if overview.clients:
-        lines += ["", *_table(_clients(overview), width)]
+    clients = [*_clients(overview, before)] if overview.clients else []
+    if clients:
+        lines += ["", *_table(clients, width)]
+    if any(cells[0].startswith("*") for cells in servers + clients):
+        lines += wrapped("", CHANGED, width)
     return lines
+
+
+def _folded(rows: Iterable[_Row], folds: bool) -> Iterator[tuple[str, ...]]:
+    """The cells of these rows; where it *folds*, rows that say the same are one."""
+    groups: dict[tuple[object, ...], list[_Row]] = {}
+    for row in rows:
+        groups.setdefault((row.state, row.cells, row.changed, None if folds else row.ident), []).append(row)
+    for first, *others in groups.values():
+        for ids in _chunks([first.ident, *(row.ident for row in others)]):
+            yield "*" * first.changed + ids, first.state, "" if others else first.process, *first.cells
+
+
+def _chunks(idents: list[int]) -> Iterator[str]:
+    """Ids in a short form, in pieces of at most `IDS_CHARACTERS`."""
+    piece = ""
+    for span in _ranges(idents).split(", "):
+        if piece and len(piece) + len(span) + 2 > IDS_CHARACTERS:
+            yield piece
+            piece = ""
+        piece += ", " * bool(piece) + span
+    yield piece
 
 
 # -- servers -----------------------------------------------------------------------------------------------
 
 
-def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tuple[str, ...]]:
+def _servers(
+    overview: Overview, parts: list[list[int]], width: int, before: Overview | None, counted: bool
+) -> Iterator[tuple[str, ...]]:
     """The servers as rows, grouped by partition. Servers that have been killed come last."""
     running = [ident for part in parts for ident in part]
     digits = max(len(str(ident)) for ident in overview.servers)
     head = _picture("links", [str(ident) for ident in running], digits)
     as_picture = len(running) <= MATRIX_SERVERS and len(head) + len("server  killed  process  ") <= width
-    head = head if as_picture else "links"
-    rows: list[tuple[str, ...]] = [("server", "state", "process", head, "store")]
+    folds = len(overview.servers) > MATRIX_SERVERS
+    yield "server", "state", "process", head if as_picture else "links", "reaches", "store"
+    said = _said(overview)
+    said_before = _said(before) if before is not None else said
+    rows: list[_Row] = []
     for part in parts:
         for ident in part:
             links = overview.links[ident]
             if as_picture:
                 shown = _picture("", [_mark(ident, other, links) for other in running], digits)
+            elif counted:
+                shown = f"{len(links)}"
             else:
-                shown = _ranges(links) or "none"
-            store = _behind(ident, part, overview) + _belief(ident, part, overview)
-            rows.append((str(ident), "up", str(overview.servers[ident]), shown, store))
+                shown = "all others" if links == {*part} - {ident} != set() else _ranges(links) or "none"
+            changed = said[ident] != said_before.get(ident)
+            cells = (shown, _belief(ident, part, overview), _behind(ident, part, overview))
+            rows.append(_Row(ident, str(overview.servers[ident]), "up", cells, changed))
+    yield from _folded(rows, folds)
     killed = [ident for ident, pid in sorted(overview.servers.items()) if pid is None]
-    return rows + [(str(ident), "killed", "", "", "") for ident in killed]
+    rows = [_Row(ident, "", "killed", ("", "", ""), said[ident] != said_before.get(ident)) for ident in killed]
+    yield from _folded(rows, folds)
+
+
+def _said(overview: Overview) -> dict[int, tuple[object, ...]]:
+    """What is said of each server."""
+    said: dict[int, tuple[object, ...]] = dict.fromkeys(overview.servers, ())
+    for part in overview.partitions():
+        for ident in part:
+            facts = _belief(ident, part, overview), _behind(ident, part, overview)
+            said[ident] = overview.servers[ident], overview.links[ident], *facts
+    return said
 
 
 def _picture(head: str, cells: list[str], digits: int) -> str:
@@ -97,12 +172,11 @@ def _behind(ident: int, part: Iterable[int], overview: Overview) -> str:
 
 
 def _belief(ident: int, part: Iterable[int], overview: Overview) -> str:
-    """A note about a server whose belief about the servers that it can reach is out of date; empty otherwise."""
+    """Which servers a server believes that it can reach, itself included."""
     believed = overview.reachable.get(ident)
-    if believed is None or believed == set(part):
-        return ""
-    others = believed - {ident}
-    return f" (believes that it reaches {_few(others) if others else 'nobody'})"
+    if believed is None:
+        return "unknown"
+    return _few(believed) + " (outdated)" * (believed != set(part))
 
 
 def _lacks(here: int, elsewhere: int) -> str:
@@ -130,18 +204,23 @@ def _shapes(overview: Overview) -> str:
 # -- clients -----------------------------------------------------------------------------------------------
 
 
-def _clients(overview: Overview) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("client", "state", "process", "connections, in order")]
+def _clients(overview: Overview, before: Overview | None) -> Iterator[tuple[str, ...]]:
+    yield "client", "state", "process", "connections, in order"
+    rows: list[_Row] = []
     for ident, client in sorted(overview.clients.items()):
-        shown = [
-            str(server) if overview.servers[server] is not None else f"{server} (killed)"
-            for server in client.connections
-        ]
+        changed = before is not None and before.clients.get(ident) != client
         if client.pid is None:
-            rows.append((str(ident), "died", "", ""))
+            rows.append(_Row(ident, "", "died", ("",), changed))
         else:
-            rows.append((str(ident), "up", str(client.pid), ", ".join(shown) or "none"))
-    return rows
+            rows.append(_Row(ident, str(client.pid), "up", (_connections(client, overview),), changed))
+    yield from _folded(rows, folds=len(rows) > CLIENTS)
+
+
+def _connections(client: ClientOverview, overview: Overview) -> str:
+    shown = [
+        str(server) if overview.servers[server] is not None else f"{server} (killed)" for server in client.connections
+    ]
+    return ", ".join(shown) or "none"
 
 
 # -- text --------------------------------------------------------------------------------------------------

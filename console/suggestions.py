@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from console.help import TOPICS
 from control import commands
 from control.overview import Overview
 
-__all__ = ["Hint", "Suggestion", "hint", "split", "suggestions"]
+__all__ = ["Hint", "Suggestion", "files", "hint", "split", "suggestions"]
+
+QUOTED = "  (quotes are part of the key, which is one word)"
 
 NUMBERS = ("id", "id1", "id2", "clientId", "serverId")
 
@@ -45,10 +48,15 @@ def suggestions(whole: list[str], overview: Overview, keys: Iterable[str]) -> li
     """What may follow these complete words. *keys*: the keys that have been put."""
     if not whole:
         of_all = [Suggestion(name, form.summary, bool(form.words)) for name, form in commands.COMMANDS.items()]
-        return of_all + [Suggestion(name, summary, name == "help") for name, summary in commands.PROMPT_WORDS.items()]
+        return of_all + [
+            Suggestion(name, summary, commands.prompt_usage(name) != name)
+            for name, summary in commands.PROMPT_WORDS.items()
+        ]
     name, *given = whole
     if name == "help" and not given:
-        return [Suggestion(command, form.summary) for command, form in commands.COMMANDS.items()]
+        of_all = [Suggestion(command, form.summary) for command, form in commands.COMMANDS.items()]
+        of_all += [Suggestion(word, summary) for word, summary in commands.PROMPT_WORDS.items()]
+        return of_all + [Suggestion(topic, summary) for topic, (summary, _, _) in TOPICS.items()]
     words = commands.COMMANDS[name].words if name in commands.COMMANDS else ()
     if len(given) >= len(words):
         return []
@@ -58,6 +66,11 @@ def suggestions(whole: list[str], overview: Overview, keys: Iterable[str]) -> li
         fitting = _ids(name, wanted, given, overview)
         return [Suggestion(str(ident), _kind(ident, overview), more) for ident in fitting]
     return [Suggestion(key, "", more) for key in keys] if wanted == "key" else []
+
+
+def files(names: Iterable[str], typed: str) -> list[Suggestion]:
+    """Files and folders that begin with what has been *typed*; folders end with a slash."""
+    return [Suggestion(name) for name in names if name.startswith(typed)]
 
 
 def _ids(name: str, wanted: str, given: list[str], overview: Overview) -> list[int]:
@@ -111,11 +124,14 @@ def hint(text: str) -> list[Hint]:
     whole, typed = split(text)
     name, *given = [*whole, typed]
     if name in commands.PROMPT_WORDS:
-        return [Hint("COMMAND", True)] if [name, *given] == ["help", ""] else []
+        _, _, wanted = commands.prompt_usage(name).partition(" ")
+        return [Hint(wanted, True)] if given == [""] and wanted else []
     if name not in commands.COMMANDS:
         # As long as no blank follows the name, it may still become the name of a command.
         return [Hint("  " + commands.unknown(name.encode("utf-8", "replace"), commands.ALL_WORDS))] if given else []
     words = commands.COMMANDS[name].words
+    if "key" in words and len(given) > 1 and given[1][:1] in ('"', "'"):
+        return [Hint(QUOTED)]
     if len(given) > len(words):
         too_many = any(given[len(words) :]) and "value" not in words
         return [Hint(f"  usage: {commands.usage(name)}")] if too_many else []

@@ -446,6 +446,10 @@ class Cluster:
         """The state of the cluster, as far as the master knows without asking other processes."""
         return self._members.overview()
 
+    def awaited(self) -> str:
+        """Whose answer is waited for, as text; empty where that is not known. May be called by any thread."""
+        return self._members.awaited()
+
     def connections(self, client: int) -> tuple[int, ...]:
         """A client's servers, in order; none where there is no such client."""
         found = self._members.clients.get(client)

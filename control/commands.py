@@ -27,6 +27,7 @@ __all__ = [
     "CommandError",
     "Uncertain",
     "parse",
+    "prompt_usage",
     "unknown",
     "usage",
 ]
@@ -62,24 +63,23 @@ class Form(NamedTuple):
 
 
 COMMANDS: dict[str, Form] = {
-    "joinServer": Form(1, ("id",), "start server ID, or revive it, and connect it to every running server"),
-    "killServer": Form(1, ("id",), "kill server ID at once; what it acknowledged stays on its disk"),
-    "joinClient": Form(2, ("clientId", "serverId"), "start client CLIENTID and connect it to server SERVERID"),
-    "breakConnection": Form(2, ("id1", "id2"), "cut two servers, or a client and a server, from each other"),
+    "joinServer": Form(1, ("id",), "start or revive server ID, linked to all others"),
+    "killServer": Form(1, ("id",), "kill server ID at once; its disk stays"),
+    "joinClient": Form(2, ("clientId", "serverId"), "start client CLIENTID, connected to SERVERID"),
+    "breakConnection": Form(2, ("id1", "id2"), "cut two servers, or a client and a server"),
     "createConnection": Form(2, ("id1", "id2"), "connect two servers, or a client and a server"),
-    "stabilize": Form(0, (), "return when all servers that can reach each other hold the same store"),
-    "printStore": Form(1, ("id",), "print server ID's store, key:value a line, sorted by key"),
-    "put": Form(1, ("clientId", "key", "value"), "have the client store the value, which is the rest of the line"),
+    "stabilize": Form(0, (), "wait until servers that reach each other agree"),
+    "printStore": Form(1, ("id",), "print server ID's store, sorted by key"),
+    "put": Form(1, ("clientId", "key", "value"), "have the client store VALUE, the rest of the line"),
     "get": Form(
         1,
         ("clientId", "key"),
-        "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (the server is behind what this client has seen)",
+        "print key:value, key:ERR_KEY or key:ERR_DEP",
     ),
     "shapeConnection": Form(
         2,
         ("id1", "id2", "delay", "[jitter]", "[loss]"),
-        "an extra beside the nine commands: delay the messages between two servers, or a client and a server, and lose "
-        "some of them, such as 200ms 50ms 10%; 0ms ends that",
+        "make a link slow and lossy; an extra command",
         optional=2,
     ),
 }
@@ -87,12 +87,18 @@ COMMANDS: dict[str, Form] = {
 STATUS = "status"
 
 PROMPT_WORDS = {
-    "help": "list the commands; help COMMAND explains one",
-    STATUS: "show servers, links, partitions and clients, and which writes each server lacks",
+    "help": "explain a word, or guarantees, or links",
+    STATUS: "show servers, links, clients, and who lacks what",
+    "why": "say why the last get, or that in LINE, was ERR_DEP",
+    "run": "run a script, and show each line as it runs",
+    "step": "run it line by line: Enter goes on, Esc ends",
+    "report": "write a page of the session; needs --trace",
     "exit": "end everything, like quit or Ctrl-D",
     "quit": "end everything, like exit or Ctrl-D",
 }
 """Further commands of the prompt, each with a summary for help. In a script they are unknown."""
+
+_PROMPT_ARGUMENTS = {"help": "[WORD]", "why": "[LINE]", "run": "FILE", "step": "FILE", "report": "[FILE]"}
 
 _FOR_PROGRAMS = {**COMMANDS, STATUS: Form(0, (), PROMPT_WORDS[STATUS])}
 """The commands of a script whose answers are read by a program: one more has an answer there."""
@@ -108,6 +114,11 @@ _NAMES = {name.encode(): name for name in _FOR_PROGRAMS}
 def usage(name: str) -> str:
     """The usage of the command *name*, for example `put clientId key value`."""
     return " ".join((name, *_FOR_PROGRAMS[name].words))
+
+
+def prompt_usage(name: str) -> str:
+    """The usage of a word of the prompt, for example `why [LINE]`."""
+    return f"{name} {_PROMPT_ARGUMENTS.get(name, '')}".rstrip()
 
 
 def parse(line: bytes, for_programs: bool = False) -> Command | None:

@@ -23,6 +23,7 @@ __all__ = [
     "place",
     "seen",
     "shown",
+    "silent",
     "somebody_could",
     "unbound",
 ]
@@ -110,6 +111,12 @@ def nobody_has(key: str) -> str:
 def had_since(server: str, value: str) -> str:
     """A server was behind when it was asked, and isn't any more."""
     return f"{_capital(server)} was behind when it was asked; gossip has brought it {value} since then."
+
+
+def silent(servers: list[str]) -> str:
+    """The sentence for servers that run and don't answer, so that they may or may not have had it."""
+    are, they, have = ("is", "it", "has") if len(servers) == 1 else ("are", "they", "have")
+    return f"{_capital(listed(servers))} {are} silent, so what {they} {have} is unknown."
 
 
 def shown(data: bytes, most: int = SHOWN_BYTES) -> str:

@@ -123,6 +123,19 @@ class Members:
             *(self.shapes.shown() if self.shapes is not None else ("", {})),
         )
 
+    def awaited(self) -> str:
+        """Whose answer is waited for, as text; empty where that is nobody's here. May be called by any thread."""
+        for server in [*self.servers.values()]:
+            if server.remote is not None and server.remote.waiting:
+                return f"server {server.ident}"
+            if server.watchdog is not None and server.watchdog.waiting:
+                return f"the watchdog of server {server.ident}"
+        for client in [*self.clients.values()]:
+            if client.remote is not None and client.remote.waiting:
+                asked = [str(server) for server in [*client.connections] if self.servers[server].running]
+                return f"client {client.ident}" + (f", which asks server {' or '.join(asked)}" if asked else "")
+        return ""
+
     # -- connections that end ------------------------------------------------------------------------------
 
     def watch(self, remote: transport.Remote, end: Server | Client) -> None:

@@ -72,6 +72,11 @@ class Script:
         return step
 
     @property
+    def number(self) -> int:
+        """The number of the line that was read last."""
+        return self._number
+
+    @property
     def failure(self) -> str:
         """Why reading has failed; empty if it has not."""
         return self._lines.failure

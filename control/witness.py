@@ -149,6 +149,9 @@ class Witness:
         elif not any(found is not None and found[1] >= seen.timestamp for found in standing.values()):
             yield explaining.NOBODY_COULD
             yield from self._lost(command.key, seen, standing, overview)
+        silent = sorted(overview.links.keys() - standing.keys())
+        if silent and not able:
+            yield explaining.silent(_names(silent))
 
     def _had(self, server: int, found: tuple[bytes, int] | None, seen: _Seen) -> str:
         if found is None:

@@ -227,6 +227,8 @@ class Remote:
         Raises Unreachable.
         """
         self.timeout = timeout
+        self.waiting = False
+        """Whether somebody waits for an answer over it."""
         sock = connect(address, timeout) if isinstance(address, str) else address
         self.descriptor = sock.fileno()
         """The descriptor on which the end of the connection can be polled; valid until the connection is closed."""
@@ -288,6 +290,7 @@ class Remote:
         limit = self.timeout if timeout is None else timeout
         self._stream.patience = limit
         deadline = time.monotonic() + limit
+        self.waiting = True
         try:
             while not reply.is_there:
                 # Data that has already arrived counts, even if this process was itself stopped past the deadline.
@@ -299,6 +302,8 @@ class Remote:
         except MemoryError:
             self.close()  # the rest of the message is lost
             raise
+        finally:
+            self.waiting = False
         if reply.has_failed:
             raise reply.value
         return reply.value

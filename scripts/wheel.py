@@ -16,8 +16,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 __all__ = ["Layout"]
 
-ELSEWHERE = ("docs", "examples", "tests")
-"""Folders of the checkout that are no product."""
+ELSEWHERE = ("docs", "examples", "tests", "book", "lesson")
+"""Folders of the checkout that are no product; the last two are made by `make book` and `make lesson`."""
 
 PRODUCT = (".py", ".js", ".css", ".html", ".LICENSE")
 """How the names of the product's files end."""

@@ -56,6 +56,7 @@ def test_wrong_numbers(name: str, options: str, told: str) -> None:
     [
         ("matplotlib", "bench.py", "--plot x.svg", "requirements-plots.txt"),
         ("matplotlib", "simulate.py", "--plot x.svg", "requirements-plots.txt"),
+        ("mkdocs", "book.py", "", "requirements-book.txt"),
         ("atheris", "fuzz.py", "--coverage", "requirements-fuzz.txt"),
         ("junitparser", "grade.py", "tests --junit x.xml", "requirements-grading.txt"),
     ],

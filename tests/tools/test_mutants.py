@@ -417,6 +417,20 @@ MUTANTS = [
         pytest_run("tests/unit/test_witness.py"),
     ),
     Mutant(
+        "a server that is silent is thought to have nothing",
+        "control/witness.py",
+        "if silent and not able:",
+        "if False:",
+        pytest_run("tests/unit/test_witness.py"),
+    ),
+    Mutant(
+        "a server that has changed its process is the same as before",
+        "console/status.py",
+        "said[ident] = overview.servers[ident], overview.links[ident], *facts",
+        "said[ident] = overview.links[ident], *facts",
+        pytest_run("tests/unit/test_status.py", "-k", "changed"),
+    ),
+    Mutant(
         "a group's size is that of its commands alone",
         "control/script.py",
         "        return len(self.command.key) + len(self.command.value) if self.command else 0",

@@ -25,6 +25,7 @@ LOCKS = {
     "requirements-dev.txt": ("test", "check", "grading"),
     "tests/requirements-browser.txt": ("browser",),
     "tests/requirements-notebook.txt": ("notebook",),
+    "scripts/requirements-book.txt": ("book",),
     "scripts/requirements-plots.txt": ("plots",),
     "scripts/requirements-grading.txt": ("grading",),
     "scripts/requirements-fuzz.txt": ("fuzz",),
@@ -279,11 +280,11 @@ def test_cleanup_ends_the_runs_of_its_own_installation_alone(installed: Path, tm
                     stream.close()
 
 
-def test_pre_commit_and_the_workflow_call_the_same_two_commands() -> None:
+def test_pre_commit_and_the_workflow_call_the_same_commands() -> None:
     hooks = re.findall(r"^\s+entry: (.*)$", (ROOT / ".pre-commit-config.yaml").read_text(), re.MULTILINE)
     assert hooks == ["make check"]
     workflow = (ROOT / ".github" / "workflows" / "check.yml").read_text()
-    assert re.findall(r"^\s+- run: (.*)$", workflow, re.MULTILINE) == ["make check", "make test"]
+    assert re.findall(r"^\s+- run: (.*)$", workflow, re.MULTILINE) == ["make check", "make book", "make test"]
     assert PROJECT["requires-python"] == ">=3.11"
     assert re.findall(r'"(3\.\d+)"', workflow) == ["3.11", "3.12", "3.13", "3.14"]
 

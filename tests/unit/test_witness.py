@@ -85,4 +85,5 @@ def test_a_server_that_is_silent_may_have_it_still() -> None:
     assert seen.why(GET)[1:] == [
         "Server 2 had no value for it, which counts as older than any.",
         "At that moment, no running server could have answered.",
+        "Server 1 is silent, so what it has is unknown.",
     ]
