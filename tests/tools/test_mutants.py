@@ -138,8 +138,8 @@ MUTANTS = [
     Mutant(
         "anybody's request is answered",
         "peer.py",
-        "        if neighbour not in self.links:\n            return None\n        answer = [",
-        "        answer = [",
+        "        if neighbour not in self.links:\n            return None\n        digest = ",
+        "        digest = ",
     ),
     Mutant(
         "the dependency is dropped when the session goes on to its next server",
