@@ -6,14 +6,14 @@ May live here: the parts of a story, as the page receives them. May not: how a s
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 __all__ = [
     "MASTER",
     "Arrival",
     "Life",
     "Message",
+    "ScriptLine",
     "ServerAnswer",
     "Story",
     "StoryEvent",
@@ -24,7 +24,7 @@ __all__ = [
 MASTER = "master"
 
 
-@dataclass
+@dataclass(slots=True)
 class StoryEvent:
     """An event of the story."""
 
@@ -33,17 +33,19 @@ class StoryEvent:
     """Microseconds since the run began."""
     kind: str
     """The name of the event, as in rpc/tracing.py."""
-    clock: dict[int, int]
-    """Process -> number, for each entry of the process's vector clock that is new or has changed."""
+    clock: tuple[int, ...]
+    """Process, number, process, number, …: each entry of the process's vector clock that is new or has changed."""
     text: str = ""
     where: str = ""
     operation: int | None = None
     writes: list[int] = field(default_factory=list)
     printed: str = ""
     """What the command printed."""
+    said: str = ""
+    """What has just happened, in a sentence; empty for calls and answers, which are arrows."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Message:
     """A call or an answer that has arrived: from one event to another."""
 
@@ -57,7 +59,7 @@ class Message:
     """The writes that it brought and that the receiver lacked."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Arrival:
     """A write has come to a server."""
 
@@ -70,7 +72,7 @@ class Arrival:
     """Whether it replaced what was there."""
 
 
-@dataclass
+@dataclass(slots=True)
 class StoryWrite:
     """A write."""
 
@@ -88,7 +90,7 @@ class StoryWrite:
     """The operations that read it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class ServerAnswer:
     """A server has carried out an operation."""
 
@@ -100,7 +102,7 @@ class ServerAnswer:
     """The write of the key that the server held before."""
 
 
-@dataclass
+@dataclass(slots=True)
 class StoryOperation:
     """An operation: a put or a get of a client."""
 
@@ -126,7 +128,7 @@ class StoryOperation:
     why: list[str] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(slots=True)
 class Life:
     """One life of a server: it ran from one event to another, or to the end."""
 
@@ -135,7 +137,22 @@ class Life:
     ended: int | None
 
 
-@dataclass
+@dataclass(slots=True)
+class ScriptLine:
+    """A line of the script that ran, or that was an error."""
+
+    event: int
+    """The command, or else the error."""
+    where: str
+    text: str
+    """The command; empty where the line was none."""
+    answer: str
+    """What it printed."""
+    error: str = ""
+    """What it said on stderr, without the place."""
+
+
+@dataclass(slots=True)
 class Story:
     """The whole story, in the order of time. Processes, events, writes and so on are numbered by their position."""
 
@@ -157,6 +174,6 @@ class Story:
     staleness: list[tuple[float, int, int]] = field(default_factory=list)
     """(time, how many keys differ between running servers, how many of them differ even within a partition)."""
 
-    def plain(self) -> dict[str, Any]:
-        """Return the story as values for JSON."""
-        return asdict(self)
+    lines: list[ScriptLine] = field(default_factory=list)
+    opening: int | None = None
+    """The event that is worth seeing first."""

@@ -165,7 +165,8 @@ def test_clocks_say_what_can_have_caused_what(sessions: Story) -> None:
     clocks: list[dict[int, int]] = []
     latest: dict[int, dict[int, int]] = {}
     for event in sessions.events:
-        latest[event.process] = {**latest.get(event.process, {}), **event.clock}
+        changed = dict(zip(event.clock[::2], event.clock[1::2], strict=True))
+        latest[event.process] = {**latest.get(event.process, {}), **changed}
         clocks.append(latest[event.process])
     for message in sessions.messages:
         sender = clocks[message.sent]
