@@ -125,8 +125,13 @@ def _with_comments(lines: list[ScriptLine], raw: list[bytes], ran: dict[int, Scr
     for number, text in enumerate(raw, 1):
         if number in ran:
             whole.append(following.pop(0))
-        elif text.lstrip().startswith(b"#") and following:
-            whole.append(ScriptLine(following[0].event, f"line {number}", shown(text.strip()), ""))
+        elif (comment := text.lstrip()).startswith(b"#") and following:
+            words = comment.lstrip(b"#").strip()
+            last = whole[-1] if whole else None
+            if words and last is not None and last.text.startswith("#") and raw[number - 2].lstrip(b"# \t"):
+                last.text += f" {shown(words)}"
+            elif words:
+                whole.append(ScriptLine(following[0].event, f"line {number}", shown(b"# " + words), ""))
     return whole + following
 
 

@@ -9,7 +9,9 @@ export function drawArrows(diagram, layer, top, bottom) {
   const { run, layout } = diagram;
   const { y } = layout;
   const drawn = new Set();
-  const crossing = layout.arrows.filter(({ sent, received }) => y[received] >= top && y[sent] <= bottom && received <= diagram.limit);
+  const crossing = layout.arrows.filter(
+    ({ sent, received }) => y[received] >= top && y[sent] <= bottom && received <= diagram.limit,
+  );
   const dense = crossing.length > DENSE;
   const inSight = crossing.filter((message) => {
     if (isFollowed(diagram, message)) return true;

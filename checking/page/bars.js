@@ -55,7 +55,8 @@ function barsIn(diagram, top, bottom) {
   const bars = [];
   for (const done of run.operations) {
     const number = done.event ?? done.command;
-    if (number === null || done.command === null || !diagram.isSeen(run.events[number]) || !layout.x.has(done.client)) continue;
+    if (number === null || done.command === null || !diagram.isSeen(run.events[number]) || !layout.x.has(done.client))
+      continue;
     if (layout.key && done.key !== layout.key) continue;
     const begin = layout.y[done.command];
     const end = Math.max(begin + LEAST, layout.y[number]);
@@ -93,5 +94,11 @@ function sideBySide(bars) {
 function sayOperation(run, { put, key, value, client, began, ended, asked, outcome }) {
   const what = put ? `put ${key} ${value}` : `get ${key}`;
   const servers = asked.map(({ server, answer }) => `${run.processes[server]}: ${answer}`);
-  return [what, run.processes[client], `from ${duration(began)}, took ${duration(Math.max(0, ended - began))}`, ...servers, outcome];
+  return [
+    what,
+    run.processes[client],
+    `from ${duration(began)}, took ${duration(Math.max(0, ended - began))}`,
+    ...servers,
+    outcome,
+  ];
 }

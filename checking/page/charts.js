@@ -36,13 +36,20 @@ export class Charts {
   /** Makes a plot with its axes; *say* returns the lines of the tip for a time. */
   chart(id, title, legend, y, say) {
     const { length } = this.run;
-    const keys = legend.map(([name, colour]) => element("span", {}, element("i", { style: `background: ${colour}` }), name));
+    const keys = legend.map(([name, colour]) =>
+      element("span", {}, element("i", { style: `background: ${colour}` }), name),
+    );
     const section = element("section", { id }, element("h2", {}, title, keys));
     this.place.append(section);
     const width = section.clientWidth - 28;
     const x = d3.scaleLinear([0, Math.max(1, length)], [MARGIN.left, width - MARGIN.right]);
     y.range([HEIGHT - MARGIN.bottom, MARGIN.top]);
-    const svg = d3.select(section).append("svg").attr("viewBox", `0 0 ${width} ${HEIGHT}`).attr("class", "diagram chart").attr("aria-hidden", "true");
+    const svg = d3
+      .select(section)
+      .append("svg")
+      .attr("viewBox", `0 0 ${width} ${HEIGHT}`)
+      .attr("class", "diagram chart")
+      .attr("aria-hidden", "true");
     const whole = (value) => (Number.isInteger(value) ? d3.format(",")(value) : "");
     const axis = d3
       .axisLeft(y)
@@ -56,7 +63,11 @@ export class Charts {
       .call(d3.axisBottom(x).ticks(5).tickFormat(duration).tickSizeOuter(0));
     svg.append("g").attr("transform", `translate(${MARGIN.left},0)`).call(axis);
     const plot = svg.append("g");
-    const line = svg.append("line").attr("class", "moment").attr("y1", MARGIN.top).attr("y2", HEIGHT - MARGIN.bottom);
+    const line = svg
+      .append("line")
+      .attr("class", "moment")
+      .attr("y1", MARGIN.top)
+      .attr("y2", HEIGHT - MARGIN.bottom);
     this.lines.push({ line, x });
     const timeAt = (pointer) => Math.min(length, Math.max(0, x.invert(d3.pointer(pointer, svg.node())[0])));
     svg
@@ -86,10 +97,22 @@ export class Charts {
     };
     const scale = d3.scaleLinear([0, most], [0, 1]).nice(4);
     const { plot, x, y } = this.chart("staleness", "Keys that differ", legend, scale, say);
-    const area = (from, to) => d3.area().curve(d3.curveStepAfter).x(([time]) => x(time)).y0((point) => y(from(point))).y1((point) => y(to(point)));
+    const area = (from, to) =>
+      d3
+        .area()
+        .curve(d3.curveStepAfter)
+        .x(([time]) => x(time))
+        .y0((point) => y(from(point)))
+        .y1((point) => y(to(point)));
     const within = ([, , number]) => number;
-    plot.append("path").attr("class", "area within").attr("d", area(() => 0, within)(points));
-    plot.append("path").attr("class", "area between").attr("d", area(within, ([, across]) => across)(points));
+    plot
+      .append("path")
+      .attr("class", "area within")
+      .attr("d", area(() => 0, within)(points));
+    plot
+      .append("path")
+      .attr("class", "area between")
+      .attr("d", area(within, ([, across]) => across)(points));
   }
 
   latency() {
@@ -106,13 +129,18 @@ export class Charts {
       const closest = d3.least(done, ({ began, ended }) => Math.hypot(x(ended) - px, y(ended - began) - py));
       if (!closest) return [duration(time)];
       const { put, key, client, began, ended } = closest;
-      return [`${put ? "put" : "get"} ${key}: ${duration(ended - began)}`, `${run.processes[client]}, at ${duration(ended)}`];
+      return [
+        `${put ? "put" : "get"} ${key}: ${duration(ended - began)}`,
+        `${run.processes[client]}, at ${duration(ended)}`,
+      ];
     };
     const scale = d3.scaleLog([(least ?? 1) / 1.3, (most ?? 10) * 1.3], [0, 1]);
     const legend = groups.map(([name, colour]) => [name, colour]);
     const { plot, x, y } = this.chart("latency", "Latency", legend, scale, near);
     for (const [, colour, belongs] of groups) {
-      const points = done.filter(belongs).map(({ began, ended }) => `M${x(ended).toFixed(1)},${y(ended - began).toFixed(1)}h0`);
+      const points = done
+        .filter(belongs)
+        .map(({ began, ended }) => `M${x(ended).toFixed(1)},${y(ended - began).toFixed(1)}h0`);
       plot
         .append("path")
         .attr("d", [...new Set(points)].join(""))
@@ -130,7 +158,10 @@ export class Charts {
     for (const { ended } of run.operations) counts[Math.floor(ended / width)] += 1;
     const say = (time) => {
       const bin = Math.floor(time / width);
-      return [`${duration(bin * width)} to ${duration((bin + 1) * width)}`, count(counts[bin], "put or get", "puts and gets")];
+      return [
+        `${duration(bin * width)} to ${duration((bin + 1) * width)}`,
+        count(counts[bin], "put or get", "puts and gets"),
+      ];
     };
     const title = `Puts and gets in each ${width === 1e6 ? "second" : duration(width)}`;
     const scale = d3.scaleLinear([0, d3.max(counts) || 1], [0, 1]).nice(4);

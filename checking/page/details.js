@@ -1,6 +1,6 @@
 // What is known about the chosen event: why, where else it can be seen, which way its write took.
 
-import { count, duration, element, joined } from "./dom.js";
+import { count, duration, element, joined, lineOf } from "./dom.js";
 import { sayClock, sayMessage, shorten, unbroken } from "./texts.js";
 
 const MOST_LEARNT = 100;
@@ -26,8 +26,20 @@ export class Details {
       "Choose a line of the script, a mark of the diagram or a value in the stores: the other parts show what belongs to it. The arrow keys go from event to event, and the space bar plays the run.",
       "A put can be followed to every server that it reached. Of an ERR_DEP you see why: what the session had seen, and what the server had.",
     ];
-    const first = missed.length ? element("p", {}, `${count(missed.length, "get")} ended in ERR_DEP; `, this.link(missed[0], "the first one"), ".") : null;
-    this.place.replaceChildren(...[element("h2", {}, "What this shows"), ...paragraphs.map((text) => element("p", {}, text)), first].filter(Boolean));
+    const first = missed.length
+      ? element(
+          "p",
+          {},
+          `${count(missed.length, "get")} ended in ERR_DEP; `,
+          this.link(missed[0], "the first one"),
+          ".",
+        )
+      : null;
+    this.place.replaceChildren(
+      ...[element("h2", {}, "What this shows"), ...paragraphs.map((text) => element("p", {}, text)), first].filter(
+        Boolean,
+      ),
+    );
   }
 
   /** Show all that is known about an event. */
@@ -37,7 +49,8 @@ export class Details {
     const operation = event.operation === null ? null : run.operations[event.operation];
     const where = event.where || operation?.where;
     const heading = element("p", { class: "big" }, event.text || event.kind);
-    const place = [run.processes[event.process], where].filter(Boolean).join(" · ");
+    const line = where && run.scripts.length < 2 ? lineOf(where) : where;
+    const place = [run.processes[event.process], line].filter(Boolean).join(" · ");
     const parts = [heading, element("p", { class: "place" }, place)];
     if (event.printed) parts.push(element("pre", { tabindex: 0, "aria-label": "printed" }, event.printed));
     if (operation) {
@@ -99,7 +112,13 @@ export class Details {
     );
     const facts = [];
     if (concurrent.length) {
-      facts.push(["concurrent with", joined(concurrent.map((one) => this.writeLink(one)), ", ")]);
+      facts.push([
+        "concurrent with",
+        joined(
+          concurrent.map((one) => this.writeLink(one)),
+          ", ",
+        ),
+      ]);
     }
     if (reads.length) {
       const read = reads.slice(0, MOST_READS).filter((one) => run.operations[one].event !== null);
@@ -108,7 +127,9 @@ export class Details {
     }
     return [
       element("h2", {}, `Where ${key} = ${shorten(value, 60)} went`),
-      arrivals.length ? element("ol", { class: "way" }, way) : element("p", {}, "It was on a disk already, from an earlier run."),
+      arrivals.length
+        ? element("ol", { class: "way" }, way)
+        : element("p", {}, "It was on a disk already, from an earlier run."),
       ...(facts.length ? [list(facts)] : []),
     ];
   }
@@ -118,19 +139,34 @@ export class Details {
     const { run } = this;
     const event = run.events[number];
     const facts = [["time", duration(event.time)]];
-    if (operation && operation.ended > operation.began) facts.push(["took", duration(operation.ended - operation.began)]);
+    if (operation && operation.ended > operation.began)
+      facts.push(["took", duration(operation.ended - operation.began)]);
     facts.push(["vector clock of the process", sayClock(run, number)]);
     for (const write of this.writesOf(event)) {
       const { key, dot, clock, timestamp } = run.writes[write];
-      facts.push([`dot of ${key}`, dot], ["its vector clock", clock.map(unbroken).join("; ")], ["its timestamp", String(timestamp)]);
+      facts.push(
+        [`dot of ${key}`, dot],
+        ["its vector clock", clock.map(unbroken).join("; ")],
+        ["its timestamp", String(timestamp)],
+      );
     }
     const messages = this.messagesOf(event).map((message) => {
       const lines = sayMessage(run, message);
       return element("li", {}, [lines[0], lines.at(-1)].join(", "));
     });
     const inside = [list(facts), messages.length ? element("ul", { class: "messages" }, messages) : null];
-    return element("details", { class: "raw", open: this.isRawOpen, ontoggle: ({ target }) => { this.isRawOpen = target.open; } },
-      element("summary", {}, "details: times, clocks, messages"), inside);
+    return element(
+      "details",
+      {
+        class: "raw",
+        open: this.isRawOpen,
+        ontoggle: ({ target }) => {
+          this.isRawOpen = target.open;
+        },
+      },
+      element("summary", {}, "details: times, clocks, messages"),
+      inside,
+    );
   }
 
   /** Returns the messages that have to do with an event. */
@@ -139,11 +175,17 @@ export class Details {
     if (event.operation !== null) {
       return run.messages.filter(({ operations }) => operations.includes(event.operation)).slice(0, MOST_MESSAGES);
     }
-    const brought = event.writes.flatMap((write) => run.writes[write].arrivals).filter(({ event: at, message }) => at === event.number && message !== null);
+    const brought = event.writes
+      .flatMap((write) => run.writes[write].arrivals)
+      .filter(({ event: at, message }) => at === event.number && message !== null);
     return [...new Set(brought.map(({ message }) => run.messages[message]))];
   }
 }
 
 function list(facts) {
-  return element("dl", {}, facts.map(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+  return element(
+    "dl",
+    {},
+    facts.map(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]),
+  );
 }

@@ -175,7 +175,9 @@ export class Diagram {
     const lines = [...layout.x].flatMap(([lane, x]) => {
       const name = run.processes[lane];
       if (pixels(name, HEADING) <= room) return [{ name, x, y: 28, text: name }];
-      return name.split(" ").map((word, index) => ({ name, x, y: 20 + 15 * index, text: fitted(word, room, HEADING) }));
+      // If even a word has no room, its first letter stands for it; the tip says the whole name.
+      const said = (word) => (/\d/.test(word) || pixels(word, HEADING) <= room ? fitted(word, room, HEADING) : word[0]);
+      return name.split(" ").map((word, index) => ({ name, x, y: 20 + 15 * index, text: said(word) }));
     });
     svg
       .selectAll("text")
@@ -197,16 +199,20 @@ export class Diagram {
     const layer = (name) => svg.selectAll(`g.${name}`).data([name]).join("g").attr("class", name);
     const inSight = d3.bisectLeft(marks, to) - d3.bisectLeft(marks, from);
     this.crowded = !whole && isCrowded(inSight, bottom - top);
-    const styles = ["partitions", "lanes", "times", ...(this.crowded ? ["sums"] : view === "bars" ? ["bars"] : ["arrows", "paths", "marks"])];
-    svg.selectAll("g").filter((name) => !styles.includes(name)).remove();
-    svg.classed("following", this.followed.size > 0 && !this.crowded);
+    const styles = this.crowded ? ["sums"] : view === "bars" ? ["bars", "marks"] : ["arrows", "paths", "marks"];
+    svg
+      .selectAll("g")
+      .filter((name) => !["partitions", "lanes", "times", ...styles].includes(name))
+      .remove();
+    svg.classed("following", this.followed.size > 0 && !this.crowded && view === "diagram");
     this.drawPartitions(layer("partitions"), top, bottom);
     this.drawLanes(layer("lanes"), top, bottom);
-    this.drawTimes(layer("times"), from, to);
+    this.drawTimes(layer("times"), from, to, whole ? [top, bottom] : [0, Infinity]);
     if (this.crowded) {
       drawSummary(this, layer("sums"), top, bottom, from, to);
     } else if (view === "bars") {
       drawBars(this, layer("bars"), top, bottom);
+      this.drawMarks(layer("marks"), from, to, ({ operation }) => operation === null);
     } else {
       this.dense = drawArrows(this, layer("arrows"), top, bottom);
       drawFollowed(this, layer("paths"));
@@ -222,7 +228,7 @@ export class Diagram {
     const half = Math.min(layout.gap / 2 - 3, BAND);
     run.partitions.forEach(([event, components], index) => {
       const next = run.partitions[index + 1];
-      const [begin, end] = [layout.y[event], next ? layout.y[next[0]] : layout.height];
+      const [begin, end] = [layout.y[event], next && next[0] <= this.limit ? layout.y[next[0]] : layout.height];
       if (components.length < 2 || end < top || begin > bottom || event > this.limit) return;
       components.forEach((component, number) => {
         const names = component.map((one) => run.processes[one]).join(", ");
@@ -272,25 +278,31 @@ export class Diagram {
       .attr("x2", ({ x }) => x)
       .attr("y1", ({ begin }) => Math.max(begin, top))
       .attr("y2", ({ end }) => Math.min(end, bottom));
-    const isSeen = ({ process, ended }) => ended !== null && ended <= this.limit && layout.x.has(process) && layout.y[ended] >= top && layout.y[ended] <= bottom;
+    const isSeen = ({ process, ended }) =>
+      ended !== null &&
+      ended <= this.limit &&
+      layout.x.has(process) &&
+      layout.y[ended] >= top &&
+      layout.y[ended] <= bottom;
     layer
       .selectAll("path")
       .data(run.lives.filter(isSeen))
       .join("path")
       .attr("class", "mark killed")
-      .attr("d", shapeOf("killed"))
+      .attr("d", d3.symbol(d3.symbolTimes, this.crowded ? 30 : 110)())
       .attr("transform", ({ process, ended }) => `translate(${layout.x.get(process)},${layout.y[ended]})`)
       .on("click", (_, { ended }) => this.onselect(ended));
   }
 
   /** Draw times at the left edge, and a line across for the end of each stabilize. */
-  drawTimes(layer, from, to) {
+  drawTimes(layer, from, to, [top, bottom]) {
     const { run, layout } = this;
     const times = [];
     let last = -Infinity;
     for (let number = from; number < to; number++) {
-      if (layout.y[number] - last < NEXT) continue;
-      last = layout.y[number];
+      const y = layout.y[number];
+      if (y - last < NEXT || y < top + LINE || y > bottom - LINE || number > this.limit) continue;
+      last = y;
       times.push(number);
     }
     layer
@@ -301,11 +313,12 @@ export class Diagram {
       .attr("x", 8)
       .attr("y", (number) => layout.y[number] + 4)
       .text((number) => duration(run.events[number].time));
-    const isStable = (number) => run.events[number].kind === "stable" && number <= this.limit && layout.isShown(run.events[number]);
+    const isStable = (number) => run.events[number].kind === "stable" && this.isSeen(run.events[number]);
+    const stable = this.crowded ? [] : d3.range(from, to).filter(isStable);
     const [left, right] = d3.extent([...layout.x.values()]);
     layer
       .selectAll("line")
-      .data(d3.range(from, to).filter(isStable))
+      .data(stable)
       .join("line")
       .attr("class", "stable")
       .attr("x1", left + 60)
@@ -321,14 +334,19 @@ export class Diagram {
     return followed.has(run.operations[operation]?.write) || writes.some((one) => followed.has(one));
   }
 
-  drawMarks(layer, from, to) {
+  /** Draw the events between two, or some of them, as marks with labels. */
+  drawMarks(layer, from, to, isWanted = () => true) {
     const { run, layout } = this;
     const last = new Map(); // lane -> the height of its last mark
     const marks = [];
-    for (let index = d3.bisectLeft(layout.marks, from); index < layout.marks.length && layout.marks[index] < to; index++) {
+    for (
+      let index = d3.bisectLeft(layout.marks, from);
+      index < layout.marks.length && layout.marks[index] < to;
+      index++
+    ) {
       const number = layout.marks[index];
       const event = run.events[number];
-      if (!this.isSeen(event)) continue;
+      if (!this.isSeen(event) || !layout.x.has(event.process) || !isWanted(event)) continue;
       const look = run.lookOf(event);
       const y = layout.y[number];
       const chosen = number === this.selected;
@@ -370,7 +388,8 @@ export class Diagram {
 
   drawRing(svg) {
     const { run, layout, selected } = this;
-    const ring = selected === null || !layout.x.has(run.events[selected].process) ? [] : [selected];
+    const isBar = layout.view === "bars" && run.events[selected]?.operation !== null;
+    const ring = selected === null || isBar || !layout.x.has(run.events[selected].process) ? [] : [selected];
     svg
       .selectAll("circle.ring")
       .data(ring)
@@ -393,7 +412,8 @@ export class Diagram {
     for (const { index, mark } of ranked) {
       const { event, x, y, look, telling } = mark;
       if (!telling || taken.get(x).some((height) => Math.abs(height - y) < LINE)) continue;
-      const room = Math.min(Math.max(LABEL, this.layout.column(event.process)), this.end(marks, index) - x) - BESIDE - 8;
+      const room =
+        Math.min(Math.max(LABEL, this.layout.column(event.process)), this.end(marks, index) - x) - BESIDE - 8;
       mark.font = look === "command" ? COMMAND : PLAIN;
       mark.label = fitted(event.text, room, mark.font);
       if (mark.label) taken.get(x).push(y);

@@ -31,17 +31,44 @@ export function showVerdict(run, place, choose) {
   const { verdict, outcomes } = run;
   if (verdict) {
     const [word, sentence] = WORDS[verdict.verdict];
-    parts.push(element("p", { class: `verdict ${verdict.verdict}` }, element("strong", { title: sentence }, word), ` ${saidOf(verdict)}`));
-    if (verdict.lines.length) parts.push(element("ul", {}, verdict.lines.slice(0, MOST_LINES).map((line) => item(line, choose))));
+    parts.push(
+      element(
+        "p",
+        { class: `verdict ${verdict.verdict}` },
+        element("strong", { title: sentence }, word),
+        ` ${saidOf(verdict)}`,
+      ),
+    );
+    if (verdict.lines.length)
+      parts.push(
+        element(
+          "ul",
+          {},
+          verdict.lines.slice(0, MOST_LINES).map((line) => item(line, choose)),
+        ),
+      );
   } else {
-    parts.push(element("p", { class: "verdict none", title: "scripts/report.py --history FILE, with what ./master.py --history FILE has written" }, "not checked"));
+    parts.push(
+      element(
+        "p",
+        {
+          class: "verdict none",
+          title: "scripts/report.py --history FILE, with what ./master.py --history FILE has written",
+        },
+        "not checked",
+      ),
+    );
   }
   if (outcomes) {
-    const lines = outcomes.lines.slice(0, MOST_LINES).map(({ event, where, text }) => [
-      event === null ? where : element("button", { class: "link", onclick: () => choose(event) }, where),
-      `: ${text}`,
-    ]);
-    parts.push(element("p", { class: "outcomes" }, outcomes.heading.replace(/^It /, "The script "), " ", joined(lines, "; ")));
+    const lines = outcomes.lines
+      .slice(0, MOST_LINES)
+      .map(({ event, where, text }) => [
+        event === null ? where : element("button", { class: "link", onclick: () => choose(event) }, where),
+        `: ${text}`,
+      ]);
+    parts.push(
+      element("p", { class: "outcomes" }, outcomes.heading.replace(/^It /, "The script "), " ", joined(lines, "; ")),
+    );
   }
   place.replaceChildren(...parts);
 }
@@ -52,7 +79,12 @@ function saidOf({ verdict, why, operations }) {
 
 function item({ event, where, text }, choose) {
   if (event === null) return element("li", {}, text);
-  return element("li", {}, element("button", { class: "link", onclick: () => choose(event) }, lineOf(where) || "there"), `: ${text}`);
+  return element(
+    "li",
+    {},
+    element("button", { class: "link", onclick: () => choose(event) }, lineOf(where) || "there"),
+    `: ${text}`,
+  );
 }
 
 /** Returns, for each place in the script, what the line could print. */

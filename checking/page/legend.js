@@ -31,18 +31,41 @@ const BOXES = [
 /** Returns the legend. */
 export function legend() {
   const drawn = (make, text) => {
-    const svg = d3.create("svg").attr("class", "diagram").attr("viewBox", "-14 -9 28 18").attr("width", 28).attr("height", 18).attr("aria-hidden", "true");
+    const svg = d3
+      .create("svg")
+      .attr("class", "diagram")
+      .attr("viewBox", "-14 -9 28 18")
+      .attr("width", 28)
+      .attr("height", 18)
+      .attr("aria-hidden", "true");
     make(svg);
     return element("li", {}, svg.node(), element("span", {}, text));
   };
   const items = [
-    ...MARKS.map(([look, text]) => drawn((svg) => svg.append("path").attr("class", `mark ${look}`).attr("d", shapeOf(look)), text)),
+    ...MARKS.map(([look, text]) =>
+      drawn((svg) => svg.append("path").attr("class", `mark ${look}`).attr("d", shapeOf(look)), text),
+    ),
     ...LINES.map(([look, text]) => drawn((svg) => svg.append("path").attr("class", look).attr("d", "M-13,0H13"), text)),
     ...BOXES.map(([look, text]) =>
       drawn((svg) => {
         const fill = look === "partition" ? d3.schemeTableau10[0] : null;
-        svg.append("rect").attr("class", look === "sum" ? "sum put" : look).attr("fill", fill).attr("x", -12).attr("width", 24).attr("y", -6).attr("height", 12);
-        if (fill) svg.append("rect").attr("class", "edge").attr("fill", fill).attr("x", -12).attr("width", 5).attr("y", -6).attr("height", 12);
+        svg
+          .append("rect")
+          .attr("class", look === "sum" ? "sum put" : look)
+          .attr("fill", fill)
+          .attr("x", -12)
+          .attr("width", 24)
+          .attr("y", -6)
+          .attr("height", 12);
+        if (fill)
+          svg
+            .append("rect")
+            .attr("class", "edge")
+            .attr("fill", fill)
+            .attr("x", -12)
+            .attr("width", 5)
+            .attr("y", -6)
+            .attr("height", 12);
       }, text),
     ),
   ];

@@ -2,10 +2,14 @@
 //
 // It is a scroll bar that says what is where. With the keyboard, the slider and the search do what a click on it does.
 
-import { element } from "./dom.js";
 import { COLOURS } from "./diagram.js";
+import { element } from "./dom.js";
 
-const BANDS = 9; // pixels that partitions take, at the left
+// Pixels from the left edge: where the bands of partitions end, and where the other columns begin.
+const BANDS = 9;
+const MANY = 12;
+const DEATHS = 31;
+const MISSED = 38;
 
 export class Minimap {
   constructor(place, diagram) {
@@ -49,24 +53,27 @@ export class Minimap {
         pen.fillRect(part * each, begin, Math.max(1, each), Math.max(1, end - begin));
       });
     });
-    const rows = new Uint32Array(height);
-    const special = new Map();
+    const [many, missed, deaths] = [0, 1, 2].map(() => new Uint32Array(height));
     for (const number of layout.marks) {
-      const look = run.lookOf(run.events[number]);
-      if (look === "put" || look === "get") rows[at(number)]++;
-      else if (look === "dependency" || look === "killed" || look === "error") special.set(`${at(number)} ${look}`, [at(number), look]);
+      const event = run.events[number];
+      const look = run.lookOf(event);
+      if (look === "dependency" || look === "error") missed[at(number)]++;
+      else if (look === "killed") deaths[at(number)]++;
+      else if (event.operation !== null) many[at(number)]++;
     }
-    const most = Math.max(1, d3.max(rows) ?? 1);
-    pen.fillStyle = colour("put");
-    rows.forEach((number, row) => {
-      if (number) pen.fillRect(BANDS + 3, row, Math.max(2, ((width - BANDS - 5) * number) / most), 1);
-    });
-    pen.fillStyle = colour("dependency");
-    for (const [row, look] of special.values()) {
-      if (look === "killed") pen.fillRect(0, row, BANDS + 2, 2);
-      else pen.fillRect(BANDS + 3, row, width - BANDS - 5, 2);
-    }
+    this.strip(pen, many, colour("put"), MANY, DEATHS - 2, 1);
+    this.strip(pen, deaths, colour("ink"), DEATHS, MISSED - 2, 2);
+    this.strip(pen, missed, colour("dependency"), MISSED, width, 2);
     this.move();
+  }
+
+  /** Draw how often something happens, as lines of *thick* pixels: the longer, the more often. */
+  strip(pen, rows, colour, left, right, thick) {
+    const most = Math.max(1, d3.max(rows) ?? 1);
+    pen.fillStyle = colour;
+    rows.forEach((number, row) => {
+      if (number) pen.fillRect(left, row, Math.max(3, ((right - left) * number) / most), thick);
+    });
   }
 
   /** Show what is in sight. */

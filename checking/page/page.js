@@ -26,7 +26,8 @@ const tip = byId("tip");
 let clicked = null; // where the last click was: what was just clicked is not to be covered
 
 function showTip(pointer, lines = []) {
-  if (pointer && clicked && Math.hypot(pointer.clientX - clicked.clientX, pointer.clientY - clicked.clientY) < CLOSE) return;
+  if (pointer && clicked && Math.hypot(pointer.clientX - clicked.clientX, pointer.clientY - clicked.clientY) < CLOSE)
+    return;
   clicked = null;
   tip.hidden = pointer === null;
   if (pointer === null) return;
@@ -38,10 +39,14 @@ function showTip(pointer, lines = []) {
   tip.style.top = `${below + height > innerHeight ? Math.max(4, pointer.clientY - height - 12) : below}px`;
 }
 
-document.addEventListener("click", (click) => {
-  clicked = click;
-  tip.hidden = true;
-}, true);
+document.addEventListener(
+  "click",
+  (click) => {
+    clicked = click;
+    tip.hidden = true;
+  },
+  true,
+);
 
 // -- what all pages have -------------------------------------------------------------------------------------
 
@@ -57,9 +62,14 @@ function choices(place, pressed, attribute, act) {
 }
 
 function listenToZoom(views) {
-  byId("in").onclick = () => views.forEach(({ diagram }) => diagram.zoomBy(1.6));
-  byId("out").onclick = () => views.forEach(({ diagram }) => diagram.zoomBy(1 / 1.6));
-  byId("fit").onclick = () => views.forEach(({ diagram }) => diagram.fit());
+  const act = (button, zoom) => {
+    byId(button).onclick = () => {
+      for (const { diagram } of views) zoom(diagram);
+    };
+  };
+  act("in", (diagram) => diagram.zoomBy(1.6));
+  act("out", (diagram) => diagram.zoomBy(1 / 1.6));
+  act("fit", (diagram) => diagram.fit());
   for (const { diagram } of views) {
     diagram.scroller.addEventListener(
       "wheel",
@@ -152,13 +162,20 @@ function fillFilters(run, view, charts) {
     byId("menu").firstElementChild.textContent = `show${some}`;
     view.refilter();
   };
-  const boxes = run.processes.map((name) => element("input", { type: "checkbox", checked: "", "data-process": name, onchange: apply }));
+  const boxes = run.processes.map((name) =>
+    element("input", { type: "checkbox", checked: "", "data-process": name, onchange: apply }),
+  );
   const all = (checked) => () => {
     for (const box of boxes) box.checked = checked;
     apply();
   };
   byId("processes").append(
-    element("p", {}, element("button", { onclick: all(true) }, "all"), element("button", { onclick: all(false) }, "none")),
+    element(
+      "p",
+      {},
+      element("button", { onclick: all(true) }, "all"),
+      element("button", { onclick: all(false) }, "none"),
+    ),
     ...run.processes.map((name, process) => element("label", {}, boxes[process], ` ${name}`)),
   );
   byId("charts-box").addEventListener("toggle", () => charts.draw());
@@ -203,7 +220,13 @@ function single(run) {
   const charts = new Charts(run, byId("charts"), (time) => view.chooseMark(diagram.layout.nearest(time)), showTip);
   const script = new Script(run, byId("lines"), (line) => view.choose(run.eventOf(line)), otherAnswers(run));
   const field = { field: byId("search"), said: byId("finds"), back: byId("find-back"), forth: byId("find-forth") };
-  const search = new Search(run, field, diagram.layout, (number) => view.choose(number), () => diagram.selected);
+  const search = new Search(
+    run,
+    field,
+    diagram.layout,
+    (number) => view.choose(number),
+    () => diagram.selected,
+  );
   let quiz = null;
   const showDetails = () => {
     quiz = null;
@@ -237,7 +260,8 @@ function single(run) {
   });
   listenToPrinter([view], script);
   byId("next-dependency").disabled = !run.missed.length;
-  byId("next-dependency").onclick = () => view.choose(run.missed[d3.bisectRight(run.missed, diagram.selected ?? -1)] ?? run.missed[0]);
+  byId("next-dependency").onclick = () =>
+    view.choose(run.missed[d3.bisectRight(run.missed, diagram.selected ?? -1)] ?? run.missed[0]);
   byId("save").onclick = () => save(picture(diagram));
   const begin = () => {
     quiz = startQuiz(run, view, script, showDetails);
@@ -256,7 +280,16 @@ function single(run) {
     view.lookAt(diagram.lastInSight());
   }
   // For whoever tries things out in the browser's console; the tests do.
-  Object.assign(globalThis, { run, view, diagram, layout: diagram.layout, script, fitted, roundWidth, picture: () => picture(diagram) });
+  Object.assign(globalThis, {
+    run,
+    view,
+    diagram,
+    layout: diagram.layout,
+    script,
+    fitted,
+    roundWidth,
+    picture: () => picture(diagram),
+  });
 }
 
 // -- two runs ------------------------------------------------------------------------------------------------
@@ -265,8 +298,12 @@ function double(runs) {
   document.body.classList.add("two");
   const { views, script, open } = compare(runs, showTip);
   const diagrams = views.map(({ diagram }) => diagram);
-  choices(byId("axis"), "order", "axis", (axis) => diagrams.forEach((diagram) => diagram.showAxis(axis)));
-  choices(byId("views"), "diagram", "view", (which) => diagrams.forEach((diagram) => diagram.showView(which)));
+  choices(byId("axis"), "order", "axis", (axis) => {
+    for (const diagram of diagrams) diagram.showAxis(axis);
+  });
+  choices(byId("views"), "diagram", "view", (which) => {
+    for (const diagram of diagrams) diagram.showView(which);
+  });
   listenToZoom(views);
   listenToKeys(views[0], closeMenus);
   listenToPrinter(views, script);

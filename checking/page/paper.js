@@ -14,7 +14,14 @@ const GAP = 15; // pixels between two marks, between which a strip may end
 /** Returns a diagram like another, in which nothing is chosen, to be drawn elsewhere. */
 function copyOf({ run, scroller, limit }, layout) {
   const nothing = { selected: null, followed: new Set(), onselect() {}, onhover() {} };
-  return Object.assign(Object.create(Diagram.prototype), { run, scroller, limit, layout, hiddenFrom: Infinity, ...nothing });
+  return Object.assign(Object.create(Diagram.prototype), {
+    run,
+    scroller,
+    limit,
+    layout,
+    hiddenFrom: Infinity,
+    ...nothing,
+  });
 }
 
 /** Returns the whole diagram as the text of an SVG file; for a long run, only what is in sight. */
@@ -71,7 +78,16 @@ export function sheet(diagram) {
     });
   });
   const row = (name, svg) => element("tr", {}, element(name, {}, svg));
-  return element("table", { class: "sheet" }, element("thead", {}, row("th", heads)), element("tbody", {}, strips.map((strip) => row("td", strip))));
+  return element(
+    "table",
+    { class: "sheet" },
+    element("thead", {}, row("th", heads)),
+    element(
+      "tbody",
+      {},
+      strips.map((strip) => row("td", strip)),
+    ),
+  );
 }
 
 /** Returns heights at which the diagram can be cut without cutting a mark or its label. */

@@ -46,10 +46,16 @@ export class Quiz {
     const { key, client, where } = this.run.operations[number];
     this.page.showUpTo(number, false);
     const choices = [...valuesOf(this.run, number), "ERR_KEY", "ERR_DEP"];
-    const buttons = choices.map((choice) => element("button", { class: "choice", onclick: () => this.judge(choice) }, shorten(choice, 60)));
+    const buttons = choices.map((choice) =>
+      element("button", { class: "choice", onclick: () => this.judge(choice) }, shorten(choice, 60)),
+    );
     this.show(
       element("p", { class: "big" }, `What will get ${key} print?`),
-      element("p", {}, `${this.run.processes[client]} asks${where ? `, in ${where}` : ""}. The stores and the diagram show what has happened until then.`),
+      element(
+        "p",
+        {},
+        `${this.run.processes[client]} asks${where ? `, in ${where}` : ""}. The stores and the diagram show what has happened until then.`,
+      ),
       element("div", { class: "choices", role: "group", "aria-label": "your prediction" }, buttons),
     );
   }
@@ -66,9 +72,17 @@ export class Quiz {
       ? element("button", { onclick: () => this.ask() }, "next question")
       : element("button", { onclick: () => this.end() }, "your score");
     this.show(
-      element("p", { class: isRight ? "big right" : "big wrong" }, isRight ? `Right: ${answer}` : `No: it printed ${answer}`),
+      element(
+        "p",
+        { class: isRight ? "big right" : "big wrong" },
+        isRight ? `Right: ${answer}` : `No: it printed ${answer}`,
+      ),
       isRight ? null : element("p", {}, `You had said ${choice}.`),
-      element("div", { class: operation.outcome === "ERR_DEP" ? "why dependency" : "why" }, operation.why.map((sentence) => element("p", {}, sentence))),
+      element(
+        "div",
+        { class: operation.outcome === "ERR_DEP" ? "why dependency" : "why" },
+        operation.why.map((sentence) => element("p", {}, sentence)),
+      ),
       element("p", {}, next),
     );
     next.focus();
@@ -78,7 +92,13 @@ export class Quiz {
     const again = element("button", { onclick: () => this.page.leave() }, "show the whole run");
     this.show(
       element("p", { class: "big" }, `You foresaw ${this.right} of ${this.questions.length}.`),
-      element("p", {}, this.right === this.questions.length ? "All of them." : "The reasons of the others are in the run: look at their lines once more."),
+      element(
+        "p",
+        {},
+        this.right === this.questions.length
+          ? "All of them."
+          : "The reasons of the others are in the run: look at their lines once more.",
+      ),
       element("p", {}, again),
     );
     again.focus();
@@ -86,7 +106,11 @@ export class Quiz {
 
   show(...parts) {
     const position = `Question ${Math.min(this.asked + 1, this.questions.length)} of ${this.questions.length} · ${this.right} right so far`;
-    this.place.replaceChildren(element("h2", {}, "Predict first"), element("p", { class: "place" }, position), ...parts.filter(Boolean));
+    this.place.replaceChildren(
+      element("h2", {}, "Predict first"),
+      element("p", { class: "place" }, position),
+      ...parts.filter(Boolean),
+    );
     this.place.scrollTop = 0;
   }
 }

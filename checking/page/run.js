@@ -98,7 +98,9 @@ export class Run {
   /** Returns the servers that run once this event has happened. */
   runningAt(number) {
     return new Set(
-      this.lives.filter(({ began, ended }) => began <= number && (ended === null || ended > number)).map(({ process }) => process),
+      this.lives
+        .filter(({ began, ended }) => began <= number && (ended === null || ended > number))
+        .map(({ process }) => process),
     );
   }
 
@@ -118,7 +120,10 @@ export class Run {
           }))
           .filter(({ common }) => common),
       );
-      for (const { index, colour } of d3.sort(pairs, (one, other) => other.common - one.common || other.lowest - one.lowest)) {
+      for (const { index, colour } of d3.sort(
+        pairs,
+        (one, other) => other.common - one.common || other.lowest - one.lowest,
+      )) {
         if (colours[index] === null && !colours.includes(colour)) colours[index] = colour;
       }
       for (const index of colours.keys()) {

@@ -1,10 +1,12 @@
 // The script as it ran: its lines with their numbers and what they printed. Only what is in sight is in the document.
 
 import { element, lineOf } from "./dom.js";
+import { PLAIN, pixels } from "./texts.js";
 
 const ROW = 20; // pixels
 const MOST_ROWS = 7; // of what a line printed
 const AROUND = 12; // lines beyond what is in sight
+const BESIDE = 62; // pixels that the number of a line takes, with the room around it
 const MOST_PRINTED = 400; // lines that are all in the document when the page is printed
 
 export class Script {
@@ -20,8 +22,11 @@ export class Script {
     this.list = element("ol");
     place.append(this.list);
     place.addEventListener("scroll", () => this.draw(), { passive: true });
-    new ResizeObserver(() => this.draw()).observe(place);
     this.measure();
+    new ResizeObserver(() => {
+      this.measure();
+      if (this.current) this.show(this.current);
+    }).observe(place);
   }
 
   /** Give every line its place. To be called when what is said below the lines has changed. */
@@ -29,7 +34,10 @@ export class Script {
     let y = 0;
     this.tops = this.run.lines.map((line) => {
       const top = y;
-      y += ROW * (1 + this.below(line).length);
+      line.rows = isComment(line)
+        ? this.wrapped(line.text)
+        : [["text", line.text || "(no command)"], ...this.below(line)];
+      y += ROW * line.rows.length;
       return top;
     });
     this.height = y;
@@ -38,11 +46,25 @@ export class Script {
     this.draw();
   }
 
+  /** Returns the rows of a comment. */
+  wrapped(text) {
+    const room = Math.max(80, this.place.clientWidth - BESIDE);
+    const rows = [];
+    for (const word of text.replace(/^#+\s*/, "").split(" ")) {
+      const longer = rows.length ? `${rows.at(-1)} ${word}` : word;
+      if (rows.length && pixels(longer, PLAIN) <= room) rows[rows.length - 1] = longer;
+      else rows.push(word);
+    }
+    return rows.map((row) => ["comment", row]);
+  }
+
   /** Returns what stands below a line: [class, text] for each row. */
   below(line) {
     if (this.isHidden(line)) return line.answer ? [["answer", "?"]] : [];
     const printed = line.answer ? line.answer.split("\n") : [];
-    const rows = printed.slice(0, MOST_ROWS).map((text) => [text.endsWith(":ERR_DEP") ? "answer dependency" : "answer", text]);
+    const rows = printed
+      .slice(0, MOST_ROWS)
+      .map((text) => [text.endsWith(":ERR_DEP") ? "answer dependency" : "answer", text]);
     if (printed.length > MOST_ROWS) rows.push(["answer", `… and ${printed.length - MOST_ROWS} more`]);
     if (line.error) rows.push(["error", `error: ${line.error}`]);
     const other = this.others.get(lineOf(line.where));
@@ -63,18 +85,18 @@ export class Script {
   }
 
   item(line) {
-    const classes = [line === this.current ? "current" : "", this.marked.has(line.number) ? "marked" : ""].join(" ").trim();
+    const classes = [line === this.current ? "current" : "", this.marked.has(line.number) ? "marked" : ""]
+      .join(" ")
+      .trim();
     const number = lineOf(line.where).replace("line ", "");
-    const isComment = line.text.startsWith("#");
     const inside = [
       element("span", { class: "number" }, number || "·"),
-      element("span", { class: isComment ? "comment" : "text" }, isComment ? line.text.replace(/^#\s?/, "") : line.text || "(no command)"),
-      ...this.below(line).map(([name, text]) => element("span", { class: name }, text)),
+      ...line.rows.map(([name, text]) => element("span", { class: name }, text)),
     ];
     const style = `top: ${this.tops[line.number]}px`;
     const attributes = { class: "line", title: [line.text, line.answer, line.error].filter(Boolean).join("\n") };
     if (this.isHidden(line)) attributes.title = line.text;
-    if (isComment) return element("li", { style, class: classes || null }, element("div", attributes, inside));
+    if (isComment(line)) return element("li", { style, class: classes || null }, element("div", attributes, inside));
     const current = line === this.current ? "step" : null;
     return element(
       "li",
@@ -89,7 +111,7 @@ export class Script {
     this.current = line;
     if (line !== null) {
       const { scrollTop, clientHeight } = this.place;
-      const [top, bottom] = [this.tops[line.number], this.tops[line.number] + ROW * (1 + this.below(line).length)];
+      const [top, bottom] = [this.tops[line.number], this.tops[line.number] + ROW * line.rows.length];
       if (top < scrollTop + ROW || bottom > scrollTop + clientHeight - ROW) {
         this.place.scrollTop = top - clientHeight / 2;
       }
@@ -108,4 +130,8 @@ export class Script {
     this.marked = new Set(positions);
     this.measure();
   }
+}
+
+function isComment({ text }) {
+  return text.startsWith("#");
 }

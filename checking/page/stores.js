@@ -21,7 +21,9 @@ export class Stores {
     const stores = run.storesAt(number);
     const running = run.runningAt(number);
     const servers = run.servers.filter((server) => !this.hidden.has(server));
-    const all = [...new Set([...stores.values()].flatMap((store) => [...store.keys()]))].filter((key) => !this.key || key === this.key).sort();
+    const all = [...new Set([...stores.values()].flatMap((store) => [...store.keys()]))]
+      .filter((key) => !this.key || key === this.key)
+      .sort();
     if (!all.length) {
       this.place.replaceChildren(element("p", {}, "Nothing has been written yet."));
       return;
@@ -40,13 +42,24 @@ export class Stores {
       const cells = held.map((write, index) => this.cell(write, newest, servers[index], running.has(servers[index])));
       return element("tr", {}, element("th", { scope: "row", title: key }, key), cells);
     });
-    const more = all.length > MOST_KEYS ? [element("p", {}, `and ${count(all.length - MOST_KEYS, "key")} more: choose one above`)] : [];
+    const more =
+      all.length > MOST_KEYS
+        ? [element("p", {}, `and ${count(all.length - MOST_KEYS, "key")} more: choose one above`)]
+        : [];
     const head = element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "key"), heads));
-    this.place.replaceChildren(element("table", { style: `--columns: ${servers.length + 1}` }, head, element("tbody", {}, rows)), ...more);
+    this.place.replaceChildren(
+      element("table", { style: `--columns: ${servers.length + 1}` }, head, element("tbody", {}, rows)),
+      ...more,
+    );
   }
 
   cell(write, newest, server, running) {
-    const classes = [running ? "" : "dead", write === newest ? "" : "behind", write === undefined ? "none" : "", this.about.has(write) ? "about" : ""];
+    const classes = [
+      running ? "" : "dead",
+      write === newest ? "" : "behind",
+      write === undefined ? "none" : "",
+      this.about.has(write) ? "about" : "",
+    ];
     const attributes = { class: classes.join(" ").trim() || null };
     if (write === undefined) return element("td", attributes, "—");
     const { value, arrivals } = this.run.writes[write];
@@ -54,6 +67,10 @@ export class Stores {
     const text = shorten(value, 40);
     const old = write === newest ? "" : element("span", { class: "unseen" }, " (older)");
     if (!came) return element("td", { ...attributes, title: value }, text, old);
-    return element("td", attributes, element("button", { class: "cell", title: value, onclick: () => this.choose(came.event) }, text, old));
+    return element(
+      "td",
+      attributes,
+      element("button", { class: "cell", title: value, onclick: () => this.choose(came.event) }, text, old),
+    );
   }
 }

@@ -74,7 +74,7 @@ export function drawSummary(diagram, layer, top, bottom, from, to) {
 function labelOf(diagram, cell) {
   const { counts, total, end, x, notable, lane } = cell;
   const room = diagram.layout.column(lane) - (end - x) - 12;
-  const told = notable.length > 1 ? `${notable[0]} +${notable.length - 1}` : notable[0];
+  const told = notable.length > 1 ? `${notable.length} changes` : notable[0];
   const text = counts.dependency ? `${counts.dependency} ERR_DEP` : (told ?? `${total}`);
   return fitted(text, room, PLAIN);
 }
@@ -90,7 +90,11 @@ function sayCell(diagram, { lane, counts, lines }) {
 function cellsOf(diagram, from, to) {
   const { run, layout } = diagram;
   const cells = new Map();
-  for (let index = d3.bisectLeft(layout.marks, from); index < layout.marks.length && layout.marks[index] < to; index++) {
+  for (
+    let index = d3.bisectLeft(layout.marks, from);
+    index < layout.marks.length && layout.marks[index] < to;
+    index++
+  ) {
     const event = run.events[layout.marks[index]];
     if (!diagram.isSeen(event)) continue;
     const x = layout.x.get(event.process);
@@ -100,7 +104,16 @@ function cellsOf(diagram, from, to) {
     const name = bucket * run.processes.length + event.process;
     let cell = cells.get(name);
     if (cell === undefined) {
-      cell = { lane: event.process, x, y: (bucket + 0.5) * BUCKET, first: event.number, counts: {}, total: 0, notable: [], lines: [] };
+      cell = {
+        lane: event.process,
+        x,
+        y: (bucket + 0.5) * BUCKET,
+        first: event.number,
+        counts: {},
+        total: 0,
+        notable: [],
+        lines: [],
+      };
       cells.set(name, cell);
     }
     cell.counts[look] = (cell.counts[look] ?? 0) + 1;
@@ -129,7 +142,7 @@ function drawBundles(diagram, layer, top, bottom) {
     const name = `${bucket} ${Math.min(from, to)} ${Math.max(from, to)} ${look}`;
     const bundle = bundles.get(name);
     if (bundle) bundle.size++;
-    else bundles.set(name, { from, to, look, y: (bucket + 0.5) * BUCKET + (look === "moved" ? 8 : -8), size: 1 });
+    else bundles.set(name, { from, to, look, y: (bucket + 0.5) * BUCKET + (look === "moved" ? 8 : 0), size: 1 });
   }
   layer
     .selectAll("line.bundle")
@@ -140,5 +153,5 @@ function drawBundles(diagram, layer, top, bottom) {
     .attr("x2", ({ to }) => layout.x.get(to))
     .attr("y1", ({ y }) => y)
     .attr("y2", ({ y }) => y)
-    .attr("stroke-width", ({ size }) => Math.min(6, 0.7 + Math.log2(size)));
+    .attr("stroke-width", ({ size }) => Math.min(3, 0.6 + Math.log10(size)));
 }

@@ -21,8 +21,7 @@ const COLUMNS = {
 
 /** Returns the story that a text stands for. Its records have their lists again: an operation has *asked* and *why*. */
 export async function unpack(text) {
-  const bytes = Uint8Array.from(atob(text.trim()), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([decoded(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const story = JSON.parse(await new Response(stream).text());
   for (const [name, table] of Object.entries(story.tables)) story[name] = records(table);
   delete story.tables;
@@ -31,6 +30,14 @@ export async function unpack(text) {
   gather(story.arrivals, story.writes, "arrivals");
   gather(story.clocks, story.writes, "clock", ({ text: entry }) => entry);
   return story;
+}
+
+function decoded(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const letters = atob(text.trim());
+  const bytes = new Uint8Array(letters.length);
+  for (let index = 0; index < letters.length; index++) bytes[index] = letters.charCodeAt(index);
+  return bytes;
 }
 
 function summed(differences) {

@@ -29,10 +29,20 @@ export class View {
 
   build(place, suffix) {
     const id = (name) => `${name}${suffix}`;
-    const button = (name, title, text, onclick) => element("button", { id: id(name), title, "aria-label": title, onclick }, text);
+    const button = (name, title, text, onclick) =>
+      element("button", { id: id(name), title, "aria-label": title, onclick }, text);
     this.playButton = button("play", "play (space)", "▶", () => this.toggle());
-    this.slider = element("input", { id: id("slider"), type: "range", min: 0, value: 0, step: 1, "aria-label": "moment" });
-    this.slider.addEventListener("input", () => this.chooseMark(this.diagram.layout.marks[Number(this.slider.value)], false));
+    this.slider = element("input", {
+      id: id("slider"),
+      type: "range",
+      min: 0,
+      value: 0,
+      step: 1,
+      "aria-label": "moment",
+    });
+    this.slider.addEventListener("input", () =>
+      this.chooseMark(this.diagram.layout.marks[Number(this.slider.value)], false),
+    );
     this.said = element("p", { id: id("said"), class: "said", "aria-live": "polite" });
     this.time = element("output", { id: id("moment") });
     const controls = element(
@@ -47,12 +57,32 @@ export class View {
     this.heads = element("div", { id: id("heads"), class: "heads" });
     this.canvas = element("div", { id: id("canvas"), class: "canvas" });
     const label = `space-time diagram${suffix ? " of the second run" : ""}`;
-    this.scroller = element("section", { id: id("diagram"), class: "scroller", "aria-label": label, tabindex: 0 }, this.heads, this.canvas);
-    this.map = element("div", { id: id("minimap"), class: "minimap", title: "the whole run: where much happens, and what is in sight" });
-    this.table = element("div", { id: id("table"), class: "table", tabindex: 0, role: "region", "aria-label": `stores${suffix ? " of the second run" : ""}` });
+    this.scroller = element(
+      "section",
+      { id: id("diagram"), class: "scroller", "aria-label": label, tabindex: 0 },
+      this.heads,
+      this.canvas,
+    );
+    this.map = element("div", {
+      id: id("minimap"),
+      class: "minimap",
+      title: "the whole run: where much happens, and what is in sight",
+    });
+    this.table = element("div", {
+      id: id("table"),
+      class: "table",
+      tabindex: 0,
+      role: "region",
+      "aria-label": `stores${suffix ? " of the second run" : ""}`,
+    });
     this.sight = element("div", { class: "sight" }, this.scroller, this.map);
     place.append(
-      element("section", { class: "player", "aria-label": `moment${suffix ? " of the second run" : ""}` }, controls, this.said),
+      element(
+        "section",
+        { class: "player", "aria-label": `moment${suffix ? " of the second run" : ""}` },
+        controls,
+        this.said,
+      ),
       this.sight,
       element("section", { id: id("stores"), class: "stores" }, element("h2", {}, "Stores"), this.table),
     );
@@ -64,7 +94,10 @@ export class View {
     const { operation: asked, writes } = run.events[number];
     const operation = run.operations[asked] ?? null;
     const seen = operation?.outcome === "ERR_DEP" ? operation.seen : null;
-    const about = operation === null ? writes.slice(0, MOST_FOLLOWED) : [operation.put ? operation.write : (seen ?? operation.write)];
+    const about =
+      operation === null
+        ? writes.slice(0, MOST_FOLLOWED)
+        : [operation.put ? operation.write : (seen ?? operation.write)];
     diagram.selected = number;
     this.stores.about = new Set(about.filter((write) => write !== null));
     diagram.followed = follow ? this.stores.about : new Set();
@@ -109,7 +142,9 @@ export class View {
     const chosen = diagram.selected !== null;
     this.time.textContent = duration(run.events[number].time);
     this.time.title = chosen ? "when this happened" : "the last event in sight";
-    this.said.textContent = chosen ? run.events[number].said || run.events[number].text : "Nothing is chosen: the stores are those at the last event in sight.";
+    this.said.textContent = chosen
+      ? run.events[number].said || run.events[number].text
+      : "Nothing is chosen: the stores are those at the last event in sight.";
     this.onmoment(number);
   }
 
