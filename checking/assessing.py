@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,11 @@ def _places(story: Story, entries: dict[int, dict[str, Any]]) -> dict[int, Scrip
 def _asked(entry: dict[str, Any]) -> list[str]:
     """The command of an entry, and its ids."""
     ids = [entry["process"]] if entry["f"] in ("put", "get") else entry["value"]
-    return [entry["f"], *(str(ident) for ident in ids if isinstance(ident, int))] if isinstance(ids, list) else [entry["f"]]
+    return (
+        [entry["f"], *(str(ident) for ident in ids if isinstance(ident, int))]
+        if isinstance(ids, list)
+        else [entry["f"]]
+    )
 
 
 def _words(text: str) -> list[str]:
@@ -115,7 +120,9 @@ def assess_script(story: Story, script: Path) -> dict[str, Any] | None:
     found = outcomes(source, gossip=not _is_without_gossip(story.options))
     depending = [answers for answers in found.lines if answers.depends or not answers.is_complete]
     texts = {answers.line: line_text(answers).split(": ", 2)[2] for answers in depending}
-    lines = [{"event": ran[line].event, "where": f"line {line}", "text": text} for line, text in texts.items() if line in ran]
+    lines = [
+        {"event": ran[line].event, "where": f"line {line}", "text": text} for line, text in texts.items() if line in ran
+    ]
     return {"heading": heading(found), "lines": lines}
 
 
@@ -141,4 +148,4 @@ def _number(where: str) -> int:
 
 def _is_without_gossip(options: list[str]) -> bool:
     words = " ".join(options).replace("=", " ").split()
-    return any(word == "--gossip-interval" and float(value) == 0 for word, value in zip(words, words[1:], strict=False))
+    return any(word == "--gossip-interval" and float(value) == 0 for word, value in pairwise(words))

@@ -25,7 +25,20 @@ PARTS = Path(__file__).resolve().parent / "page"
 """The folder with the parts of the page."""
 
 MODULES = (
-    *("dom", "unpack", "run", "texts", "layout", "arrows", "summary", "bars", "diagram", "minimap", "script", "details"),
+    *(
+        "dom",
+        "unpack",
+        "run",
+        "texts",
+        "layout",
+        "arrows",
+        "summary",
+        "bars",
+        "diagram",
+        "minimap",
+        "script",
+        "details",
+    ),
     *("stores", "charts", "head", "search", "place", "paper", "quiz", "legend", "view", "compare", "page"),
 )
 """The modules of the page, each after those that it imports."""
@@ -46,7 +59,9 @@ def page(
 
 def comparison(one: Story, other: Story, title: str, names: tuple[str, str]) -> str:
     """Return a page that shows two runs side by side. *names*: what they are called."""
-    return _page(title, [packed(one, name=names[0], differences=differences(one, other)), packed(other, name=names[1])], one)
+    return _page(
+        title, [packed(one, name=names[0], differences=differences(one, other)), packed(other, name=names[1])], one
+    )
 
 
 def _page(title: str, runs: list[str], story: Story) -> str:

@@ -123,7 +123,9 @@ class _Sentences:
             case "ERR_KEY":
                 return f"{client} is answered ERR_KEY: there is no value for {done.key}."
             case "ERR_DEP":
-                return f"{client} is answered ERR_DEP: {self._seen(done)}, and no server that it asked has that or newer."
+                return (
+                    f"{client} is answered ERR_DEP: {self._seen(done)}, and no server that it asked has that or newer."
+                )
         return f"{client} is left without an answer: its {'put' if done.put else 'get'} is {done.outcome}."
 
     def _seen(self, done: StoryOperation) -> str:

@@ -84,7 +84,9 @@ class _Teller:
         self._last_answer: dict[tuple[int, int], int] = {}  # (server, neighbour) -> message
         self._tell(
             # Each process's own events are in order, so that none of them has to be kept.
-            heapq.merge(*(self._of(index, traces[name]) for index, name in enumerate(names)), key=lambda entry: entry[0])
+            heapq.merge(
+                *(self._of(index, traces[name]) for index, name in enumerate(names)), key=lambda entry: entry[0]
+            )
         )
 
     @staticmethod

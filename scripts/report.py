@@ -56,7 +56,9 @@ def _options() -> argparse.Namespace:
         help="where to write the page (default: report.html, unless --shiviz or --svg is given)",
     )
     add("--title", help="the title of the page (default: the names of the scripts)")
-    add("--history", type=Path, metavar="FILE", help="the history of the run: the page says what the checker says of it")
+    add(
+        "--history", type=Path, metavar="FILE", help="the history of the run: the page says what the checker says of it"
+    )
     add(
         "--script",
         type=Path,

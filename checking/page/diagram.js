@@ -17,6 +17,7 @@ const LINE = 13; // labels that are closer than this would touch
 const LABEL = 190; // pixels that a label may take to the right of its mark, also beyond its column if nothing is there
 const BAND = 44; // pixels: half of the widest band of a partition
 const EDGE = 5; // pixels: the edge of a band
+const NEARER = 4; // times, until events can be told apart
 const NEXT = 44; // pixels between two times at the left edge
 
 const SHAPES = {
@@ -90,10 +91,15 @@ export class Diagram {
 
   /** Zoom so far that the events around one can be told apart. */
   zoomInto(number) {
-    this.layout.fitting = false;
-    this.layout.zoom = this.layout.axis === "time" ? this.layout.zoom * 6 : 1;
-    this.layOut();
-    this.goTo(number);
+    const { layout } = this;
+    layout.fitting = false;
+    if (layout.axis === "order") layout.zoom = 1;
+    for (let zoom = 0; zoom !== layout.zoom; ) {
+      zoom = layout.zoom;
+      this.layOut();
+      this.goTo(number);
+      if (this.crowded) layout.zoom *= NEARER;
+    }
   }
 
   /** Returns the height to zoom about: of the chosen event, if it is in sight, or of the one nearest to the middle. */

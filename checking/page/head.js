@@ -1,6 +1,6 @@
 // What stands above the picture: what ran, what the checker says of it, and what else the script could have printed.
 
-import { count, duration, element, joined, lineOf } from "./dom.js";
+import { count, duration, element, lineOf } from "./dom.js";
 
 const MOST_LINES = 8; // of a verdict or of outcomes
 
@@ -60,15 +60,11 @@ export function showVerdict(run, place, choose) {
     );
   }
   if (outcomes) {
-    const lines = outcomes.lines
-      .slice(0, MOST_LINES)
-      .map(({ event, where, text }) => [
-        event === null ? where : element("button", { class: "link", onclick: () => choose(event) }, where),
-        `: ${text}`,
-      ]);
-    parts.push(
-      element("p", { class: "outcomes" }, outcomes.heading.replace(/^It /, "The script "), " ", joined(lines, "; ")),
-    );
+    const heading = outcomes.heading.replace(/^It /, "The script ");
+    const lines = outcomes.lines.slice(0, MOST_LINES).map((line) => item(line, choose));
+    const more = outcomes.lines.length > MOST_LINES ? [element("li", {}, "and more: see the script")] : [];
+    const folded = element("details", {}, element("summary", {}, heading), element("ul", {}, lines, more));
+    parts.push(lines.length ? folded : element("p", {}, heading));
   }
   place.replaceChildren(...parts);
 }

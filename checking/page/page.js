@@ -1,6 +1,6 @@
 // Brings the parts of the page together: filters, keys, the tip, and what was chosen.
 
-import { Charts, roundWidth } from "./charts.js";
+import { Charts } from "./charts.js";
 import { compare } from "./compare.js";
 import { Details } from "./details.js";
 import { byId, element } from "./dom.js";
@@ -12,7 +12,6 @@ import { Quiz } from "./quiz.js";
 import { KINDS, Run } from "./run.js";
 import { Script } from "./script.js";
 import { Search } from "./search.js";
-import { fitted } from "./texts.js";
 import { unpack } from "./unpack.js";
 import { View } from "./view.js";
 
@@ -93,6 +92,7 @@ function listenToKeys(view, onescape) {
     if (target.closest("input:not([type=range]):not([type=checkbox])")) return;
     if (key === " " && target.closest("button, summary, input")) return;
     if (key in STEPS) view.step(STEPS[key]);
+    else if (key === "n" || key === "p") view.stepLine(key === "n" ? 1 : -1);
     else if (key === "Home" || key === "End") view.stepToEnd(key === "End");
     else if (key === " ") view.toggle();
     else return;
@@ -274,22 +274,14 @@ function single(run) {
   }
   diagram.layOut();
   if (new URLSearchParams(location.search).has("quiz") && !byId("predict").disabled) begin();
-  else if (run.events[place.at ?? run.opening]) view.choose(place.at ?? run.opening);
+  else if (run.events[place.at ?? run.opening])
+    view.choose(place.at ?? run.opening, { near: place.zoom === undefined });
   else {
     details.welcome();
     view.lookAt(diagram.lastInSight());
   }
   // For whoever tries things out in the browser's console; the tests do.
-  Object.assign(globalThis, {
-    run,
-    view,
-    diagram,
-    layout: diagram.layout,
-    script,
-    fitted,
-    roundWidth,
-    picture: () => picture(diagram),
-  });
+  Object.assign(globalThis, { run, view, diagram, layout: diagram.layout, script });
 }
 
 // -- two runs ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import { element, lineOf } from "./dom.js";
 import { PLAIN, pixels } from "./texts.js";
 
 const ROW = 20; // pixels
+const BETWEEN = 4; // pixels between two lines: a finger has to hit them
 const MOST_ROWS = 7; // of what a line printed
 const AROUND = 12; // lines beyond what is in sight
 const BESIDE = 62; // pixels that the number of a line takes, with the room around it
@@ -37,7 +38,7 @@ export class Script {
       line.rows = isComment(line)
         ? this.wrapped(line.text)
         : [["text", line.text || "(no command)"], ...this.below(line)];
-      y += ROW * line.rows.length;
+      y += ROW * line.rows.length + BETWEEN;
       return top;
     });
     this.height = y;
@@ -98,10 +99,12 @@ export class Script {
     if (this.isHidden(line)) attributes.title = line.text;
     if (isComment(line)) return element("li", { style, class: classes || null }, element("div", attributes, inside));
     const current = line === this.current ? "step" : null;
+    const onclick = () => this.choose(line);
     return element(
       "li",
       { style, class: classes || null },
-      element("button", { ...attributes, "aria-current": current, onclick: () => this.choose(line) }, inside),
+      // Tab goes to the current line alone; the keys n and p go to the others.
+      element("button", { ...attributes, tabindex: current ? 0 : -1, "aria-current": current, onclick }, inside),
     );
   }
 

@@ -41,7 +41,7 @@ export class View {
       "aria-label": "moment",
     });
     this.slider.addEventListener("input", () =>
-      this.chooseMark(this.diagram.layout.marks[Number(this.slider.value)], false),
+      this.chooseMark(this.diagram.layout.marks[Number(this.slider.value)], { follow: false, near: false }),
     );
     this.said = element("p", { id: id("said"), class: "said", "aria-live": "polite" });
     this.time = element("output", { id: id("moment") });
@@ -88,8 +88,11 @@ export class View {
     );
   }
 
-  /** Choose an event: every part of the page then shows it. *follow*: whether to follow its write. */
-  choose(number, follow = true) {
+  /**
+   * Choose an event: every part of the page then shows it.
+   * *follow*: whether to follow its write. *near*: whether to come so near that it can be told from others.
+   */
+  choose(number, { follow = true, near = true } = {}) {
     const { run, diagram } = this;
     const { operation: asked, writes } = run.events[number];
     const operation = run.operations[asked] ?? null;
@@ -102,13 +105,14 @@ export class View {
     this.stores.about = new Set(about.filter((write) => write !== null));
     diagram.followed = follow ? this.stores.about : new Set();
     diagram.goTo(number);
+    if (near && diagram.crowded) diagram.zoomInto(number);
     this.lookAt(number);
     this.onchoose(number);
   }
 
   /** Choose an event, if there is one. */
-  chooseMark(number, follow = true) {
-    if (number !== undefined) this.choose(number, follow);
+  chooseMark(number, how = {}) {
+    if (number !== undefined) this.choose(number, how);
   }
 
   /** Choose no event. */
@@ -161,6 +165,13 @@ export class View {
     if (next === undefined || next > this.diagram.limit) return false;
     this.choose(next);
     return true;
+  }
+
+  /** Go to the next line of the script, or the one before. */
+  stepLine(by) {
+    const { run } = this;
+    const line = run.ran[run.ran.indexOf(run.lineAt(this.moment)) + by];
+    if (line && line.event <= this.diagram.limit) this.choose(Math.min(run.eventOf(line), this.diagram.limit));
   }
 
   /** Go to the first event that is drawn, or to the last. */
