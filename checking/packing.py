@@ -24,6 +24,8 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from checking.story import Story
@@ -121,7 +123,7 @@ def _json(story: Story, more: dict[str, Any]) -> Iterator[str]:
         separator = ","
         inner = "{"
         for column, kind in columns.items():
-            get = _GETTERS.get((table, column)) or (lambda record, name=column: getattr(record, name))
+            get = _GETTERS.get((table, column)) or attrgetter(column)
             yield f'{inner}"{column}":'
             yield _text([kind, *_PACK[kind]([get(record) for record in _records(story, table)])])
             inner = ","
@@ -150,12 +152,14 @@ def _getters() -> Iterator[tuple[tuple[str, str], Callable[[Any], Any]]]:
     """How to get the columns of those tables whose records stand together with the number of their owner."""
     for table in ("asked", "arrivals", "reasons", "clocks"):
         for column in COLUMNS[table]:
-            if column == "owner":
-                yield (table, column), lambda record: record[0]
-            elif column == "text":
-                yield (table, column), lambda record: record[1]
+            if column in ("owner", "text"):
+                yield (table, column), itemgetter(column == "text")
             else:
-                yield (table, column), lambda record, name=column: getattr(record[1], name)
+                yield (table, column), partial(_of_owned, column)
+
+
+def _of_owned(column: str, record: tuple[int, Any]) -> Any:
+    return getattr(record[1], column)
 
 
 _GETTERS = dict(_getters())

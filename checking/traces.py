@@ -33,7 +33,7 @@ def stream(folder: Path) -> dict[str, Iterator[Event]]:
     """The events of each process, which are read as they are asked for. Raises NoTrace, also while they are read."""
     if not folder.is_dir():
         raise NoTrace(f"{folder}: no such folder")
-    traces = {}
+    traces: dict[str, Iterator[Event]] = {}
     is_empty = True
     for path in sorted(folder.glob("*.trace")):
         if not PROCESS.fullmatch(path.stem):

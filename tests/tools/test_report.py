@@ -411,7 +411,7 @@ def test_filters(page: Any) -> None:
     assert count() == everything
     page.click("#menu summary")
     toggle(page, "operations")
-    assert page.locator(".mark.put, .mark.get").count() == 0
+    assert page.locator("#canvas .mark.put, #canvas .mark.get").count() == 0
     toggle(page, "operations")
     arrows = page.locator(".message").count()
     toggle(page, "calls")
@@ -674,7 +674,7 @@ def test_plots(page: Any) -> None:
     assert page.locator("#details .big").count() == 1
     far = "(number) => Math.abs(run.events[number].time / run.length - 0.5)"
     chosen, *others = page.evaluate(f"[diagram.selected, ...layout.marks].map({far})")
-    assert chosen == pytest.approx(min(others), abs=0.05)  # the plots have margins
+    assert chosen == pytest.approx(min(others), abs=0.08)  # the plots have margins
 
 
 def test_a_picture_can_be_saved(page: Any, tmp_path: Path, chromium: Any) -> None:
