@@ -20,6 +20,7 @@ from console import environment
 environment.enter(__name__)
 
 import argparse
+import gc
 from pathlib import Path
 
 from checking.assessing import Mismatch, assess_history, assess_script
@@ -99,6 +100,7 @@ def _page(story: Story, options: argparse.Namespace) -> str:
 def main() -> int:
     """Returns the exit status."""
     options = _options()
+    gc.disable()  # a story is kept as long as this process, so looking for what can go takes a quarter of the time
     folder, *others = options.folders
     output = options.output or (None if options.shiviz or options.svg else Path("report.html"))
     try:

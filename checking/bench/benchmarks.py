@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from checking.bench.baseline import bare_put_seconds
 from checking.bench.disks import disk, slow_disk
+from checking.bench.pages import report
 from checking.bench.runs import (
     Row,
     cluster,
@@ -292,4 +293,5 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "slow-disk": slow_disk,
     "idle": idle,
     "records": records,
+    "report": report,
 }

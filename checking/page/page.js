@@ -315,6 +315,7 @@ async function main() {
   if (runs.length === 2) double(runs);
   else single(runs[0]);
   document.documentElement.dataset.ready = "";
+  performance.mark("ready");
 }
 
 main().catch((error) => {
