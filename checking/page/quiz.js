@@ -43,6 +43,7 @@ export class Quiz {
 
   ask() {
     const number = this.questions[this.asked];
+    this.position = this.asked + 1;
     const { key, client, where } = this.run.operations[number];
     this.page.showUpTo(number, false);
     const choices = [...valuesOf(this.run, number), "ERR_KEY", "ERR_DEP"];
@@ -105,7 +106,7 @@ export class Quiz {
   }
 
   show(...parts) {
-    const position = `Question ${Math.min(this.asked + 1, this.questions.length)} of ${this.questions.length} · ${this.right} right so far`;
+    const position = `Question ${this.position} of ${this.questions.length} · ${this.right} right so far`;
     this.place.replaceChildren(
       element("h2", {}, "Predict first"),
       element("p", { class: "place" }, position),

@@ -16,8 +16,8 @@ import pytest
 from support.scripts import FAULTS, SESSIONS, generated
 from support.terminal import Terminal
 
-from checking.driver import ROOT, Conversation, run
 from checking.differing import differences
+from checking.driver import ROOT, Conversation, run
 from checking.report import SHIVIZ_PARSER, shiviz
 from checking.story import Story, StoryOperation
 from checking.telling import tell
