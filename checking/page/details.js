@@ -19,6 +19,15 @@ export class Details {
     return element("button", { class: "link", onclick: () => this.choose(number) }, text);
   }
 
+  /** Returns a sentence in which each line of the script that it names is a link. */
+  linked(sentence) {
+    if (this.run.scripts.length > 1) return [sentence];
+    return sentence.split(/\b(line \d+)\b/).map((part, index) => {
+      const line = index % 2 ? this.run.ran.find(({ where }) => lineOf(where) === part) : undefined;
+      return line === undefined ? part : this.link(this.run.eventOf(line), part);
+    });
+  }
+
   welcome() {
     const missed = this.run.missed;
     const paragraphs = [
@@ -56,7 +65,7 @@ export class Details {
     if (operation) {
       if (operation.why.length) {
         const missed = operation.outcome === "ERR_DEP";
-        const reasons = operation.why.map((sentence) => element("p", {}, sentence));
+        const reasons = operation.why.map((sentence) => element("p", {}, this.linked(sentence)));
         parts.push(element("h2", {}, "Why"), element("div", { class: missed ? "why dependency" : "why" }, reasons));
       }
       parts.push(this.places(operation, number));

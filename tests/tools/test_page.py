@@ -164,20 +164,18 @@ def axe(page: Any) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(scheme: str, lesson: Path, trace: Path, tmp_path: Path, chromium: Any) -> None:
     pytest.importorskip("axe_playwright_python")
-    for name in SIZES:
+    for name in ("laptop", "telephone"):
         with opened(chromium, lesson, viewport=size(name), color_scheme=scheme) as page:
             assert axe(page) == []
             if name == "laptop":
                 page.click("#legend summary")
                 page.click("#details .raw summary")
                 page.click("[data-view=bars]")
+                page.click("#charts-box summary")
                 page.click("#menu summary")
                 assert axe(page) == []
                 page.keyboard.press("Escape")
-                page.click("#charts-box summary")
                 page.click("#fit")
-                page.keyboard.press("Escape")
-                assert axe(page) == []
                 page.click("#predict")
                 assert axe(page) == []
     with opened(chromium, made(tmp_path, trace, trace), viewport=size("laptop"), color_scheme=scheme) as page:
@@ -210,7 +208,7 @@ def test_paper(lesson: Path, chromium: Any) -> None:
         heads = page.locator(".sheet thead").evaluate("(head) => getComputedStyle(head).display")
         assert heads == "table-header-group"  # it comes again on each page
         page.emulate_media(media="screen")
-        assert page.locator(".sheet").count() == 0
+        page.wait_for_selector(".sheet", state="detached")
 
 
 # -- the story ---------------------------------------------------------------------------------------------------
@@ -247,6 +245,11 @@ def test_lines_events_and_cells_choose_each_other(page: Any) -> None:
     cells.first.click()
     assert page.locator("#said").inner_text() == "Server 0 stores password = swordfish."
     assert current(page) == "put 10 password swordfish"
+
+
+def test_lines_in_an_explanation_are_links(page: Any) -> None:
+    page.locator("#details .why button", has_text="line 16").click()
+    assert page.locator("#details .big").inner_text() == "put password mellon"
 
 
 def test_keys_work_whatever_has_the_focus(page: Any) -> None:
