@@ -53,6 +53,13 @@ COLUMNS = {
         "operations": "lists",
         "writes": "lists",
     },
+    "losses": {
+        "event": "numbers",
+        "sender": "numbers",
+        "receiver": "numbers",
+        "name": "names",
+        "answer": "flags",
+    },
     "operations": {
         "client": "numbers",
         "put": "flags",

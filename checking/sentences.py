@@ -109,6 +109,14 @@ class _Sentences:
     def _on_killed(self, _: int, event: StoryEvent) -> str:
         return f"{event.text.capitalize()}: its links are gone, and its disk stays."
 
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def _on_lost(self, _: int, event: StoryEvent) -> str:
+        name, what = event.text.split(": ", 1)
+        return (
+            f"On a lossy link, a message of {self._name(event.process)} ({name}) is lost: {what.removesuffix(' lost')}."
+        )
+
     # -- clients -------------------------------------------------------------------------------------------
 
     def _on_operated(self, _: int, event: StoryEvent) -> str:

@@ -12,6 +12,7 @@ __all__ = [
     "MASTER",
     "Arrival",
     "Life",
+    "Loss",
     "Message",
     "ScriptLine",
     "ServerAnswer",
@@ -57,6 +58,18 @@ class Message:
     """The operations that it is about."""
     writes: list[int] = field(default_factory=list)
     """The writes that it brought and that the receiver lacked."""
+
+
+@dataclass(slots=True)
+class Loss:
+    """A call or an answer that was lost on its way, over a link with a shape. It may have been sent again."""
+
+    event: int
+    """The event of the process that calls; at its time, the message was sent."""
+    sender: int
+    receiver: int
+    name: str
+    answer: bool
 
 
 @dataclass(slots=True)
@@ -127,6 +140,14 @@ class StoryOperation:
     """The operation in which the session saw that write."""
     why: list[str] = field(default_factory=list)
 
+    @property
+    def text(self) -> str:
+        """The operation with its outcome; a put that was stored is shown without."""
+        asked = f"put {self.key} {self.value}" if self.put else f"get {self.key}"
+        if self.outcome == "stored":
+            return asked
+        return f"{asked} → {self.value if self.outcome == 'value' else self.outcome}"
+
 
 @dataclass(slots=True)
 class Life:
@@ -164,6 +185,7 @@ class Story:
     processes: list[str] = field(default_factory=list)
     events: list[StoryEvent] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
     operations: list[StoryOperation] = field(default_factory=list)
     writes: list[StoryWrite] = field(default_factory=list)
     changes: list[tuple[int, int, str, int | None]] = field(default_factory=list)
@@ -177,3 +199,8 @@ class Story:
     lines: list[ScriptLine] = field(default_factory=list)
     opening: int | None = None
     """The event that is worth seeing first."""
+
+    def lose(self, event: int, caller: int, called: int, name: str, answer: bool) -> None:
+        """Add a message that was lost."""
+        sender, receiver = (called, caller) if answer else (caller, called)
+        self.losses.append(Loss(event, sender, receiver, name, answer))

@@ -250,6 +250,13 @@ class _Teller:
 
     _on_answer = _on_call
 
+    def _on_lost(self, moment: StoryEvent, details: dict[str, Any]) -> None:
+        answer = details["way"] == "answer"
+        moment.text = f"{details['name']}: {details['way']} {'from' if answer else 'to'} {details['peer']} lost"
+        event, peer = self._add(moment), self._process.get(details["peer"])
+        if peer is not None:
+            self.story.lose(event, moment.process, peer, details["name"], answer)
+
     # -- clients -------------------------------------------------------------------------------------------
 
     def _on_operated(self, moment: StoryEvent, details: dict[str, Any]) -> None:
@@ -273,7 +280,7 @@ class _Teller:
                 record.value, record.write = shown(outcome.value), self._written.get(outcome.timestamp)
             elif value is not None:
                 record.value = shown(value)
-            self.story.events[record.event].text = self._operation_text(record)
+            self.story.events[record.event].text = record.text
             if record.write is not None and isinstance(outcome, Stored | Value):
                 if not record.put:
                     self.story.writes[record.write].reads.append(number)
@@ -296,16 +303,6 @@ class _Teller:
                 self._sessions[record.client, record.key] = remembered
         moment.text = "forgets the last answers: the server was lost before every client had its own"
         self._add(moment)
-
-    @staticmethod
-    def _operation_text(record: StoryOperation) -> str:
-        """Return the text of an operation with its outcome; a put that was stored is shown without."""
-        asked = f"put {record.key} {record.value}" if record.put else f"get {record.key}"
-        return (
-            asked
-            if record.outcome == "stored"
-            else f"{asked} → {record.value if record.outcome == 'value' else record.outcome}"
-        )
 
     # -- servers -------------------------------------------------------------------------------------------
 

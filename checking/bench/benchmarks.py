@@ -17,6 +17,7 @@ from collections.abc import Callable
 from checking.bench.baseline import bare_put_seconds
 from checking.bench.disks import disk, slow_disk
 from checking.bench.pages import report
+from checking.bench.programs import many, programs
 from checking.bench.runs import (
     Row,
     cluster,
@@ -294,4 +295,6 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "idle": idle,
     "records": records,
     "report": report,
+    "programs": programs,
+    "many": many,
 }

@@ -1,6 +1,7 @@
 // The arrows of the diagram: each message from its sender to its receiver, and the ways that followed writes took.
 
-import { sayMessage } from "./texts.js";
+import { ROW } from "./layout.js";
+import { sayEvent, sayMessage } from "./texts.js";
 
 const DENSE = 1000; // arrows in sight: with more, only those that brought something are drawn, and few labels
 
@@ -53,6 +54,34 @@ export function drawArrows(diagram, layer, top, bottom) {
     .on("pointerleave", () => diagram.onhover(null))
     .on("click", (_, { received }) => diagram.onselect(layout.nextMark(received)));
   return dense;
+}
+
+/** Draws the messages that were lost: arrows that end on the way, in a cross. */
+export function drawLosses(diagram, layer, top, bottom) {
+  const { run, layout } = diagram;
+  const isSeen = ({ event, sender, receiver }) => {
+    const y = layout.y[event];
+    return y >= top - ROW && y <= bottom && event <= diagram.limit && layout.x.has(sender) && layout.x.has(receiver);
+  };
+  const lost = layout.losses.filter(isSeen);
+  const end = ({ event, sender, receiver }) => [
+    0.4 * layout.x.get(sender) + 0.6 * layout.x.get(receiver),
+    layout.y[event] + 9,
+  ];
+  layer
+    .selectAll("path.message")
+    .data(lost)
+    .join("path")
+    .attr("class", ({ answer }) => `message lost${answer ? " answer" : ""}`)
+    .attr("d", (loss) => `M${layout.x.get(loss.sender)},${layout.y[loss.event]}L${end(loss)}`);
+  layer
+    .selectAll("path.cross")
+    .data(lost)
+    .join("path")
+    .attr("class", "cross")
+    .attr("d", (loss) => `M${end(loss)}m-5,-5l10,10m0,-10l-10,10`)
+    .on("pointermove", (pointer, { event }) => diagram.onhover(pointer, sayEvent(run, event)))
+    .on("pointerleave", () => diagram.onhover(null));
 }
 
 /** Draws the ways that the followed writes took from server to server. */

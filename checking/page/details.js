@@ -31,7 +31,7 @@ export class Details {
   welcome() {
     const missed = this.run.missed;
     const paragraphs = [
-      "Each line of the diagram is a process, time runs downwards, and an arrow is a call or, dashed, its answer. While servers are partitioned, each partition has a colour.",
+      "Each line of the diagram is a process, time runs downwards, and an arrow is a call or, dashed, its answer; one that ends in a cross was lost. While servers are partitioned, each partition has a colour.",
       "Choose a line of the script, a mark of the diagram or a value in the stores: the other parts show what belongs to it. The arrow keys go from event to event, n and p from line to line, and the space bar plays the run.",
       "A put can be followed to every server that it reached. Of an ERR_DEP you see why: what the session had seen, and what the server had.",
     ];

@@ -3,7 +3,7 @@
 // Only what is in sight is drawn, and what falls on the same pixels is drawn once. So the work depends on the size of
 // the window, and not on that of the run. Where everything is stands in layout.js.
 
-import { drawArrows, drawFollowed } from "./arrows.js";
+import { drawArrows, drawFollowed, drawLosses } from "./arrows.js";
 import { drawBars } from "./bars.js";
 import { duration } from "./dom.js";
 import { HEAD, Layout, ROW, scrolled } from "./layout.js";
@@ -205,7 +205,11 @@ export class Diagram {
     const layer = (name) => svg.selectAll(`g.${name}`).data([name]).join("g").attr("class", name);
     const inSight = d3.bisectLeft(marks, to) - d3.bisectLeft(marks, from);
     this.crowded = !whole && isCrowded(inSight, bottom - top);
-    const styles = this.crowded ? ["sums"] : view === "bars" ? ["bars", "marks"] : ["arrows", "paths", "marks"];
+    const styles = this.crowded
+      ? ["sums"]
+      : view === "bars"
+        ? ["bars", "marks"]
+        : ["arrows", "losses", "paths", "marks"];
     svg
       .selectAll("g")
       .filter((name) => !["partitions", "lanes", "times", ...styles].includes(name))
@@ -221,6 +225,7 @@ export class Diagram {
       this.drawMarks(layer("marks"), from, to, ({ operation }) => operation === null);
     } else {
       this.dense = drawArrows(this, layer("arrows"), top, bottom);
+      drawLosses(this, layer("losses"), top, bottom);
       drawFollowed(this, layer("paths"));
       this.drawMarks(layer("marks"), from, to);
     }

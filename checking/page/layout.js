@@ -62,6 +62,11 @@ export class Layout {
     return !this.key || !["operations", "exchanges"].includes(kind) || this.run.keysOf(message).includes(this.key);
   }
 
+  isLossShown(loss) {
+    const { sender, receiver } = loss;
+    return this.shown[this.run.kindOfLoss(loss)] && !this.hidden.has(sender) && !this.hidden.has(receiver);
+  }
+
   /** Returns the processes that have a lane. */
   lanes() {
     const lanes = d3.range(this.run.processes.length).filter((process) => !this.hidden.has(process));
@@ -79,6 +84,8 @@ export class Layout {
       weights[sent] = ARROW_END;
       weights[received] = ARROW_END;
     }
+    this.losses = run.losses.filter((loss) => this.isLossShown(loss));
+    for (const { event } of this.losses) weights[event] = ARROW_END;
     for (const event of run.events) {
       if (!this.isShown(event)) continue;
       this.marks.push(event.number);

@@ -19,6 +19,7 @@ const LINES = [
   ["message operation", "a call about a put or get"],
   ["message operation answer", "its answer"],
   ["message moved", "a message that brought writes"],
+  ["message lost", "a message that was lost, on a lossy link"],
   ["followed", "the way of the write that is chosen"],
   ["stable", "the end of a stabilize"],
 ];

@@ -62,6 +62,11 @@ export class Run {
     return "calls";
   }
 
+  /** Returns which of KINDS a lost message is: that of those that arrive, though none moved anything. */
+  kindOfLoss({ name }) {
+    return name === "pull" ? "exchanges" : this.kindOfMessage({ name });
+  }
+
   /** Returns the whole vector clock of an event, as pairs of the number of a process and its count. */
   clockAt(number) {
     const clock = new Map();
