@@ -112,10 +112,11 @@ class _Sentences:
     # -- messages ------------------------------------------------------------------------------------------
 
     def _on_lost(self, _: int, event: StoryEvent) -> str:
-        name, what = event.text.split(": ", 1)
-        return (
-            f"On a lossy link, a message of {self._name(event.process)} ({name}) is lost: {what.removesuffix(' lost')}."
-        )
+        name, way, _, *peer, _ = event.text.replace(":", "").split(" ")
+        here, there = self._name(event.process), " ".join(peer)
+        if way == "call":
+            return f"A call from {here} to {there} ({name}) is lost on its way."
+        return f"The answer from {there} to {here} ({name}) is lost on its way."
 
     # -- clients -------------------------------------------------------------------------------------------
 

@@ -476,6 +476,19 @@ def test_a_link_leads_to_the_place_and_the_choice(lesson: Path, chromium: Any) -
             assert page.locator("#lines li").count() > 0
 
 
+def test_lost_messages_end_in_a_cross(tmp_path: Path, chromium: Any) -> None:
+    text = "joinServer 0\njoinServer 1\njoinClient 5 0\n" + "put 5 a 1\nstabilize\n" * 4
+    trace = traced(text, tmp_path / "trace", "--loss", "40%", "--seed", "3")
+    with opened(chromium, made(tmp_path, trace), viewport=size("monitor")) as page:
+        lost = page.evaluate("run.losses.length")
+        assert lost > 0
+        assert page.evaluate("run.losses.every(({event}) => run.events[event].said.endsWith(' is lost on its way.'))")
+        page.evaluate("diagram.goTo(run.losses[0].event)")
+        assert page.locator("#canvas .cross").count() > 0
+        drawn = page.evaluate("picture(diagram)")
+        assert drawn.count('class="cross"') == lost
+
+
 def test_operations_as_bars(page: Any) -> None:
     page.click("[data-view=bars]")
     assert page.locator("#heads text").all_text_contents() == ["master", "client 10", "client 11"]
