@@ -112,8 +112,8 @@ class _Sentences:
     # -- messages ------------------------------------------------------------------------------------------
 
     def _on_lost(self, _: int, event: StoryEvent) -> str:
-        name, way, _, *peer, _ = event.text.replace(":", "").split(" ")
-        here, there = self._name(event.process), " ".join(peer)
+        name, way, *peer = event.text.replace(":", "").split(" ")
+        here, there = self._name(event.process), " ".join(peer[1:-1])
         if way == "call":
             return f"A call from {here} to {there} ({name}) is lost on its way."
         return f"The answer from {there} to {here} ({name}) is lost on its way."

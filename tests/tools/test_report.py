@@ -16,6 +16,7 @@ from support.scripts import FAULTS, SESSIONS, generated
 
 from checking.browser import opened
 from checking.driver import ROOT, run
+from checking.report import EXPORT, IMPORT, MODULES, PARTS
 
 MOST_ELEMENTS = 6_000
 """More than this at once makes a browser slow."""
@@ -144,6 +145,20 @@ def test_garbage_is_an_error(garbage: bytes, name: str, tmp_path: Path) -> None:
     done = report(tmp_path, "-o", tmp_path / "report.html")
     assert done.returncode == 1
     assert re.fullmatch(rf"error: {tmp_path}(/{name})?: .*\n", done.stderr)
+
+
+def test_the_modules_of_the_page_import_what_stands_before_them() -> None:
+    """And each import is exported there; no module is forgotten, or longer than a file may be."""
+    exported: dict[str, set[str]] = {}
+    for name in MODULES:
+        source = (PARTS / f"{name}.js").read_text("utf-8")
+        assert len(source.splitlines()) <= 500
+        for names, module in re.findall(r'^import \{([^}]*)\} from "\./(\w+)\.js";$', source, re.MULTILINE):
+            wanted = {one.strip() for one in names.split(",")} - {""}
+            assert wanted <= exported.get(module, set()), f"{name}.js imports {wanted} from {module}.js"
+        assert len(IMPORT.findall(source)) == source.count("\nimport ") + source.startswith("import ")
+        exported[name] = set(EXPORT.findall(source))
+    assert {path.stem for path in PARTS.glob("*.js")} == {*MODULES, "d3.v7.9.0.min"}
 
 
 def test_a_page_that_cannot_be_written(lesson_page: Path, tmp_path: Path) -> None:
