@@ -53,17 +53,24 @@ export class Diagram {
     this.onsight = () => {};
     this.onlayout = () => {};
     scroller.addEventListener("scroll", () => this.drawSoon(), { passive: true });
-    new ResizeObserver(() => this.layOut()).observe(scroller);
+    new ResizeObserver(() => {
+      if (this.measured !== this.size()) this.layOut();
+    }).observe(scroller);
   }
 
   /** Give everything its place again. To be called when the filters, the axis, the zoom or the window have changed. */
   layOut() {
     const { layout } = this;
+    this.measured = this.size();
     layout.measure(this.scroller.clientWidth, this.scroller.clientHeight);
     this.canvas.style("height", `${layout.height}px`).style("width", `${layout.width}px`);
     this.drawHeads(this.heads.selectAll("svg").data([0]).join("svg"));
     this.onlayout();
     this.draw();
+  }
+
+  size() {
+    return `${this.scroller.clientWidth} ${this.scroller.clientHeight}`;
   }
 
   /** Whether an event may be seen. */

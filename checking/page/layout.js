@@ -125,9 +125,9 @@ export class Layout {
     const room = Math.max(1, height - HEAD - 2 - 3 * ROW);
     const all = room / Math.max(1, places.at(-1) ?? 1);
     const unit = time ? all : ROW; // at a zoom of 1
-    const gaps = d3.pairs(this.marks, (one, next) => places[next] - places[one]).filter((gap) => gap > 0);
+    const gaps = () => d3.pairs(this.marks, (one, next) => places[next] - places[one]).filter((gap) => gap > 0);
     const limit = TALLEST / Math.max(1, places.at(-1) ?? 1);
-    const near = Math.min(time ? (NEAR * ROW) / (d3.median(gaps) ?? 0) : NEAR * ROW, limit);
+    const near = Math.min(time ? (NEAR * ROW) / (d3.median(gaps()) ?? 0) : NEAR * ROW, limit);
     const fit = Math.min(all, near);
     const wanted = Math.max(Math.min(fit, unit), Math.min(Math.max(near, Math.min(unit, limit)), this.zoom * unit));
     this.zoom = (this.fitting ? fit : wanted) / unit;
