@@ -1,7 +1,7 @@
 # make          an executable ./master: ./master < script works from any folder
 # make run      shows the tour line by line; SCRIPT=path runs another, SCRIPT=- one from standard input
 # make test     all tests, three at a time since many of them wait; ARGS="tests/unit/test_model.py -k cursor" for some
-# make check    ruff and mypy
+# make check    ruff and mypy, and Biome for the report's page
 # make lesson   writes a random script, runs it, checks its history, and makes lesson/report.html, to look at;
 #               ARGS="--operations 100 --kill-every 20" for the script, or SCRIPT=path (or -) for one of yours
 # make pages    the lessons' pages in docs/lessons/, from examples/ (needs chromium)
@@ -46,10 +46,12 @@ check: .venv/dev
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
 	@$(IN_VENV) -m mypy
+	@if [ -x .venv/bin/biome ]; then .venv/bin/biome check --error-on-warnings checking/page; \
+		else echo "the report's page is not checked: Biome has no wheel for this machine" >&2; fi
 
 ifeq ($(origin SCRIPT),file)
 lesson: export words := $(or $(value ARGS),$(WORKLOAD))
-lesson: export title := a random script: $(or $(value ARGS),$(WORKLOAD))
+lesson: export title := a random script
 lesson: WRITE := eval "set -- $$words" && $(IN_VENV) scripts/generate.py "$$@"
 else
 lesson: export title := $(value SCRIPT)
@@ -62,7 +64,8 @@ lesson: .venv/ready
 	@cd -- "$$lesson" && rm -rf script history trace printed report.html && mv new script
 	@$(IN_VENV) master.py $(ONE_BY_ONE) --history="$$lesson/history" --trace="$$lesson/trace" -- "$$lesson/script" \
 		> "$$lesson/printed" || true
-	@$(IN_VENV) scripts/report.py -o "$$lesson/report.html" --title="$$title" -- "$$lesson/trace"
+	@$(IN_VENV) scripts/report.py -o "$$lesson/report.html" --title="$$title" --history="$$lesson/history" \
+		--script="$$lesson/script" -- "$$lesson/trace"
 	@printf '%s/report.html shows what happened, %s/printed what was printed, and %s/history is\n' \
 		"$$lesson" "$$lesson" "$$lesson"
 	@$(IN_VENV) scripts/check.py -- "$$lesson/history"

@@ -46,9 +46,13 @@ def launched() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, path: Path) -> Iterator[Any]:
-    """Open a page, offline. Any message on its console, and any request but the one for the page, is a failure."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True, accept_downloads=True)
+def opened(browser: Any, path: Path, query: str = "", **options: Any) -> Iterator[Any]:
+    """Open a page, offline. Any message on its console, and any request but the one for the page, is a failure.
+
+    *query*: what follows the path in the address. *options*: as for Playwright's `Browser.new_context`.
+    """
+    options = {"viewport": {"width": 1400, "height": 900}, **options}
+    context = browser.new_context(offline=True, accept_downloads=True, **options)
     page = context.new_page()
     page.set_default_timeout(20_000)
     complaints: list[str] = []
@@ -60,7 +64,8 @@ def opened(browser: Any, path: Path) -> Iterator[Any]:
             complaints.append(request.url)
 
     page.on("request", on_request)
-    page.goto(path.as_uri())
+    page.goto(path.as_uri() + query)
+    page.wait_for_function("!document.getElementById('paper') || 'ready' in document.documentElement.dataset")
     yield page
     assert not complaints
     context.close()

@@ -328,7 +328,6 @@ def picture(lesson: Lesson, folder: Path, browser: Any) -> str:
     path = folder / "report.html"
     path.write_text(page(lesson.story, lesson.name), "utf-8")
     with opened(browser, path) as shown:
-        shown.set_viewport_size({"width": WIDTH + 420, "height": 900})
-        shown.click("[data-kind=links]")  # the colours of the partitions show links as well
-        drawn: str = shown.evaluate("diagram.picture()")
+        # The colours of the partitions show links as well.
+        drawn: str = shown.evaluate("width => { layout.shown.links = false; return picture(diagram, width); }", WIDTH)
     return drawn + "\n"

@@ -12,36 +12,82 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from checking.differing import differences
+from checking.packing import packed
 from checking.story import Story
 from rpc.tracing import Event
 
-__all__ = ["SHIVIZ_PARSER", "page", "shiviz"]
+__all__ = ["SHIVIZ_PARSER", "comparison", "page", "shiviz"]
 
 PARTS = Path(__file__).resolve().parent / "page"
 """The folder with the parts of the page."""
 
-SCRIPTS = ("d3.v7.9.0.min.js", "run.js", "texts.js", "diagram.js", "details.js", "charts.js", "page.js")
-"""The scripts of the page, in the order in which they are loaded. D3 (d3js.org, ISC licence) draws."""
+MODULES = (
+    *(
+        "dom",
+        "unpack",
+        "run",
+        "texts",
+        "layout",
+        "arrows",
+        "summary",
+        "bars",
+        "diagram",
+        "minimap",
+        "script",
+        "details",
+    ),
+    *("stores", "charts", "head", "search", "place", "paper", "quiz", "legend", "view", "compare", "page"),
+)
+"""The modules of the page, each after those that it imports."""
+
+IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 
 SHIVIZ_PARSER = r"(?<host>\S*) (?<clock>{.*})\n(?<event>.*)"
 """The regular expression by which ShiViz reads the log, of which it is the first line."""
 
 
-def page(story: Story, title: str) -> str:
-    """Return the whole page, which needs no other file."""
-    data = json.dumps(story.plain(), ensure_ascii=False, separators=(",", ":"))
-    scripts = "\n".join(f"<script>\n{(PARTS / name).read_text('utf-8')}\n</script>" for name in SCRIPTS)
+def page(
+    story: Story, title: str, *, verdict: dict[str, Any] | None = None, outcomes: dict[str, Any] | None = None
+) -> str:
+    """Return the whole page, which needs no other file. *verdict*, *outcomes*: as checking/assessing.py finds them."""
+    return _page(title, [packed(story, verdict=verdict, outcomes=outcomes)], story)
+
+
+def comparison(one: Story, other: Story, title: str, names: tuple[str, str]) -> str:
+    """Return a page that shows two runs side by side. *names*: what they are called."""
+    return _page(
+        title, [packed(one, name=names[0], differences=differences(one, other)), packed(other, name=names[1])], one
+    )
+
+
+def _page(title: str, runs: list[str], story: Story) -> str:
+    frame = _part("page.html")
     pieces = {
         "{{title}}": html.escape(title),
         "{{command}}": html.escape(shlex.join(["./master.py", *story.options])),
-        "{{diagram-style}}": (PARTS / "diagram.css").read_text("utf-8"),
-        "{{page-style}}": (PARTS / "page.css").read_text("utf-8"),
-        "{{data}}": data.replace("<", "\\u003c"),  # or a value might end the element that it stands in
-        "{{scripts}}": scripts,
+        "{{diagram-style}}": _part("diagram.css"),
+        "{{page-style}}": _part("page.css") + _part("parts.css") + _part("print.css"),
+        "{{data}}": "\n".join(f'<script type="text/plain" class="run">{run}</script>' for run in runs),
+        "{{d3}}": _part("d3.v7.9.0.min.js"),
+        "{{script}}": "\n".join(['"use strict";', *map(_module, MODULES)]),
     }
-    frame = (PARTS / "page.html").read_text("utf-8")
-    return re.sub(r"{{[a-z-]+}}", lambda place: pieces[place[0]], frame)
+    return re.sub(r"{{[a-z0-9-]+}}", lambda place: pieces[place[0]], frame)
+
+
+def _module(name: str) -> str:
+    """A module as a part of one script, since a page that is a file can't import others; its own names stay its own."""
+    source = _part(f"{name}.js")
+    exports = ", ".join(EXPORT.findall(source))
+    body = EXPORT.sub("", IMPORT.sub("", source))
+    return f"const {{ {exports} }} = (() => {{\n{body}\nreturn {{ {exports} }};\n}})();"
+
+
+def _part(name: str) -> str:
+    return (PARTS / name).read_text("utf-8")
 
 
 def shiviz(traces: Mapping[str, Iterable[Event]]) -> Iterator[str]:

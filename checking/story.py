@@ -6,8 +6,7 @@ May live here: the parts of a story, as the page receives them. May not: how a s
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 __all__ = [
     "MASTER",
@@ -15,6 +14,7 @@ __all__ = [
     "Life",
     "Loss",
     "Message",
+    "ScriptLine",
     "ServerAnswer",
     "Story",
     "StoryEvent",
@@ -25,7 +25,7 @@ __all__ = [
 MASTER = "master"
 
 
-@dataclass
+@dataclass(slots=True)
 class StoryEvent:
     """An event of the story."""
 
@@ -34,17 +34,19 @@ class StoryEvent:
     """Microseconds since the run began."""
     kind: str
     """The name of the event, as in rpc/tracing.py."""
-    clock: dict[int, int]
-    """Process -> number, for each entry of the process's vector clock that is new or has changed."""
+    clock: tuple[int, ...]
+    """Process, number, process, number, …: each entry of the process's vector clock that is new or has changed."""
     text: str = ""
     where: str = ""
     operation: int | None = None
     writes: list[int] = field(default_factory=list)
     printed: str = ""
     """What the command printed."""
+    said: str = ""
+    """What has just happened, in a sentence; empty for calls and answers, which are arrows."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Message:
     """A call or an answer that has arrived: from one event to another."""
 
@@ -58,7 +60,7 @@ class Message:
     """The writes that it brought and that the receiver lacked."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Loss:
     """A call or an answer that was lost on its way, over a link with a shape. It may have been sent again."""
 
@@ -70,7 +72,7 @@ class Loss:
     answer: bool
 
 
-@dataclass
+@dataclass(slots=True)
 class Arrival:
     """A write has come to a server."""
 
@@ -83,7 +85,7 @@ class Arrival:
     """Whether it replaced what was there."""
 
 
-@dataclass
+@dataclass(slots=True)
 class StoryWrite:
     """A write."""
 
@@ -101,7 +103,7 @@ class StoryWrite:
     """The operations that read it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class ServerAnswer:
     """A server has carried out an operation."""
 
@@ -113,7 +115,7 @@ class ServerAnswer:
     """The write of the key that the server held before."""
 
 
-@dataclass
+@dataclass(slots=True)
 class StoryOperation:
     """An operation: a put or a get of a client."""
 
@@ -138,8 +140,16 @@ class StoryOperation:
     """The operation in which the session saw that write."""
     why: list[str] = field(default_factory=list)
 
+    @property
+    def text(self) -> str:
+        """The operation with its outcome; a put that was stored is shown without."""
+        asked = f"put {self.key} {self.value}" if self.put else f"get {self.key}"
+        if self.outcome == "stored":
+            return asked
+        return f"{asked} → {self.value if self.outcome == 'value' else self.outcome}"
 
-@dataclass
+
+@dataclass(slots=True)
 class Life:
     """One life of a server: it ran from one event to another, or to the end."""
 
@@ -148,7 +158,22 @@ class Life:
     ended: int | None
 
 
-@dataclass
+@dataclass(slots=True)
+class ScriptLine:
+    """A line of the script that ran, or that was an error."""
+
+    event: int
+    """The command, or else the error."""
+    where: str
+    text: str
+    """The command; empty where the line was none."""
+    answer: str
+    """What it printed."""
+    error: str = ""
+    """What it said on stderr, without the place."""
+
+
+@dataclass(slots=True)
 class Story:
     """The whole story, in the order of time. Processes, events, writes and so on are numbered by their position."""
 
@@ -171,11 +196,11 @@ class Story:
     staleness: list[tuple[float, int, int]] = field(default_factory=list)
     """(time, how many keys differ between running servers, how many of them differ even within a partition)."""
 
+    lines: list[ScriptLine] = field(default_factory=list)
+    opening: int | None = None
+    """The event that is worth seeing first."""
+
     def lose(self, event: int, caller: int, called: int, name: str, answer: bool) -> None:
         """Add a message that was lost."""
         sender, receiver = (called, caller) if answer else (caller, called)
         self.losses.append(Loss(event, sender, receiver, name, answer))
-
-    def plain(self) -> dict[str, Any]:
-        """Return the story as values for JSON."""
-        return asdict(self)

@@ -17,13 +17,17 @@ order of the script. These share their time and their clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import heapq
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgpack
 
 import router
+from checking.listing import listing, opening
 from checking.reasons import Reasons
+from checking.sentences import say
 from checking.story import MASTER, Arrival, Life, Message, ServerAnswer, Story, StoryEvent, StoryOperation, StoryWrite
 from control.explaining import shown
 from messages import Operation, Stored, Value, Write, outcome_from_flat, unpack_operations
@@ -54,7 +58,7 @@ class _Teller:
         names = sorted(traces, key=_name_order)
         self.story = Story(processes=names)
         self._process = {name: index for index, name in enumerate(names)}
-        self._clocks: list[dict[str, int]] = [{} for _ in names]
+        self._clocks: list[Mapping[str, int]] = [{} for _ in names]
         self._numbered: dict[tuple[int, int], int] = {}  # (process, number of its event) -> event of the story
         self._begun: dict[int, int] = {}  # timestamp -> operation
         self._key_names: dict[bytes, str] = {}
@@ -78,24 +82,34 @@ class _Teller:
         self._counts = [0, 0]
         self._components: list[list[int]] = []
         self._last_answer: dict[tuple[int, int], int] = {}  # (server, neighbour) -> message
-        self._tell([(event.time, index, event) for index, name in enumerate(names) for event in traces[name]])
+        self._tell(
+            # Each process's own events are in order, so that none of them has to be kept.
+            heapq.merge(
+                *(self._of(index, traces[name]) for index, name in enumerate(names)), key=lambda entry: entry[0]
+            )
+        )
 
-    def _tell(self, events: list[tuple[int, int, Event]]) -> None:
-        events.sort(key=lambda entry: entry[0])  # stable: those of one process stay in their order
-        if not events:
-            return
-        start = events[0][0]
+    @staticmethod
+    def _of(process: int, events: Iterable[Event]) -> Iterator[tuple[int, int, Event]]:
+        return ((event.time, process, event) for event in events)
+
+    def _tell(self, events: Iterator[tuple[int, int, Event]]) -> None:
+        start = time = None
         for time, process, event in events:
+            if start is None:
+                start = time
             handler = getattr(self, f"_on_{event.name}", None)
             microseconds = round((time - start) / 1000, 1)
-            moment = StoryEvent(process, microseconds, event.name, self._new_entries(process, event.clock))
+            moment = StoryEvent(process, microseconds, sys.intern(event.name), self._new_entries(process, event.clock))
             number = event.clock.get(self.story.processes[process], 0)
             self._numbered[process, number] = len(self.story.events)
             if handler is not None:
                 handler(moment, event.details)
             else:
                 self._add(moment)
-        self.story.length = round((events[-1][0] - start) / 1000, 1)
+        if start is None or time is None:
+            return
+        self.story.length = round((time - start) / 1000, 1)
         for server, began in self._running.items():
             self.story.lives.append(Life(server, began, None))
         self.story.lives.sort(key=lambda life: life.began)
@@ -104,15 +118,15 @@ class _Teller:
             if not record.outcome:
                 record.outcome = "lost"
             record.why = list(reasons.of(record))
+        say(self.story)
+        self.story.lines = listing(self.story)
+        self.story.opening = opening(self.story)
 
-    def _new_entries(self, process: int, clock: Mapping[str, int]) -> dict[int, int]:
+    def _new_entries(self, process: int, clock: Mapping[str, int]) -> tuple[int, ...]:
         known = self._clocks[process]
-        self._clocks[process] = dict(clock)
-        return {
-            self._process[name]: number
-            for name, number in clock.items()
-            if known.get(name) != number and name in self._process
-        }
+        self._clocks[process] = clock
+        new = [(name, number) for name, number in clock.items() if known.get(name) != number and name in self._process]
+        return tuple(part for name, number in new for part in (self._process[name], number))
 
     def _add(self, moment: StoryEvent) -> int:
         self.story.events.append(moment)
@@ -120,7 +134,7 @@ class _Teller:
 
     def _add_again(self, moment: StoryEvent, **changes: Any) -> int:
         """Add one more event of the same time, without any new entry of the clock."""
-        return self._add(StoryEvent(moment.process, moment.time, moment.kind, {}, **changes))
+        return self._add(StoryEvent(moment.process, moment.time, moment.kind, (), **changes))
 
     def _key(self, key: bytes) -> str:
         """Return a key as a text that no other key has, even if they look alike once they are cut or escaped."""
@@ -207,7 +221,7 @@ class _Teller:
         sent = self._numbered.get((sender, details["number"])) if sender is not None else None
         if sender is None or sent is None:
             return
-        self.story.messages.append(Message(sent, received, details["name"], answer))
+        self.story.messages.append(Message(sent, received, sys.intern(details["name"]), answer))
         if answer and details["name"] == "pull":
             self._last_answer[moment.process, sender] = len(self.story.messages) - 1
         if details["name"] in ("execute", "execute_group"):
@@ -266,7 +280,7 @@ class _Teller:
                 record.value, record.write = shown(outcome.value), self._written.get(outcome.timestamp)
             elif value is not None:
                 record.value = shown(value)
-            self.story.events[record.event].text = self._operation_text(record)
+            self.story.events[record.event].text = record.text
             if record.write is not None and isinstance(outcome, Stored | Value):
                 if not record.put:
                     self.story.writes[record.write].reads.append(number)
@@ -289,16 +303,6 @@ class _Teller:
                 self._sessions[record.client, record.key] = remembered
         moment.text = "forgets the last answers: the server was lost before every client had its own"
         self._add(moment)
-
-    @staticmethod
-    def _operation_text(record: StoryOperation) -> str:
-        """Return the text of an operation with its outcome; a put that was stored is shown without."""
-        asked = f"put {record.key} {record.value}" if record.put else f"get {record.key}"
-        return (
-            asked
-            if record.outcome == "stored"
-            else f"{asked} → {record.value if record.outcome == 'value' else record.outcome}"
-        )
 
     # -- servers -------------------------------------------------------------------------------------------
 

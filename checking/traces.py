@@ -7,12 +7,14 @@ that traces tell together (checking/telling.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from rpc import tracing
 from rpc.tracing import Event
 
-__all__ = ["NoTrace", "given_up", "read"]
+__all__ = ["NoTrace", "given_up", "read", "stream"]
 
 PROCESS = re.compile(r"master|client-\d+|server-\d+")
 """The names of the processes that leave a trace."""
@@ -24,21 +26,34 @@ class NoTrace(Exception):
 
 def read(folder: Path) -> dict[str, list[Event]]:
     """Read the events of each process. Raises NoTrace."""
+    return {name: list(events) for name, events in stream(folder).items()}
+
+
+def stream(folder: Path) -> dict[str, Iterator[Event]]:
+    """The events of each process, which are read as they are asked for. Raises NoTrace, also while they are read."""
     if not folder.is_dir():
         raise NoTrace(f"{folder}: no such folder")
-    traces = {}
+    traces: dict[str, Iterator[Event]] = {}
+    is_empty = True
     for path in sorted(folder.glob("*.trace")):
         if not PROCESS.fullmatch(path.stem):
             raise NoTrace(f"{path}: this is not the trace of a process")
-        try:
-            traces[path.stem.replace("-", " ")] = list(tracing.read(path))
-        except OSError as error:
-            raise NoTrace(f"{path}: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
-            raise NoTrace(f"{path}: this is not a trace: {error}") from error
-    if not any(traces.values()):
+        events = _events(path)
+        first = list(islice(events, 1))
+        is_empty = is_empty and not first
+        traces[path.stem.replace("-", " ")] = chain(first, events)
+    if is_empty:
         raise NoTrace(f"{folder}: there are no traces in it; they are written by ./master.py --trace {folder}")
     return traces
+
+
+def _events(path: Path) -> Iterator[Event]:
+    try:
+        yield from tracing.read(path)
+    except OSError as error:
+        raise NoTrace(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise NoTrace(f"{path}: this is not a trace: {error}") from error
 
 
 def given_up(trace: Path) -> int:

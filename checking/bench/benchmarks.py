@@ -17,6 +17,7 @@ from pathlib import Path
 
 from checking.bench.baseline import bare_put_seconds, batched_put_seconds, parsed_put_seconds
 from checking.bench.disks import disk, slow_disk
+from checking.bench.pages import report
 from checking.bench.programs import many, programs
 from checking.bench.runs import (
     Row,
@@ -312,6 +313,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "idle": idle,
     "delays": delays,
     "records": records,
+    "report": report,
     "programs": programs,
     "many": many,
 }

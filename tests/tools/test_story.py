@@ -16,6 +16,7 @@ import pytest
 from support.scripts import FAULTS, SESSIONS, generated
 from support.terminal import Terminal
 
+from checking.differing import differences
 from checking.driver import ROOT, Conversation, run
 from checking.report import SHIVIZ_PARSER, shiviz
 from checking.story import Story, StoryOperation
@@ -74,6 +75,94 @@ def test_an_err_dep_is_explained(sessions: Story) -> None:
         "At that moment, server 0 could have answered.",
         "No path of links led from there to the servers that were asked: they were in different partitions.",
     ]
+
+
+def test_each_event_that_has_a_mark_is_told_in_a_sentence(sessions: Story) -> None:
+    said = [event.said for event in sessions.events if event.said and event.kind != "printed"]
+    for sentence in (
+        "Line 1 starts server 0.",
+        "Server 0 starts with an empty store.",
+        "Line 3 starts client 10, with a connection to server 0.",
+        "Line 5 has client 10 put password = swordfish.",
+        "Server 0 stores password = swordfish.",
+        "Client 10 is told that password = swordfish is stored.",
+        "Server 1 learns password = swordfish from server 0.",
+        "stabilize is done: servers that can reach each other hold the same.",
+        "Line 7 breaks the connection between server 0 and server 1.",
+        "Server 0 stores password = mellon, where swordfish stood.",
+        "Line 10 connects client 10 and server 1.",
+        "Server 1 has only swordfish, which is older; since client 10 has seen a newer one, "
+        "it must not answer: ERR_DEP.",
+        "Client 10 is answered ERR_DEP: it has put password = mellon in line 8, "
+        "and no server that it asked has that or newer.",
+        "Server 1 answers that password is swordfish.",
+        "Server 1 has no value for shoesize, so it answers ERR_KEY.",
+    ):
+        assert said.count(sentence) == 1, sentence
+    (parted,) = [sentence for sentence in said if "partitions" in sentence]
+    assert parted.endswith("The servers are now in 2 partitions: server 0; server 1.")
+    calls = ("call", "called", "answer", "answered", "issued", "run")
+    assert all(bool(event.said) == (event.kind not in calls) for event in sessions.events)
+
+
+def test_the_script_is_listed_as_it_ran(sessions: Story) -> None:
+    lines = [(line.where, line.text, line.answer) for line in sessions.lines]
+    assert [text for _, text, _ in lines] == SESSIONS.splitlines()
+    assert [where for where, _, _ in lines] == [f"line {number}" for number in range(1, 14)]
+    assert [answer for _, _, answer in lines[10:]] == ["password:ERR_DEP", "password:swordfish", "shoesize:ERR_KEY"]
+    assert not any(line.error for line in sessions.lines)
+    assert sessions.opening == operation(sessions, 11).event
+
+
+def test_errors_and_stores_are_listed(tmp_path: Path) -> None:
+    script = "joinServer 0\nnonsense\njoinClient 5 0\nput 5 k v\nprintStore 0\nkillServer 3\n"
+    story, _, errors = traced(script, tmp_path)
+    assert len(errors) == 2
+    listed = {line.where: (line.text, line.answer, line.error) for line in story.lines}
+    assert listed["line 2"][0] == ""
+    assert "unknown command" in listed["line 2"][2]
+    assert listed["line 5"] == ("printStore 0", "k:v", "")
+    assert listed["line 6"][::2] == ("killServer 3", errors[1].removeprefix("error: line 6: "))
+    assert [line.where for line in story.lines] == [f"line {number}" for number in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("script", "opens_on"),
+    [
+        ("joinServer 0\n", None),
+        ("joinServer 0\njoinClient 5 0\nput 5 k v\n", "put k v"),
+        ("joinServer 0\njoinServer 1\nbreakConnection 0 1\njoinClient 5 0\nput 5 k v\n", "cut from"),
+        (
+            "joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 k v\nput 6 k w\nstabilize\n",
+            "learns k =",
+        ),
+    ],
+    ids=["nothing", "a put", "a partition", "a conflict"],
+)
+def test_a_story_opens_on_what_is_worth_seeing(script: str, opens_on: str | None, tmp_path: Path) -> None:
+    story, _, _ = traced(script, tmp_path)
+    if opens_on is None:
+        assert story.opening is None
+    else:
+        assert story.opening is not None
+        assert story.events[story.opening].text.startswith(opens_on)
+
+
+def test_where_two_runs_begin_to_differ(tmp_path: Path) -> None:
+    begin = "joinServer 0\njoinServer 1\njoinClient 5 0\njoinClient 6 1\nput 5 k v\n"
+    one, _, _ = traced(begin + "stabilize\nget 6 k\n", tmp_path / "one")
+    other, _, _ = traced(begin + "get 6 k\n", tmp_path / "other")
+    found = differences(one, other)
+    assert found["pairs"][5:] == [(5, None), (6, 5)]
+    assert found["differing"] == [5, 6]
+    assert found["first"] == (5, "Line 6 ran in A alone: stabilize")
+    again = differences(one, one)
+    assert (again["differing"], again["first"], again["stores"]) == ([], None, None)
+    third, _, _ = traced(begin.replace("5 k v", "5 k w") + "stabilize\nget 6 k\n", tmp_path / "third")
+    found = differences(one, third)
+    assert found["stores"] == (4, "After line 5, server 0 has k = v in A, and has k = w in B.")
+    assert found["first"] == (4, "Line 5 is put 5 k v in A, and put 5 k w in B.")
+    assert found["differing"] == [4, 6]
 
 
 def test_answers_are_explained(sessions: Story) -> None:
@@ -165,7 +254,8 @@ def test_clocks_say_what_can_have_caused_what(sessions: Story) -> None:
     clocks: list[dict[int, int]] = []
     latest: dict[int, dict[int, int]] = {}
     for event in sessions.events:
-        latest[event.process] = {**latest.get(event.process, {}), **event.clock}
+        changed = dict(zip(event.clock[::2], event.clock[1::2], strict=True))
+        latest[event.process] = {**latest.get(event.process, {}), **changed}
         clocks.append(latest[event.process])
     for message in sessions.messages:
         sender = clocks[message.sent]
