@@ -87,7 +87,8 @@ lock: .venv/ready
 		&& lock tests/requirements-notebook.txt -c requirements-dev.txt pyproject.toml --extra notebook "$$@" \
 		&& lock scripts/requirements-plots.txt -c requirements-dev.txt pyproject.toml --extra plots "$$@" \
 		&& lock scripts/requirements-grading.txt -c requirements-dev.txt pyproject.toml --extra grading "$$@" \
-		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@"
+		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@" \
+		&& lock scripts/requirements-cluster.txt -c requirements-dev.txt pyproject.toml --extra cluster "$$@"
 
 clean:
 	rm -rf .venv master lesson .hypothesis .mypy_cache .ruff_cache

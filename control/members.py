@@ -120,7 +120,7 @@ class Members:
 
     def watch(self, remote: transport.Remote, end: Server | Client) -> None:
         """From now on, `ended` returns *end* once this connection to its process has ended."""
-        self._ends.register(remote.descriptor, 0)  # poll reports the end of a connection without being asked to
+        self._ends.register(remote.descriptor, transport.ENDED)
         self._watched[remote.descriptor] = end
 
     def unwatch(self, remote: transport.Remote) -> None:

@@ -32,7 +32,18 @@ import msgpack
 
 import messages
 from rpc import answers, tracing
-from rpc.addresses import Listener, accept, accept_only, check_place, connect, discard, let_in, listen, new_address
+from rpc.addresses import (
+    Listener,
+    accept,
+    accept_only,
+    check_place,
+    connect,
+    detect_loss,
+    discard,
+    let_in,
+    listen,
+    new_address,
+)
 from rpc.connection import (
     SERVICE_ID,
     Farewell,
@@ -49,6 +60,7 @@ from rpc.library import consts
 from rpc.stream import MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
 
 __all__ = [
+    "ENDED",
     "MAX_MESSAGE",
     "Failure",
     "Interrupted",
@@ -63,6 +75,8 @@ __all__ = [
     "accept_forever",
     "accept_only",
     "check_place",
+    "connect",
+    "detect_loss",
     "discard",
     "farewell",
     "interrupt_by",
@@ -94,7 +108,7 @@ def read(packed: Any, is_expected: messages.Check) -> Any:
 # -- serving -----------------------------------------------------------------------------------------------
 
 
-def accept_forever(listener: socket.socket, make_service: Callable[[], Service]) -> NoReturn:
+def accept_forever(listener: Listener, make_service: Callable[[], Service]) -> NoReturn:
     """Serve each connection in a daemon thread, with a service of its own. If there is no room, say so to the peer."""
     while True:
         sock = accept(listener)
@@ -127,7 +141,7 @@ def farewell(sock: socket.socket, error: BaseException) -> None:
     sock.close()
 
 
-def turn_away(listener: socket.socket, error: BaseException) -> None:
+def turn_away(listener: Listener, error: BaseException) -> None:
     """Tell the first process that connects within `TURN_AWAY_SECONDS` why nobody serves it. Blocks until then."""
     try:
         listener.settimeout(TURN_AWAY_SECONDS)
@@ -173,6 +187,10 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
     return stream.fileno(), on_readable
 
 
+ENDED = select.POLLRDHUP
+"""By this event, poll reports that the other end of a connection is closed, of whatever kind the connection is."""
+
+
 # -- calling -----------------------------------------------------------------------------------------------
 
 
@@ -212,7 +230,7 @@ class Remote:
     def __init__(self, address: str | socket.socket, timeout: float) -> None:
         """Connect to *address*, or take a connected socket. *timeout*: for each call, in seconds.
 
-        Raises Unreachable.
+        Raises Unreachable, Silent.
         """
         self.timeout = timeout
         sock = connect(address, timeout) if isinstance(address, str) else address
@@ -295,7 +313,7 @@ class Remote:
         if self._stream.closed:
             return False
         poller = select.poll()
-        poller.register(self._stream.fileno(), 0)
+        poller.register(self._stream.fileno(), ENDED)
         return not poller.poll(0)
 
     def abort(self) -> None:
