@@ -7,6 +7,8 @@ files are written and recovered (storage.py), the rules of the clock (clock.py),
     DIR/clock            a decimal number: all timestamps so far are below it (see clock.py)
     DIR/clock.part       the first such number, while it is being written
     DIR/clock.damaged-S  a file that held no such number, set aside at the time S
+    DIR/hosts            lines `ID HOST`: on which host the store of a server is, if not on this machine; the last line
+                         of an ID counts. HOST is as in a URL: %20 for a blank
     DIR/server-ID/       the files of one server, described in storage.py
 
 If the number can't be read, or is missing although there are stores, all records of all stores are read once to find a
@@ -116,6 +118,39 @@ class DataDirectory:
                     remove(part)
                     raise
                 sync_folder(self.path)
+        except OSError as error:
+            raise StorageError(f"{file}: {error.strerror}") from error
+
+    # -- hosts ---------------------------------------------------------------------------------------------
+
+    def read_hosts(self) -> dict[int, str]:
+        """Server id -> the host with its store, for those that are not on this machine. Raises StorageError."""
+        try:
+            with open(open_file(self.path / "hosts", os.O_RDONLY), "rb") as opened:
+                lines = opened.read().decode("ascii", "replace").split("\n")
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StorageError(f"{self.path / 'hosts'}: {error.strerror}") from error
+        from urllib.parse import unquote  # not at the top: a run on one machine has no such file
+
+        found = [re.fullmatch(r"(\d{1,18}) (\S+)", line) for line in lines[:-1]]  # behind the last line end is nothing
+        return {int(match[1]): unquote(match[2]) for match in found if match}
+
+    def note_host(self, server: int, host: str) -> None:
+        """Remember on which host a server's store is. On stable storage when this returns. Raises StorageError."""
+        from urllib.parse import quote
+
+        file = self.path / "hosts"
+        try:
+            fd = open_file(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            try:
+                # The line end in front ends a line that was cut off.
+                os.write(fd, f"\n{server} {quote(host, safe='')}\n".encode("ascii"))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            sync_folder(self.path)
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
 

@@ -10,6 +10,7 @@ import select
 from collections.abc import Sequence
 
 from control.commands import CommandError
+from control.hosts import Host
 from control.overview import ClientOverview, Overview
 from rpc import transport
 
@@ -23,6 +24,8 @@ class Server:
 
     def __init__(self, ident: int) -> None:
         self.ident = ident
+        self.host: Host | None = None
+        """Where its processes are, or were last."""
         self.watchdog: transport.Remote | None = None
         self.watchdog_pid = 0
         self.pid = 0
@@ -44,6 +47,8 @@ class Client:
 
     def __init__(self, ident: int) -> None:
         self.ident = ident
+        self.host: Host | None = None
+        """Where its process is, or was last."""
         self.pid = 0
         self.remote: transport.Remote | None = None
         self.loss: transport.Failure | None = None
@@ -114,7 +119,13 @@ class Members:
             },
             {},
             {},
+            self._hosts(),
         )
+
+    def _hosts(self) -> dict[int, str]:
+        members: dict[int, Server | Client] = {**self.servers, **self.clients}
+        hosts = {ident: member.host for ident, member in members.items()}
+        return {ident: host.name for ident, host in hosts.items() if host is not None and host.name}
 
     # -- connections that end ------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ shown (console/status.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import router
@@ -46,6 +47,8 @@ class Overview(NamedTuple):
     """Running server -> its context, for those servers that have answered."""
     reachable: Mapping[int, frozenset[int]]
     """Running server -> the servers that it believes it can reach, including itself, for those that have answered."""
+    hosts: Mapping[int, str] = MappingProxyType({})
+    """Server or client -> the name of its host; empty where all processes are on one machine."""
 
     def partitions(self) -> list[list[int]]:
         """The running servers that can reach each other, each part sorted."""
