@@ -17,6 +17,24 @@ from typing import Any
 __all__ = ["end_agent", "start_agent"]
 
 
+BEGIN = """
+import json, os, sys
+data = b""
+while data.count(b"\\n") < 2:
+    more = os.read(0, 1 << 16)
+    data += more or sys.exit(1)
+path, terms, _ = data.split(b"\\n")
+sys.path[:] = json.loads(path)
+try:
+    from engine import agent
+except Exception as error:
+    print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+    os._exit(1)
+agent.main(terms, sys.argv[1])
+"""
+"""The program of an agent; its standard input begins with two lines: the folders with modules, and the terms."""
+
+
 async def start_agent(code: bytes, terms: bytes, checkout: str, patience: float, dask_worker: Any) -> dict[str, Any]:
     """Start an agent; returns what it says about itself (`_Agent.about`), or {"error": why}.
 
@@ -44,28 +62,13 @@ def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worke
 
     base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix=f"daadkvs-{os.geteuid()}-{checkout}-", dir=base)
-    begin = (
-        "import json, os, sys\n"
-        "data = b''\n"
-        "while data.count(b'\\n') < 2:\n"
-        "    more = os.read(0, 1 << 16)\n"
-        "    data += more or sys.exit(1)\n"
-        "path, terms, _ = data.split(b'\\n')\n"
-        "sys.path[:] = json.loads(path)\n"
-        "try:\n"
-        "    from engine import agent\n"
-        "except Exception as error:\n"
-        "    print(json.dumps({'error': f'{type(error).__name__}: {error}'}), flush=True)\n"
-        "    os._exit(1)\n"
-        "agent.main(terms, sys.argv[1])\n"
-    )
     process = None
     try:
         inside = os.path.join(folder, "code")
         with tarfile.open(fileobj=io.BytesIO(code)) as files:
             files.extractall(inside, filter="data")
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", begin, folder],
+            [sys.executable, "-I", "-c", BEGIN, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if "DAADKVS_DEBUG" in os.environ else subprocess.DEVNULL,
