@@ -8,8 +8,9 @@ import sys
 import pytest
 from hypothesis import settings
 from support.browser import chromium
+from support.hosts import cluster, clusters_can_be_had, hosts_can_be_had, new_cluster
 
-__all__ = ["chromium"]
+__all__ = ["chromium", "cluster", "clusters_can_be_had", "hosts_can_be_had", "new_cluster"]
 
 for variable in [name for name in os.environ if name.startswith("PYTHON")]:
     del os.environ[variable]  # nothing that a test starts is led astray by them
