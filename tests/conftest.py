@@ -29,4 +29,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many random scripts are run (test_pipeline.py, test_given_up.py, test_check.py)",
     )
     parser.addoption("--schedules", type=int, default=10_000, help="how many are simulated (test_simulation.py)")
+    parser.addoption("--hosts", action="store_true", help="all tests with several hosts, and not only a part")
     parser.addoption("--rewrite", action="store_true", help="write what transcripts print into them, as expected")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from checking.driver import wait_until
 from checking.lab.certificates import Authority, Files
-from checking.lab.hosts import Host, Lab, Process
+from checking.lab.hosts import Host, Lab, Listening, Process
 
 __all__ = ["DaskCluster", "is_of_dask"]
 
@@ -23,7 +23,13 @@ PORT = 8786
 START_SECONDS = 90.0
 """How long Dask may take to start. Importing it takes seconds where other work is done."""
 
-_DASK = re.compile(r"\bdask (scheduler|worker)\b|multiprocessing\.(spawn|resource_tracker|forkserver)")
+OWN_FILES = ("tls", "home", "dask.log", "dask-scratch-space")
+"""What is in the /tmp of a host before Daadkvs runs there."""
+
+_LOG = "/tmp/dask.log"
+
+_DASK = re.compile(r"\bdask (scheduler|worker|nanny)\b|multiprocessing\.(spawn|resource_tracker|forkserver)")
+_WORKER = re.compile(r"^dask worker \[|multiprocessing\.spawn")
 
 
 def is_of_dask(process: Process) -> bool:
@@ -42,6 +48,8 @@ class DaskCluster:
         self.workers = [lab[name] for name in workers]
         self._files = {host.name: self._certify(host) for host in [self.driver, self.head, *self.workers]}
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
+        self.own_ports: set[Listening] = set()
+        """What Dask listened at when it had started."""
         self.address = f"tls://{self.head.address}:{PORT}"
 
     def _certify(self, host: Host) -> Files:
@@ -64,11 +72,12 @@ class DaskCluster:
         self._await(self.head, "Scheduler at:")
         for host in self.workers:
             self._await(host, "Registered to:")
+        self.own_ports = {port for host in [self.head, *self.workers] for port in host.listening()}
 
     def start_worker(self, host: Host) -> None:
         """Start the worker of a host anew, after it has ended, and wait until it is registered."""
         self._programs.pop(host.name).wait()
-        host.path(_log(host)).write_bytes(b"")
+        host.path(_LOG).write_bytes(b"")
         self._start_worker(host)
         self._await(host, "Registered to:")
 
@@ -80,11 +89,11 @@ class DaskCluster:
         self._programs[host.name] = host.start(
             sys.executable, "-m", "dask", kind, *words, "--dashboard-address", "127.0.0.1:0",
             "--tls-ca-file", authority, "--tls-cert", certificate, "--tls-key", key,
-            log=_log(host),
+            log=_LOG,
         )  # fmt: skip
 
     def _await(self, host: Host, text: str) -> None:
-        log = host.path(_log(host))
+        log = host.path(_LOG)
 
         def found() -> bool:
             told = log.read_text(errors="replace")
@@ -97,12 +106,12 @@ class DaskCluster:
 
     def nanny(self, host: Host) -> int:
         """The process id of a worker's nanny, outside of the lab."""
-        (found,) = [process.pid for process in host.processes() if "dask worker" in process.title]
+        (found,) = [each.pid for each in host.processes() if is_of_dask(each) and each.pid == each.session]
         return found
 
     def worker(self, host: Host) -> int:
         """The process id of a host's worker, outside of the lab."""
-        (found,) = [process.pid for process in host.processes() if "spawn_main" in process.title]
+        (found,) = [each.pid for each in host.processes() if _WORKER.search(each.title)]
         return found
 
     def others(self) -> dict[str, list[str]]:
@@ -111,6 +120,9 @@ class DaskCluster:
         found = {host.name: [each.title for each in host.processes() if not is_of_dask(each)] for host in hosts}
         return {name: titles for name, titles in found.items() if titles}
 
-
-def _log(host: Host) -> str:
-    return f"/tmp/dask-{host.name}.log"
+    def files(self) -> dict[str, list[str]]:
+        """The files in the /tmp of all hosts that neither Dask nor the lab has put there: host -> names."""
+        hosts = [self.driver, self.head, *self.workers]
+        found = {host.name: [file.name for file in host.path("/tmp").iterdir()] for host in hosts}
+        left = {name: sorted(file for file in files if file not in OWN_FILES) for name, files in found.items()}
+        return {name: files for name, files in left.items() if files}

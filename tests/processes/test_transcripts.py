@@ -28,7 +28,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.transcripts import Story
+from support.transcripts import Ground, Story
 
 TRANSCRIPTS = sorted((Path(__file__).parent.parent / "transcripts").glob("*.txt"))
 
@@ -36,7 +36,7 @@ TRANSCRIPTS = sorted((Path(__file__).parent.parent / "transcripts").glob("*.txt"
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_transcript(path: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     lines = path.read_bytes().split(b"\n")
-    told = Story(lines, tmp_path / "data").tell()
+    told = Story(lines, Ground(tmp_path / "data")).tell()
     if pytestconfig.getoption("--rewrite"):
         path.write_bytes(b"\n".join(told))
     else:

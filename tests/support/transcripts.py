@@ -12,7 +12,7 @@ from pathlib import Path
 
 from checking.driver import Conversation, wait_until
 
-__all__ = ["Story"]
+__all__ = ["Ground", "Story"]
 
 SIGNALS = {"@kill": signal.SIGKILL, "@stop": signal.SIGSTOP, "@continue": signal.SIGCONT}
 
@@ -26,12 +26,27 @@ def is_idle(line: bytes) -> bool:
     return not line.strip() or line.strip().startswith(b"#")
 
 
+class Ground:
+    """Where a transcript is told: on this machine, with its stores in *directory*."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def start(self, options: list[str]) -> Conversation:
+        """Start a master."""
+        return Conversation(*options)
+
+    def find(self, name: str) -> Path:
+        """Where a file or folder below the directory is."""
+        return self.directory / name
+
+
 class Story:
     """A transcript that is being run."""
 
-    def __init__(self, lines: list[bytes], directory: Path) -> None:
+    def __init__(self, lines: list[bytes], ground: Ground) -> None:
         self._lines = lines
-        self._directory = directory
+        self._ground = ground
         self._options = ["--gossip-interval", "0"]
         self._conversation: Conversation | None = None
         self._waiting = b""  # commands to be sent with the next one
@@ -61,7 +76,7 @@ class Story:
         word, *rest = line.decode("utf-8", "surrogateescape").split(" ")
         if word == "@options":
             assert self._conversation is None, "@options stands above the commands"
-            self._options = [option.replace("{data}", str(self._directory)) for option in rest]
+            self._options = [option.replace("{data}", str(self._ground.directory)) for option in rest]
         elif word in SIGNALS:
             self._running().signal(" ".join(rest), SIGNALS[word])
         elif word == "@restart":
@@ -69,12 +84,12 @@ class Story:
         elif word == "@await":
             return self._await(line.removeprefix(b"@await "), expected)
         elif word == "@damage":
-            path = self._directory / rest[0]
+            path = self._ground.find(rest[0])
             data = bytearray(path.read_bytes())
             data[len(data) // 2] ^= 0xFF
             path.write_bytes(data)
         elif word == "@remove":
-            shutil.rmtree(self._directory / rest[0])
+            shutil.rmtree(self._ground.find(rest[0]))
         elif self._conversation is not None or not is_idle(line):
             return self._printed(line)
         return []
@@ -85,7 +100,7 @@ class Story:
             return []
         output = self._running().do(self._waiting + line)
         self._waiting = b""
-        where = str(self._directory).encode()
+        where = str(self._ground.directory).encode()
         told = [error.encode("utf-8", "surrogateescape").replace(where, b"{data}") for error in output.errors]
         errors = [b"! " + re.sub(rb"offset \d+: [^;]*", b"offset N: damage", error) for error in told]
         return errors + [b"> " + printed for printed in output.stdout.split(b"\n")[:-1]]
@@ -102,7 +117,7 @@ class Story:
 
     def _running(self) -> Conversation:
         if self._conversation is None:
-            self._conversation = Conversation(*self._options)
+            self._conversation = self._ground.start(self._options)
         return self._conversation
 
     def _stop(self) -> None:
