@@ -20,6 +20,18 @@ __all__ = ["Authority", "Files"]
 
 _DAY = datetime.timedelta(days=1)
 
+_SIGNING_ONLY = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Files(NamedTuple):
     """Where the files of one party are, on its own host."""
@@ -39,6 +51,7 @@ class Authority:
         identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         self._certificate = (
             builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_SIGNING_ONLY, critical=True)
             .add_extension(identifier, critical=False)
             .sign(self._key, hashes.SHA256())
         )
