@@ -69,17 +69,23 @@ class DaskCluster:
         self._start(self.head, "scheduler", "--host", self.head.address, "--port", str(PORT))
         for host in self.workers:
             self._start_worker(host)
-        self._await(self.head, "Scheduler at:")
+        self._await(self.head, "Scheduler at:", 1)
         for host in self.workers:
-            self._await(host, "Registered to:")
+            self.await_worker(host, 0)
         self.own_ports = {port for host in [self.head, *self.workers] for port in host.listening()}
 
-    def start_worker(self, host: Host) -> None:
-        """Start the worker of a host anew, after it has ended, and wait until it is registered."""
-        self._programs.pop(host.name).wait()
-        host.path(_LOG).write_bytes(b"")
-        self._start_worker(host)
-        self._await(host, "Registered to:")
+    def registrations(self, host: Host) -> int:
+        """How many workers of a host have been registered so far, one after another."""
+        return _told(host).count("Registered to:")
+
+    def await_worker(self, host: Host, registrations: int) -> None:
+        """Wait until a host has had more *registrations*: its nanny starts a new worker where one has died.
+
+        If the nanny has ended as well, both are started again.
+        """
+        if self._programs[host.name].poll() is not None:
+            self._start_worker(host)
+        self._await(host, "Registered to:", registrations + 1)
 
     def _start_worker(self, host: Host) -> None:
         self._start(host, "worker", self.address, "--host", host.address, "--name", host.name, "--nthreads", "1")
@@ -92,13 +98,10 @@ class DaskCluster:
             log=_LOG,
         )  # fmt: skip
 
-    def _await(self, host: Host, text: str) -> None:
-        log = host.path(_LOG)
-
+    def _await(self, host: Host, text: str, times: int) -> None:
         def found() -> bool:
-            told = log.read_text(errors="replace")
-            assert self._programs[host.name].poll() is None, f"Dask has ended on {host.name}: {told}"
-            return text in told
+            assert self._programs[host.name].poll() is None, f"Dask has ended on {host.name}: {_told(host)}"
+            return _told(host).count(text) >= times
 
         wait_until(found, f"{text!r} of Dask on {host.name}", START_SECONDS, 0.05)
 
@@ -126,3 +129,8 @@ class DaskCluster:
         found = {host.name: [file.name for file in host.path("/tmp").iterdir()] for host in hosts}
         left = {name: sorted(file for file in files if file not in OWN_FILES) for name, files in found.items()}
         return {name: files for name, files in left.items() if files}
+
+
+def _told(host: Host) -> str:
+    """What Dask has logged on a host."""
+    return host.path(_LOG).read_text(errors="replace")

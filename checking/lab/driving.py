@@ -55,6 +55,10 @@ class ClusterConversation(Conversation):
         """The processes of the run: name, as "server 3" or "agent alpha" -> process id outside of the lab."""
         return {name: pid for name, (_, pid) in self.where().items()}
 
+    def on(self, host: Host) -> set[str]:
+        """The names of the run's processes on a host."""
+        return {name for name, (where, _) in self.where().items() if where is host}
+
     def __exit__(self, *reason: object) -> None:
         super().__exit__(*reason)
         self.await_nothing()

@@ -5,8 +5,8 @@ May live here: fixtures. May not: how hosts and clusters are made (checking/lab/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from checking.lab.hosts import Lab, why_not
 if TYPE_CHECKING:
     from checking.lab.dask_cluster import DaskCluster
 
-__all__ = ["WORKERS", "cluster", "clusters_can_be_had", "hosts_can_be_had", "new_cluster"]
+__all__ = ["WORKERS", "cluster", "clusters_can_be_had", "fresh_cluster", "hosts_can_be_had"]
 
 WORKERS = ("alpha", "beta", "gamma")
 """The hosts with a worker. The others are the driver's, the scheduler's, and a stranger's."""
@@ -37,23 +37,25 @@ def clusters_can_be_had(hosts_can_be_had: None) -> None:
         pytest.skip(f"no Dask cluster can be had here: {' and '.join(missing)} are not installed")
 
 
-@pytest.fixture(scope="session")
-def new_cluster(clusters_can_be_had: None) -> Iterator[Callable[[], DaskCluster]]:
-    """A function that starts a Dask cluster on hosts of its own; all end with the session at the latest."""
+@contextmanager
+def _cluster() -> Iterator[DaskCluster]:
     from checking.lab.dask_cluster import DaskCluster
 
-    with ExitStack() as stack:
-
-        def start() -> DaskCluster:
-            lab = stack.enter_context(Lab(["driver", "head", *WORKERS, "stranger"]))
-            cluster = DaskCluster(lab, "head", WORKERS, "driver")
-            cluster.start()
-            return cluster
-
-        yield start
+    with Lab(["driver", "head", *WORKERS, "stranger"]) as lab:
+        cluster = DaskCluster(lab, "head", WORKERS, "driver")
+        cluster.start()
+        yield cluster
 
 
 @pytest.fixture(scope="session")
-def cluster(new_cluster: Callable[[], DaskCluster]) -> DaskCluster:
+def cluster(clusters_can_be_had: None) -> Iterator[DaskCluster]:
     """A Dask cluster that tests share: they must leave it as they have found it."""
-    return new_cluster()
+    with _cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def fresh_cluster(clusters_can_be_had: None) -> Iterator[DaskCluster]:
+    """A Dask cluster that a test may kill, freeze and cut as it likes."""
+    with _cluster() as cluster:
+        yield cluster
