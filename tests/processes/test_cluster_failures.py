@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from checking.lab.driving import ClusterConversation
     from checking.lab.hosts import Host
 
-PLACES = "0, 10: alpha\n1, 11: beta\n2, 12: gamma\n"
+PLACES = "0: alpha\n1: beta\n2: gamma\n10: alpha\n11: beta\n12: gamma\n"
 
 BEGIN = """
 joinServer 0
