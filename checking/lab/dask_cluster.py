@@ -23,9 +23,6 @@ PORT = 8786
 START_SECONDS = 90.0
 """How long Dask may take to start. Importing it takes seconds where other work is done."""
 
-OWN_FILES = ("tls", "home", "dask.log", "dask-scratch-space")
-"""What is in the /tmp of a host before Daadkvs runs there."""
-
 _LOG = "/tmp/dask.log"
 
 _DASK = re.compile(r"\bdask (scheduler|worker|nanny)\b|multiprocessing\.(spawn|resource_tracker|forkserver)")
@@ -50,6 +47,8 @@ class DaskCluster:
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
         self.own_ports: set[Listening] = set()
         """What Dask listened at when it had started."""
+        self._own_files: dict[str, set[str]] = {}
+        """Host -> what was in its /tmp when Dask had started."""
         self.address = f"tls://{self.head.address}:{PORT}"
 
     def _certify(self, host: Host) -> Files:
@@ -72,6 +71,7 @@ class DaskCluster:
         self._await(self.head, "Scheduler at:", 1)
         for host in self.workers:
             self.await_worker(host, 0)
+        self._own_files = self._files_in_tmp()
         self.own_ports = {port for host in [self.head, *self.workers] for port in host.listening()}
 
     def registrations(self, host: Host) -> int:
@@ -123,12 +123,18 @@ class DaskCluster:
         found = {host.name: [each.title for each in host.processes() if not is_of_dask(each)] for host in hosts}
         return {name: titles for name, titles in found.items() if titles}
 
+    def _files_in_tmp(self) -> dict[str, set[str]]:
+        hosts = [self.driver, self.head, *self.workers]
+        return {host.name: {file.name for file in host.path("/tmp").iterdir()} for host in hosts}
+
     def files(self) -> dict[str, list[str]]:
         """The files in the /tmp of all hosts that neither Dask nor the lab has put there: host -> names."""
-        hosts = [self.driver, self.head, *self.workers]
-        found = {host.name: [file.name for file in host.path("/tmp").iterdir()] for host in hosts}
-        left = {name: sorted(file for file in files if file not in OWN_FILES) for name, files in found.items()}
-        return {name: files for name, files in left.items() if files}
+        found = self._files_in_tmp()
+        return {
+            name: sorted(files - self._own_files[name])
+            for name, files in found.items()
+            if files - self._own_files[name]
+        }
 
 
 def _told(host: Host) -> str:
