@@ -28,6 +28,7 @@ from checking.bench.runs import (
     puts,
     run_script,
 )
+from checking.bench.several import hosts, hosts_100
 
 __all__ = ["BENCHMARKS", "profile"]
 
@@ -292,4 +293,6 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "slow-disk": slow_disk,
     "idle": idle,
     "records": records,
+    "hosts": hosts,
+    "hosts-100": hosts_100,
 }

@@ -101,10 +101,18 @@ class Round:
                 self._options += ["--trace", str(trace)]
             epochs = EPOCHS
             while epochs:
-                with Conversation(*self._options) as self._conversation:
+                with self._start() as self._conversation:
                     epochs = self._run_master(epochs)
                 if self.plan.traced:
                     self.judge.counts["groups given up, in the rounds that were traced"] += given_up(trace)
+
+    def _start(self) -> Conversation:
+        """Start a master."""
+        return Conversation(*self._options)
+
+    def _nemesis(self, calm: bool) -> Nemesis:
+        """Begin with the faults of an epoch."""
+        return Nemesis(self._conversation, self.random, self.log, calm)
 
     def _run_master(self, epochs: int) -> int:
         """Run epochs until none is left, or the master is killed; returns how many are left."""
@@ -113,7 +121,7 @@ class Round:
         while epochs:
             epochs -= 1
             calm = self.random.random() < 0.5
-            nemesis = Nemesis(self._conversation, self.random, self.log, calm)
+            nemesis = self._nemesis(calm)
             try:
                 for _ in range(self.random.randint(2, 4)):
                     self._do(self._script(self.random.choice((60, 300) if calm else (10, 60, 300)), calm))
