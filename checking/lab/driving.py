@@ -14,7 +14,7 @@ from pathlib import Path
 from checking.driver import Conversation, Result, run, wait_until
 from checking.lab import stranger
 from checking.lab.dask_cluster import DaskCluster
-from checking.lab.hosts import Host
+from checking.lab.hosts import Host, only_child
 from checking.lab.stranger import Attempt
 
 __all__ = ["ClusterConversation", "Siege", "Stranger", "ports", "run_on"]
@@ -41,6 +41,11 @@ class ClusterConversation(Conversation):
     def __init__(self, cluster: DaskCluster, *options: str) -> None:
         self.cluster = cluster
         super().__init__(*cluster.options, *options, prefix=cluster.driver.prefix)
+
+    @property
+    def master(self) -> int:
+        """The process id of the master, outside of the lab."""
+        return only_child(self.process.pid)
 
     def where(self) -> dict[str, tuple[Host, int]]:
         """The processes of the run: name, as "server 3" or "agent alpha" -> host, and process id outside of the lab."""

@@ -24,13 +24,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from checking.driver import ROOT, states, titles, wait_until
 
-__all__ = ["PROGRAMS", "Host", "Lab", "LabError", "Listening", "Process", "why_not"]
+__all__ = ["PROGRAMS", "Host", "Lab", "LabError", "Listening", "Process", "only_child", "why_not"]
 
 PROGRAMS = ("unshare", "nsenter", "setpriv", "ip", "mount", "hostname", "env")
 """What must be installed."""
@@ -105,7 +106,8 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _only_child(pid: int) -> int:
+def only_child(pid: int) -> int:
+    """The process id of the one child of a process, as of the program that a `Host.prefix` has become."""
     (child,) = _children(pid)
     return child
 
@@ -117,8 +119,9 @@ class Lab:
         """Start a host for each name. Raises LabError."""
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         self._programs: list[subprocess.Popen[bytes]] = []
+        self._started: list[subprocess.Popen[bytes]] = []
         try:
-            self._ground = _only_child(self._first([*user, "--mount", "--net"], _GROUND).pid)
+            self._ground = only_child(self._first([*user, "--mount", "--net"], _GROUND).pid)
             self._inside = ("nsenter", "--target", str(self._ground), "--all")
             addresses = {name: f"{NETWORK}.{number}" for number, name in enumerate(names, 1)}
             hosts_file = "127.0.0.1 localhost\n" + "".join(f"{at} {name}\n" for name, at in addresses.items())
@@ -149,7 +152,7 @@ class Lab:
         program = self._first(
             ["--mount", "--net", "--uts", "--ipc"], _HOST, name, hosts_file, *kept, inside=self._inside
         )
-        host = Host(self, name, address, _only_child(_only_child(program.pid)))
+        host = Host(self, name, address, only_child(only_child(program.pid)))
         self.wire(f"link add {name} type veth peer name eth0 netns {host.init}", f"link set {name} up")
         host.join()
         host.do("ip", "address", "add", f"{address}/24", "dev", "eth0")
@@ -162,6 +165,10 @@ class Lab:
         if os.geteuid() != 0:
             enter += ["--user", "--preserve-credentials"]
         subprocess.run([*enter, "ip", "-batch", "-"], input="\n".join(commands).encode(), check=True)
+
+    def will_end(self, program: subprocess.Popen[bytes]) -> None:
+        """Wait for this program when the lab ends, and so its host."""
+        self._started.append(program)
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -177,6 +184,12 @@ class Lab:
         for program in self._programs:
             assert program.stdin is not None
             program.stdin.close()
+        for started in self._started:
+            # What was frozen has frozen its nsenter as well, which must be awake to see the end of it.
+            while started.poll() is None:
+                started.send_signal(signal.SIGCONT)
+                time.sleep(0.005)
+        self._started.clear()
         for program in self._programs:
             program.wait()
             assert program.stdout is not None
@@ -202,7 +215,7 @@ class Host:
         self.init = init
         """The process id, outside of the lab, of its first process; all others end with that."""
         self.prefix = (
-            "nsenter", "--target", str(init), "--all", "setpriv", "--pdeathsig", "KILL",
+            "setpriv", "--pdeathsig", "KILL", "nsenter", "--target", str(init), "--all", "setpriv", "--pdeathsig", "KILL",
             "env", "--chdir=/tmp", "HOME=/tmp/home",
         )  # fmt: skip
         """A command that becomes a process of this host, in its /tmp. (What was started is nsenter: the process is its
@@ -218,9 +231,11 @@ class Host:
     def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
         """Start a program on this host, in a session of its own, with its output in the file *log* of this host."""
         with self.path(log).open("ab") as output:
-            return subprocess.Popen(
+            program = subprocess.Popen(
                 [*self.prefix, "setsid", *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
+        self._lab.will_end(program)
+        return program
 
     def path(self, path: str) -> Path:
         """Where a file of this host is found from outside."""

@@ -6,6 +6,7 @@ of them need. --hosts TIMES tries each row so many times, each time on new hosts
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from typing import TYPE_CHECKING
@@ -77,8 +78,8 @@ def await_end(conversation: ClusterConversation, host: Host) -> None:
 
 def kill(conversation: ClusterConversation) -> None:
     """Kill the master by SIGKILL, and wait for its end."""
-    conversation.process.kill()
-    conversation.process.wait()
+    os.kill(conversation.master, signal.SIGKILL)
+    assert conversation.process.wait(60) == -signal.SIGKILL
 
 
 def deaths(errors: list[str]) -> list[str]:
@@ -116,8 +117,7 @@ def test_the_master_is_killed(fresh_cluster: DaskCluster) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_master_is_ended_by_a_signal(fresh_cluster: DaskCluster, signum: signal.Signals) -> None:
     with master(fresh_cluster) as conversation:
-        (pid,) = [process.pid for process in fresh_cluster.driver.processes() if "master.py" in process.title]
-        fresh_cluster.driver.signal(pid, signum)
+        os.kill(conversation.master, signum)
         assert conversation.process.wait(60) == 128 + signum
 
 
