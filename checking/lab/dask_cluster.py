@@ -38,7 +38,7 @@ class DaskCluster:
     """A scheduler on one host, and a worker with its nanny on each of some others."""
 
     def __init__(self, lab: Lab, head: str, workers: Iterable[str], driver: str) -> None:
-        self._lab = lab
+        self.lab = lab
         self.authority = Authority("the lab's")
         self.driver = lab[driver]
         self.head = lab[head]

@@ -49,6 +49,8 @@ ip link set bridge up
 {_KEEP_OPEN} cat
 """
 
+_ENDS_WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL")
+
 _HOST = f"""
 hostname "$1"; hosts=$2; shift 2
 mount -t tmpfs -o mode=1777 tmpfs /mnt
@@ -215,8 +217,8 @@ class Host:
         self.init = init
         """The process id, outside of the lab, of its first process; all others end with that."""
         self.prefix = (
-            "setpriv", "--pdeathsig", "KILL", "nsenter", "--target", str(init), "--all", "setpriv", "--pdeathsig", "KILL",
-            "env", "--chdir=/tmp", "HOME=/tmp/home",
+            *_ENDS_WITH_ITS_PARENT, "nsenter", "--target", str(init), "--all",
+            *_ENDS_WITH_ITS_PARENT, "env", "--chdir=/tmp", "HOME=/tmp/home",
         )  # fmt: skip
         """A command that becomes a process of this host, in its /tmp. (What was started is nsenter: the process is its
         child, ends as soon as nsenter does, and its exit status is nsenter's.)"""
