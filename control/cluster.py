@@ -114,7 +114,7 @@ class Cluster:
             raise EngineError(
                 f"--engine needs the package {package}, which is missing; `pip install .[cluster]` installs it"
             ) from error
-        hosts = EngineHosts(engine, self._settings, data, self._warn)
+        hosts = EngineHosts(engine, self._settings, self._run, data, self._warn)
         self.found += hosts.missing
         return hosts
 

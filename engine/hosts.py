@@ -16,10 +16,12 @@ from pathlib import Path
 from control.commands import CommandError
 from control.data_directory import DataDirectory
 from control.hosts import EngineError, Host
+from control.run_directory import RunDirectory
 from control.settings import Engine, Settings
 from engine import placement
 from engine.certificates import Authority
 from engine.dask_cluster import DaskCluster, Found
+from engine.keeper import Keeper
 from engine.placement import Places, natural
 from engine.remote_host import RemoteHost
 from engine.terms import Terms
@@ -32,9 +34,16 @@ class EngineHosts:
     """All hosts of a run with an engine (`control.hosts.Hosts`)."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, data: DataDirectory | None, warn: Callable[[str], None]
+        self,
+        engine: Engine,
+        settings: Settings,
+        run: RunDirectory,
+        data: DataDirectory | None,
+        warn: Callable[[str], None],
     ) -> None:
-        """Start an agent on each host. *warn* is called with a description of what is lost on hosts, later on.
+        """Start an agent on each host. Forks, so no thread may have been started.
+
+        *warn* is called with a description of what is lost on hosts, later on.
 
         Raises EngineError, OSError, StorageError.
         """
@@ -55,17 +64,27 @@ class EngineHosts:
         """Hosts that were lost, and have another agent now."""
         self._why: dict[str, str] = {}
         """Why a host could not be used when it was last tried."""
-        self._authority = Authority()
-        tls.use(self._authority.issue("master"))
+        self.missing: list[str] = []
+        """Warnings about hosts that could not be used from the beginning."""
         self._cluster = DaskCluster(engine)
+        self._keeper = Keeper(run)
+        try:
+            self._authority = Authority()
+            self._start()
+        except BaseException:
+            self._keeper.end()
+            raise
+
+    def _start(self) -> None:
+        """Start an agent on each host that there is. Raises EngineError."""
+        tls.use(self._authority.issue("master"))
         found = self._cluster.hosts()
         if not found:
-            raise EngineError(f"{engine.scheduler}: this cluster has no workers")
+            raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
         self._start_agents(found, lock_wait=0.0)
         if not self._hosts:
             raise EngineError(f"host {found[0].name}: {self._why[found[0].name]}")
         self.missing = [f"host {name} is not used: {why}" for name, why in self._why.items()]
-        """Warnings about hosts that could not be used from the beginning."""
 
     # -- agents --------------------------------------------------------------------------------------------
 
@@ -88,7 +107,7 @@ class EngineHosts:
             self._hosts[host.name] = made
             self._why.pop(host.name, None)
         if in_use:
-            self.end()
+            self._end_agents()
             raise EngineError(in_use)
 
     def _terms(self, host: Found, lock_wait: float) -> Terms:
@@ -174,6 +193,10 @@ class EngineHosts:
     # -- the end -------------------------------------------------------------------------------------------
 
     def end(self) -> None:
+        self._end_agents()
+        self._keeper.end()
+
+    def _end_agents(self) -> None:
         there = [host for host in self._hosts.values() if not host.is_lost]
         self._fetch_traces(there)
         for host in there:
