@@ -10,6 +10,7 @@ directory. A host that was lost gets a new agent when a process has to be there.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -62,6 +63,7 @@ class EngineHosts:
         """Every host that there has been, by name, in order."""
         self._former: list[RemoteHost] = []
         """Hosts that were lost, and have another agent now."""
+        self._lost = 0  # how many hosts had been lost when that was last asked
         self._why: dict[str, str] = {}
         """Why a host could not be used when it was last tried."""
         self.missing: list[str] = []
@@ -87,6 +89,10 @@ class EngineHosts:
         self.missing = [f"host {name} is not used: {why}" for name, why in self._why.items()]
 
     # -- agents --------------------------------------------------------------------------------------------
+
+    def lost_one(self) -> bool:
+        before, self._lost = self._lost, sum(host.is_lost for host in (*self._hosts.values(), *self._former))
+        return self._lost > before
 
     def _start_agents(self, found: Iterable[Found], lock_wait: float) -> None:
         """Start an agent on each of these hosts. Raises EngineError, also if another master uses a data directory."""
@@ -130,11 +136,22 @@ class EngineHosts:
         try:
             # The last agent there may take as long to notice that its master is gone.
             found = [each for each in self._cluster.hosts() if each.name == name]
-            self._start_agents(found, lock_wait=self._engine.host_timeout + 1.0)
+            if not found or self._answers(found[0]):
+                self._start_agents(found, lock_wait=self._engine.host_timeout + 1.0)
         except EngineError as error:
             self._why[name] = str(error)
         host = self._hosts.get(name)
         return None if host is None or host.is_lost else host
+
+    def _answers(self, host: Found) -> bool:
+        """Whether a host can be reached, which the cluster notices much later if it can't."""
+        try:
+            ip, _, port = host.worker.rpartition("://")[2].rpartition(":")
+            socket.create_connection((ip.strip("[]"), int(port)), self._engine.host_timeout).close()
+            return True
+        except OSError as error:
+            self._why[host.name] = f"it can't be reached: {transport.why(error)}"
+            return False
 
     # -- places --------------------------------------------------------------------------------------------
 
