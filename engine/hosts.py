@@ -27,6 +27,7 @@ from engine.placement import Places, natural
 from engine.remote_host import RemoteHost
 from engine.terms import Terms
 from rpc import tls, tracing, transport
+from storage import StorageError
 
 __all__ = ["EngineHosts"]
 
@@ -166,11 +167,15 @@ class EngineHosts:
             return host
         host = self._choose(placed)
         self._refuse_local_store(ident, host)
-        if self._data is not None:
-            self._data.note_host(ident, host.name)
         self._stores[ident] = host.name
         self._new = ident
+        self._remember()
         return host
+
+    def _remember(self) -> None:
+        """Raises StorageError."""
+        if self._data is not None:
+            self._data.write_hosts(self._stores)
 
     def _refuse_local_store(self, ident: int, host: RemoteHost) -> None:
         """Raise CommandError if a server's store is on this machine, and not on its host."""
@@ -182,6 +187,10 @@ class EngineHosts:
         if ident == self._new:
             del self._stores[ident]
             self._new = -1
+            try:
+                self._remember()
+            except StorageError:
+                pass  # then it is remembered where it would have been
 
     def of_client(self, ident: int) -> Host:
         host = self._hosts.get(self._clients.get(ident, ""))
