@@ -57,9 +57,14 @@ def _servers(overview: Overview, parts: list[list[int]], width: int) -> list[tup
             else:
                 shown = _ranges(links) or "none"
             store = _behind(ident, part, overview) + _belief(ident, part, overview)
-            rows.append((str(ident), "up", str(overview.servers[ident]), shown, store))
+            rows.append((str(ident), "up", _process(overview, ident, overview.servers[ident]), shown, store))
     killed = [ident for ident, pid in sorted(overview.servers.items()) if pid is None]
     return rows + [(str(ident), "killed", "", "", "") for ident in killed]
+
+
+def _process(overview: Overview, ident: int, pid: int | None) -> str:
+    """The id of a process, behind its host, if there are several."""
+    return " ".join([overview.hosts[ident], str(pid)] if ident in overview.hosts else [str(pid)])
 
 
 def _picture(head: str, cells: list[str], digits: int) -> str:
@@ -128,7 +133,7 @@ def _clients(overview: Overview) -> list[tuple[str, ...]]:
         if client.pid is None:
             rows.append((str(ident), "died", "", ""))
         else:
-            rows.append((str(ident), "up", str(client.pid), ", ".join(shown) or "none"))
+            rows.append((str(ident), "up", _process(overview, ident, client.pid), ", ".join(shown) or "none"))
     return rows
 
 

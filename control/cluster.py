@@ -114,7 +114,7 @@ class Cluster:
             raise EngineError(
                 f"--engine needs the package {package}, which is missing; `pip install .[cluster]` installs it"
             ) from error
-        hosts = EngineHosts(engine, self._settings, data, self._warn)
+        hosts = EngineHosts(engine, self._settings, self._run, data, self._warn)
         self.found += hosts.missing
         return hosts
 
@@ -164,7 +164,11 @@ class Cluster:
             "put": lambda command: self._put_or_get(command, timestamp),
             "get": lambda command: self._put_or_get(command, timestamp),
         }
-        outcome = handlers[command.name](command)
+        try:
+            outcome = handlers[command.name](command)
+        finally:
+            if self._hosts.lost_one():  # whatever was there is reported at once, not one by one as it is needed
+                self.notice_deaths()
         return Done() if outcome is None else outcome
 
     def _join_server(self, command: Command) -> None:

@@ -82,6 +82,9 @@ class Hosts(Protocol):
     def of_client(self, ident: int) -> Host:
         """Where a client is to be started. Raises CommandError if there is no host."""
 
+    def lost_one(self) -> bool:
+        """Whether a host has been lost since this was last asked."""
+
     def forget_server(self, ident: int) -> None:
         """A server that was to be started for the first time has not been started."""
 
@@ -147,6 +150,9 @@ class ThisMachine:
 
     def of_client(self, ident: int) -> Host:
         return self
+
+    def lost_one(self) -> bool:
+        return False
 
     def forget_server(self, ident: int) -> None:
         pass

@@ -10,20 +10,24 @@ directory. A host that was lost gets a new agent when a process has to be there.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from control.commands import CommandError
 from control.data_directory import DataDirectory
 from control.hosts import EngineError, Host
+from control.run_directory import RunDirectory
 from control.settings import Engine, Settings
 from engine import placement
 from engine.certificates import Authority
 from engine.dask_cluster import DaskCluster, Found
+from engine.keeper import Keeper
 from engine.placement import Places, natural
 from engine.remote_host import RemoteHost
 from engine.terms import Terms
 from rpc import tls, tracing, transport
+from storage import StorageError
 
 __all__ = ["EngineHosts"]
 
@@ -32,9 +36,16 @@ class EngineHosts:
     """All hosts of a run with an engine (`control.hosts.Hosts`)."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, data: DataDirectory | None, warn: Callable[[str], None]
+        self,
+        engine: Engine,
+        settings: Settings,
+        run: RunDirectory,
+        data: DataDirectory | None,
+        warn: Callable[[str], None],
     ) -> None:
-        """Start an agent on each host. *warn* is called with a description of what is lost on hosts, later on.
+        """Start an agent on each host. Forks, so no thread may have been started.
+
+        *warn* is called with a description of what is lost on hosts, later on.
 
         Raises EngineError, OSError, StorageError.
         """
@@ -53,21 +64,36 @@ class EngineHosts:
         """Every host that there has been, by name, in order."""
         self._former: list[RemoteHost] = []
         """Hosts that were lost, and have another agent now."""
+        self._lost = 0  # how many hosts had been lost when that was last asked
         self._why: dict[str, str] = {}
         """Why a host could not be used when it was last tried."""
-        self._authority = Authority()
-        tls.use(self._authority.issue("master"))
+        self.missing: list[str] = []
+        """Warnings about hosts that could not be used from the beginning."""
         self._cluster = DaskCluster(engine)
+        self._keeper = Keeper(run)
+        try:
+            self._authority = Authority()
+            self._start()
+        except BaseException:
+            self._keeper.end()
+            raise
+
+    def _start(self) -> None:
+        """Start an agent on each host that there is. Raises EngineError."""
+        tls.use(self._authority.issue("master"))
         found = self._cluster.hosts()
         if not found:
-            raise EngineError(f"{engine.scheduler}: this cluster has no workers")
+            raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
         self._start_agents(found, lock_wait=0.0)
         if not self._hosts:
             raise EngineError(f"host {found[0].name}: {self._why[found[0].name]}")
         self.missing = [f"host {name} is not used: {why}" for name, why in self._why.items()]
-        """Warnings about hosts that could not be used from the beginning."""
 
     # -- agents --------------------------------------------------------------------------------------------
+
+    def lost_one(self) -> bool:
+        before, self._lost = self._lost, sum(host.is_lost for host in (*self._hosts.values(), *self._former))
+        return self._lost > before
 
     def _start_agents(self, found: Iterable[Found], lock_wait: float) -> None:
         """Start an agent on each of these hosts. Raises EngineError, also if another master uses a data directory."""
@@ -88,7 +114,7 @@ class EngineHosts:
             self._hosts[host.name] = made
             self._why.pop(host.name, None)
         if in_use:
-            self.end()
+            self._end_agents()
             raise EngineError(in_use)
 
     def _terms(self, host: Found, lock_wait: float) -> Terms:
@@ -111,11 +137,22 @@ class EngineHosts:
         try:
             # The last agent there may take as long to notice that its master is gone.
             found = [each for each in self._cluster.hosts() if each.name == name]
-            self._start_agents(found, lock_wait=self._engine.host_timeout + 1.0)
+            if not found or self._answers(found[0]):
+                self._start_agents(found, lock_wait=self._engine.host_timeout + 1.0)
         except EngineError as error:
             self._why[name] = str(error)
         host = self._hosts.get(name)
         return None if host is None or host.is_lost else host
+
+    def _answers(self, host: Found) -> bool:
+        """Whether a host can be reached, which the cluster notices much later if it can't."""
+        try:
+            ip, _, port = host.worker.rpartition("://")[2].rpartition(":")
+            socket.create_connection((ip.strip("[]"), int(port)), self._engine.host_timeout).close()
+            return True
+        except OSError as error:
+            self._why[host.name] = f"it can't be reached: {transport.why(error)}"
+            return False
 
     # -- places --------------------------------------------------------------------------------------------
 
@@ -130,11 +167,15 @@ class EngineHosts:
             return host
         host = self._choose(placed)
         self._refuse_local_store(ident, host)
-        if self._data is not None:
-            self._data.note_host(ident, host.name)
         self._stores[ident] = host.name
         self._new = ident
+        self._remember()
         return host
+
+    def _remember(self) -> None:
+        """Raises StorageError."""
+        if self._data is not None:
+            self._data.write_hosts(self._stores)
 
     def _refuse_local_store(self, ident: int, host: RemoteHost) -> None:
         """Raise CommandError if a server's store is on this machine, and not on its host."""
@@ -146,6 +187,10 @@ class EngineHosts:
         if ident == self._new:
             del self._stores[ident]
             self._new = -1
+            try:
+                self._remember()
+            except StorageError:
+                pass  # then it is remembered where it would have been
 
     def of_client(self, ident: int) -> Host:
         host = self._hosts.get(self._clients.get(ident, ""))
@@ -174,6 +219,10 @@ class EngineHosts:
     # -- the end -------------------------------------------------------------------------------------------
 
     def end(self) -> None:
+        self._end_agents()
+        self._keeper.end()
+
+    def _end_agents(self) -> None:
         there = [host for host in self._hosts.values() if not host.is_lost]
         self._fetch_traces(there)
         for host in there:

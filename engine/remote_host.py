@@ -68,7 +68,8 @@ class RemoteHost:
 
     @property
     def is_lost(self) -> bool:
-        return self._ended.is_set()
+        with self._lock:  # so that all connections have ended, if it is
+            return self._ended.is_set()
 
     def _watch(self, watched: socket.socket) -> None:
         """Wait for the end of the connection to the agent, and then end all others to this host."""
@@ -80,16 +81,16 @@ class RemoteHost:
             if watched.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in UNREACHABLE:
                 self.can_be_reached = False
         with self._lock:
-            self._ended.set()
             for remote in self._remotes:
                 remote.abort()
+            self._ended.set()
 
     def connect(self, address: str, timeout: float) -> transport.Remote:
         if self.is_lost:
             raise transport.Unreachable(f"host {self.name} is gone")
         remote = transport.Remote(address, timeout)
         with self._lock:
-            if not self.is_lost:
+            if not self._ended.is_set():
                 self._remotes.add(remote)
                 return remote
         remote.close()

@@ -53,6 +53,19 @@ def test_a_partition_is_a_block_in_the_picture() -> None:
     ]
 
 
+def test_on_several_machines_each_process_has_its_host() -> None:
+    shown = overview({0: frozenset({1}), 1: frozenset({0})}, killed=(2,))
+    lines = draw(
+        shown._replace(
+            clients={5: ClientOverview(1005, (0,))}, hosts={0: "alpha", 1: "beta-2", 2: "beta-2", 5: "alpha"}
+        ),
+        100,
+    )
+    assert lines[1].split()[:4] == ["0", "up", "alpha", "1000"]
+    assert lines[2].split()[:4] == ["1", "up", "beta-2", "1001"]
+    assert lines[-1].split() == ["5", "up", "alpha", "1005", "0"]
+
+
 def test_many_servers_or_long_ids_are_a_list() -> None:
     lines = draw(overview(mesh(range(11))), 200)
     assert lines[1].split() == ["0", "up", "1000", "1-10", "up", "to", "date"]
