@@ -103,7 +103,7 @@ def _check_engine(options: argparse.ArgumentParser, arguments: Arguments) -> Non
         for option in (*given, *(option for option, is_given in others.items() if is_given)):
             options.error(f"argument {option}: only with --engine")
     elif arguments.engine.startswith(f"{ENGINE}tls://"):
-        for option in files.keys() - given:
+        for option in [option for option in files if option not in given]:
             options.error(f"argument {option}: needed for this --engine, whose scheduler is reached by TLS")
     elif not arguments.insecure_engine:
         options.error(

@@ -18,6 +18,7 @@ import os
 import select
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -70,6 +71,10 @@ class AgentService(SpawnerService):
 
     def _folder(self, server: int) -> Path:
         return self._stores / f"server-{server}"
+
+    def exposed_clock(self) -> int:
+        """The time by which processes on this host are traced, in nanoseconds."""
+        return time.monotonic_ns()
 
     def exposed_trace_files(self) -> tuple[str, ...]:
         """The names of the traces that processes of this host have written."""

@@ -19,7 +19,7 @@ from control.data_directory import DataDirectory
 from control.hosts import EngineError, Host
 from control.run_directory import RunDirectory
 from control.settings import Engine, Settings
-from engine import placement
+from engine import placement, traces
 from engine.certificates import Authority
 from engine.dask_cluster import DaskCluster, Found
 from engine.keeper import Keeper
@@ -236,11 +236,16 @@ class EngineHosts:
         folder = tracing.folder()
         if folder is None:
             return
+        differences: dict[str, int] = {}
         for host in hosts:
             try:
-                host.fetch_traces(folder)
+                differences |= host.fetch_traces(folder)
             except (OSError, transport.Failure) as error:
                 self._warn(f"the traces of host {host.name} could not be fetched: {transport.why(error)}")
+        try:
+            traces.agree(folder, differences)
+        except (OSError, ValueError, TypeError) as error:
+            self._warn(f"the traces in {folder} have the times of several machines: {transport.why(error)}")
 
     def _end_by_force(self, hosts: list[RemoteHost]) -> None:
         """End agents that have not ended by themselves, or of which that isn't known."""

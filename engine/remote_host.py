@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import threading
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,25 @@ class RemoteHost:
 
     # -- the end of the run --------------------------------------------------------------------------------
 
-    def fetch_traces(self, folder: Path) -> None:
-        """Copy the traces of this host to a folder here. Blocks. Raises OSError, Failure."""
+    def fetch_traces(self, folder: Path) -> dict[str, int]:
+        """Copy the traces of this host to a folder here. Blocks. Raises OSError, Failure.
+
+        Returns what must be added to the times in each file, to have them in the time of this machine.
+        """
+        difference = self._difference()
+        names = self._agent.call("trace_files")
         for name in self._agent.call("trace_files"):
             with open(folder / os.path.basename(name), "wb") as file:
                 while piece := self._agent.call("read_trace", name, file.tell()):
                     file.write(piece)
+        return dict.fromkeys(names, difference)
+
+    def _difference(self) -> int:
+        """What must be added to this host's time, in nanoseconds; 0 if its clock is that of this machine. Blocks."""
+        sent = time.monotonic_ns()
+        there = int(self._agent.call("clock"))
+        received = time.monotonic_ns()
+        return 0 if sent <= there <= received else (sent + received) // 2 - there
 
     def tell_end(self) -> None:
         """Tell the agent that the run is over. Does not wait."""

@@ -44,6 +44,7 @@ ANSWERS: dict[str, Any] = {
     "kill_process": bool,
     "has_store": bool,
     "cut_group": str | None,
+    "clock": int,
     "trace_files": tuple[str, ...],
     "read_trace": bytes,
     "end": None,
