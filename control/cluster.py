@@ -144,6 +144,9 @@ class Cluster:
                 client.remote.close()
         self._hosts.end()
         self._run.remove()
+        for ident, server in self._members.servers.items():
+            if server.uncut is not None and self._settings.data_directory is not None:
+                self._warn(f"server {ident}, whose host was lost, may keep the last puts of its clients")
 
     # -- commands ------------------------------------------------------------------------------------------
 

@@ -85,6 +85,8 @@ class GroupCalls:
         try:
             assert lost.host is not None
             lost.host.cut_group(server, number, self._settings.fsync)
+        except transport.Failure:
+            lost.uncut = number  # its host is lost as well; what is there can wait until the server is to be revived
         except StorageError as error:
             self._warn(f"{error}; server {server} may keep the last puts of its clients")
 

@@ -67,7 +67,10 @@ class Host(Protocol):
         """Whether there is anything in that folder. Raises OSError, Failure."""
 
     def cut_group(self, server: int, group: int, fsync: str) -> None:
-        """Take a group back from the log of a server that has ended (`storage.cut_group`). Raises StorageError."""
+        """Take a group back from the log of a server that has ended (`storage.cut_group`).
+
+        Raises StorageError, and Failure if the host can't be asked.
+        """
 
 
 class Hosts(Protocol):

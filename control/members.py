@@ -34,6 +34,8 @@ class Server:
         self.remote: transport.Remote | None = None
         self.loss: transport.Failure | None = None
         """How it was lost within a group, until this has been reported. None also if it died by itself."""
+        self.uncut: int | None = None
+        """The group that must be taken back from its log before it is started again, where its host was lost."""
 
     @property
     def running(self) -> bool:

@@ -42,10 +42,13 @@ class Starter:
     def start_server(self, server: Server, incarnation: int) -> int:
         """Start a server on its host, and wait until it is ready; returns the largest timestamp in its store.
 
-        Raises Failure, CommandError, MemoryError or Interrupted; then call `discard`.
+        Raises Failure, StorageError, OSError, CommandError, MemoryError or Interrupted; then call `discard`.
         """
         host = server.host
         assert host is not None
+        if server.uncut is not None and host.has_store(server.ident):
+            host.cut_group(server.ident, server.uncut, self._settings.fsync)
+        server.uncut = None
         if server.watchdog is None:
             name = f"watchdog-{server.ident}-{incarnation}"
             server.watchdog_pid, address = host.start("watchdog", server.ident, name)

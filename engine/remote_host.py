@@ -129,10 +129,7 @@ class RemoteHost:
         return bool(self._agent.call("has_store", server))
 
     def cut_group(self, server: int, group: int, fsync: str) -> None:
-        try:
-            why = self._agent.call("cut_group", server, group, fsync)
-        except transport.Failure as failure:
-            raise StorageError(f"{self.shown_folder(server)}: the agent does not answer") from failure
+        why = self._agent.call("cut_group", server, group, fsync)
         if why is not None:
             raise StorageError(f"on host {self.name}: {why}")
 

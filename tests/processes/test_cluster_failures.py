@@ -291,6 +291,34 @@ def test_a_host_is_lost_and_the_run_ends(fresh_cluster: DaskCluster) -> None:
         conversation.await_nothing()
 
 
+def test_a_host_is_lost_in_the_middle_of_a_group(fresh_cluster: DaskCluster) -> None:
+    """What its server has logged of the group was never acknowledged: it isn't there when the server is revived."""
+    host = beta(fresh_cluster)
+    with master(fresh_cluster, "--timeout", "60", "--host-timeout", "5") as conversation:
+        client = conversation.pids()["client 11"]
+        host.signal(client, signal.SIGSTOP)
+        conversation.send("put 11 k lost\nput 10 other there\n")
+        await_logged(fresh_cluster, 0, b"there")  # and so client 11 has its part as well
+        host.cut()
+        os.kill(client, signal.SIGCONT)
+        await_logged(fresh_cluster, 1, b"lost")
+        await_end(conversation, host)
+        failed = conversation.do("")
+        assert failed.stdout == b""
+        assert deaths(failed.errors) == ["client 11", "server 1"]
+        assert failed.errors[-1] == "put: client 11 is not running"
+        host.join()
+        assert conversation.do("joinServer 1\nprintStore 1") == (b"a:1\n", [])
+        assert conversation.do("stabilize\nprintStore 1") == (b"a:1\nother:there\n", [])
+
+
+def await_logged(cluster: DaskCluster, server: int, value: bytes) -> None:
+    """Wait until a server has a value in its log."""
+    folders = [host.path(f"/tmp/home/data/server-{server}") for host in cluster.workers]
+    logs = [path for folder in folders for path in folder.glob("log.*")]
+    wait_until(lambda: any(value in path.read_bytes() for path in logs), f"{value!r} in the log of server {server}")
+
+
 # -- what is lost with a host --------------------------------------------------------------------------------
 
 
