@@ -190,7 +190,7 @@ class Cluster:
             self._starter.discard(server)
             raise CommandError(f"gave up waiting; server {ident} was not started") from None
         if lost:
-            folder = server.host.shown_folder(ident)
+            folder = server.host.folder(ident)
             self._warn(f"{folder}: missing or empty; what server {ident} had will be fetched from servers that have it")
         self._members.servers[ident] = server
         self._members.links[ident] = set()

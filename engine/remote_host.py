@@ -122,9 +122,6 @@ class RemoteHost:
     def folder(self, server: int) -> str:
         return str(self._stores / f"server-{server}")
 
-    def shown_folder(self, server: int) -> str:
-        return f"{self.folder(server)} on host {self.name}"
-
     def has_store(self, server: int) -> bool:
         return bool(self._agent.call("has_store", server))
 
@@ -132,9 +129,9 @@ class RemoteHost:
         try:
             why = self._agent.call("cut_group", server, group, fsync)
         except transport.Failure as failure:
-            raise StorageError(f"{self.shown_folder(server)}: the agent does not answer") from failure
+            raise StorageError(f"{self.folder(server)}: the agent on host {self.name} does not answer") from failure
         if why is not None:
-            raise StorageError(f"on host {self.name}: {why}")
+            raise StorageError(why)
 
     # -- the end of the run --------------------------------------------------------------------------------
 
