@@ -11,6 +11,7 @@ meanwhile.
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import msgpack
@@ -18,8 +19,9 @@ import msgpack
 import messages
 from groups import Part
 from messages import Operation, OperationOutcome, flat_outcome, pack_operations
-from rpc import answers, tracing, transport
+from rpc import answers, crossing, tracing, transport
 from session import Refused, ServerLost, Session
+from shape import Fate, Lane, Lanes, Shape
 
 __all__ = ["main"]
 
@@ -27,12 +29,15 @@ __all__ = ["main"]
 class _Client(transport.Service):
     """The calls that the master makes to a client. There is one thread; a call blocks until servers have answered."""
 
-    def __init__(self, ident: int) -> None:
+    def __init__(self, ident: int, master: int) -> None:
+        """*master*: the descriptor of the connection over which the master calls."""
         self._ident = ident
+        self._master = master
         self._session = Session()
         self._part = Part(self._session, [])
         self._addresses: dict[int, str] = {}
         self._remotes: dict[int, transport.Remote] = {}
+        self._lanes: dict[int, Lanes] = {}
         self._lost: dict[int, str] = {}
         """Servers that this client has lost, and how. Each answer repeats them until the master calls this client about
         the server, since the master may have missed an earlier answer."""
@@ -63,6 +68,13 @@ class _Client(transport.Service):
         """Note that a server to which there is a connection has been killed."""
         self._lost.pop(server, None)
         self._take_down(server)
+
+    def exposed_shape(self, server: int, delay: float, jitter: float, loss: float, seed: int) -> None:
+        """Give the link to a server a shape, whether it is connected or not. *seed*: that of the run."""
+        shape = Shape(delay, jitter, loss)
+        lanes = Lanes.changed(self._lanes.pop(server, None), shape, seed, self._ident, server)
+        if lanes is not None:
+            self._lanes[server] = lanes
 
     def _take_down(self, server: int) -> None:
         self._session.mark(server, False)
@@ -123,16 +135,27 @@ class _Client(transport.Service):
     def _ask(self, server: int, operation: Operation) -> Any:
         """Have a server carry out an operation (`session.Ask`)."""
         try:
-            packed = self._remote(server).call("execute", pack_operations([operation]))
+            packed = self._call(server, "execute", pack_operations([operation]))
             answered, refusal = transport.read(packed, answers.of_a_server([operation.value]))
         except transport.NoRoom as no_room:
             raise Refused(str(no_room)) from no_room
+        except crossing.Displaced as displaced:  # nobody waits for the outcome any more
+            raise Refused("gave up waiting") from displaced
         except transport.Failure as failure:
             self._lose(server, _how(failure))
             raise ServerLost(cut_short=not isinstance(failure, transport.Unreachable)) from failure
         if refusal is not None:
             raise Refused(refusal)
         return answered[0]
+
+    def _call(self, server: int, name: str, *args: Any) -> Any:
+        """The server's answer to the call *name*. Raises Failure, and Displaced if the master calls meanwhile."""
+        remote = self._remote(server)
+        lanes = self._lanes.get(server)
+        if lanes is None:
+            return remote.call(name, *args)
+        under_way = crossing.call(lambda: remote, lanes, _send, True, f"server {server}", name, *args)
+        return crossing.wait_out(under_way, remote.descriptor, self._master)
 
     def _remote(self, server: int) -> transport.Remote:
         if server not in self._addresses:
@@ -146,6 +169,11 @@ class _Client(transport.Service):
         """Note that a server was lost. *how*: "died", "silent", or a description of its failure in a call."""
         self._lost.setdefault(server, how)
         self._take_down(server)
+
+
+def _send(lane: Lane, losses: int) -> Fate:
+    """Send a message over a link with a shape (`crossing.Draw`)."""
+    return lane.send(time.monotonic(), losses)
 
 
 def _how(failure: transport.Failure) -> str:
@@ -170,5 +198,6 @@ def _is_command(command: Any) -> bool:
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
     """Serve the first connection, which is the master's, until it ends. Then end the process."""
     tracing.begin(f"client {ident}")
-    transport.serve(transport.accept_only(listener), _Client(ident))
+    master = transport.accept_only(listener)
+    transport.serve(master, _Client(ident, master.fileno()))
     os._exit(0)

@@ -17,8 +17,6 @@ out all the same. The master has a session of its own, which no Ctrl-C reaches; 
 at the end of a `with`, or with this process, however that ends. docs/python.md has examples.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import sys
@@ -27,8 +25,7 @@ import weakref
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+if TYPE_CHECKING:  # what stands in quotes below; all other annotations are evaluated, since text would be compiled
     from pathlib import Path
     from typing import Self
 
@@ -45,7 +42,7 @@ END_SECONDS = 10.0
 class DaadkvsError(Exception):
     """A command could not be carried out, in the master's words, and the state is as it was; or there is no run."""
 
-    def __init__(self, text: str, answers: list[Answer] | None = None) -> None:
+    def __init__(self, text: str, answers: "list[Answer] | None" = None) -> None:
         super().__init__(text)
         self.answers = answers or []
         """The answers so far: one for a command, and one for each line of a script."""
@@ -84,7 +81,7 @@ class Answer(NamedTuple):
     seconds: float
     events: tuple[Event, ...]
     line: int
-    json: Mapping[str, Any]
+    json: dict[str, Any]
 
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name, value in self._asdict().items() if name != "json" and value]
@@ -108,8 +105,7 @@ class Stores(dict[int, dict[Text, Text]]):
 
     def _table(self) -> tuple[list[str], list[Text], list[list[Text | None]]]:
         keys = sorted({key for store in self.values() for key in store}, key=_bytes)
-        rows = [[store.get(key) for store in self.values()] for key in keys]
-        return [f"server {server}" for server in self], keys, rows
+        return [f"server {server}" for server in self], keys, [[one.get(key) for one in self.values()] for key in keys]
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -166,7 +162,7 @@ class Run:
     """
 
     def __init__(
-        self, *options: str, gossip_interval: float = 1.0, data_dir: str | Path | None = None, trace: bool = True
+        self, *options: str, gossip_interval: float = 1.0, data_dir: "str | Path | None" = None, trace: bool = True
     ) -> None:
         """Start one, without servers. *options* are others of ./master's, such as "--timeout=2" or "--fsync=always".
 
@@ -174,8 +170,7 @@ class Run:
         Raises DaadkvsError where it can't begin.
         """
         kept = [] if data_dir is None else [f"--data-dir={os.path.abspath(data_dir)}"]
-        record = ["--record"] if trace else []
-        self._talk = _Talk([f"--gossip-interval={gossip_interval}", *kept, *record, *options])
+        self._talk = _Talk([f"--gossip-interval={gossip_interval}", *kept, *["--record"] * trace, *options])
         self._end = weakref.finalize(self, self._talk.close)
         begun = self._talk.ask(b"", 1)[0]
         self.version: str = begun["version"]
@@ -192,7 +187,7 @@ class Run:
         """
         self._end()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -217,6 +212,10 @@ class Run:
     def create_connection(self, one: int, other: int) -> Answer:
         """Connect two servers, or a client and a server."""
         return self._do("createConnection", one, other)
+
+    def shape_connection(self, one: int, other: int, delay: str, jitter: str = "0ms", loss: str = "0%") -> Answer:
+        """Delay the messages between two servers, or a client and a server, and lose some: "200ms", "50ms", "10%"."""
+        return self._do("shapeConnection", one, other, f"{delay} {jitter} {loss}")
 
     def stabilize(self) -> Answer:
         """Return when all servers that can reach each other hold the same store."""
@@ -280,16 +279,14 @@ class Run:
 
     def stores(self) -> Stores:
         """What stands in each running server; one after another, while gossip may go on."""
-        running = [ident for ident, server in self.status().servers.items() if server.pid is not None]
-        return Stores({ident: self.store(ident) for ident in running})
+        return Stores({ident: self.store(ident) for ident, one in self.status().servers.items() if one.pid is not None})
 
     def status(self) -> Status:
         """Servers, clients and partitions."""
         found = self._do("status").json["status"]
         servers = {}
         for server in found["servers"]:
-            lacks = server.get("lacks")
-            lacks = lacks and (lacks["here"], lacks["elsewhere"])
+            lacks = server.get("lacks") and (server["lacks"]["here"], server["lacks"]["elsewhere"])
             servers[server["id"]] = Server(server.get("pid"), tuple(server.get("links", ())), lacks)
         clients = {one["id"]: Client(one.get("pid"), tuple(one["connections"])) for one in found["clients"]}
         return Status(servers, found["partitions"], clients)
@@ -299,7 +296,7 @@ class Run:
         with open(self._recorded(self._history), encoding="ascii") as file:
             return [self._talk.loads(line) for line in file]
 
-    def report(self, path: str | Path) -> None:
+    def report(self, path: "str | Path") -> None:
         """Make the page that shows what has happened so far (docs/trace.md); any browser opens it."""
         self._show("-o", os.path.abspath(path))
 
@@ -446,7 +443,7 @@ class _Talk:
                     data = data[os.write(stdin, data[: select.PIPE_BUF]) :]
                 if stdout not in ready:
                     continue
-            piece = os.read(stdout, 1 << 20)
+            piece = os.read(stdout, 64 << 10)
             if not piece:
                 raise EOFError
             *whole, rest = piece.split(b"\n")

@@ -477,6 +477,7 @@ def _begin_history(path: Path, arguments: Arguments, master: Master) -> NoHistor
             "timeout": arguments.timeout,
             "pipeline": master.pipeline,
             "kept_stores": arguments.data_dir is not None,
+            "seed": arguments.seed,
         }
         return History(path, options, lambda text: master.output.warn(text, text))
     except OSError as error:

@@ -43,6 +43,7 @@ from groups import ANSWER_BYTES, ServerGroups
 from messages import Missing, Operation, Write
 from model import Model, Pull, pack_delta, unpack_delta
 from router import Router
+from shape import Lanes, Shape
 from vector_clock import Replica
 
 __all__ = ["Answer", "Exchange", "GossipLoop", "Held", "Link", "Log", "NotLinked", "Peer", "unpack_request"]
@@ -65,6 +66,8 @@ class Link(NamedTuple):
     """A link to a neighbour. Links are compared by identity: one that was broken and made again is a different link."""
 
     address: str
+    lanes: Lanes | None = None
+    """How messages cross the link, if it has a shape."""
 
 
 class NotLinked(Exception):
@@ -126,6 +129,7 @@ class Peer:
         self.router = Router(replica.server, replica.incarnation)
         self.groups = ServerGroups(gossip_interval > 0, group_limit)
         self.links: dict[int, Link] = {}
+        self._lanes: dict[int, Lanes] = {}
         self._log: Log
         self._ends_with_group = False  # whether the log ends with a group that the master may still take back
         self._gossips = gossip_interval > 0
@@ -187,7 +191,10 @@ class Peer:
 
     def link(self, neighbour: int, address: str, now: float) -> None:
         """Make a link to this neighbour, which replaces an existing one. The new link counts as news."""
-        self.links[neighbour] = Link(address)
+        lanes = self._lanes.get(neighbour)
+        if lanes is not None:
+            lanes.clear()
+        self.links[neighbour] = Link(address, lanes)
         self._knowledge.pop(neighbour, None)
         self.router.link(neighbour)
         self._note_news(now)
@@ -202,6 +209,20 @@ class Peer:
         self.router.unlink(neighbour)
         self._ahead.discard(neighbour)
         self._failed.discard(neighbour)
+        self._may_have_news.discard(neighbour)
+
+    def shape(self, neighbour: int, shape: Shape, seed: int) -> None:
+        """Give the link to this neighbour a shape, now or when it is made. *seed*: that of the run.
+
+        An exchange that is under way over a link whose shape changes has failed, as if its messages were lost.
+        """
+        known = self._lanes.pop(neighbour, None)
+        lanes = Lanes.changed(known, shape, seed, self.router.server, neighbour)
+        if lanes is not None:
+            self._lanes[neighbour] = lanes
+        link = self.links.get(neighbour)
+        if link is not None and lanes is not known:
+            self.links[neighbour] = Link(link.address, lanes)
 
     # -- anti-entropy --------------------------------------------------------------------------------------
 
@@ -268,14 +289,17 @@ class Peer:
             self._rumour.clear()
             found = set(self.links)
             failed, self._failed = self._failed & found, set()
-        self._may_have_news, self._ahead = self._ahead | failed, set()
-        return [*sorted((found | self._may_have_news) - failed), *sorted(failed)]
+        ahead, self._ahead = self._ahead, set()
+        self._may_have_news |= ahead | failed
+        return [*sorted((found | ahead) - failed), *sorted(failed)]
 
     def gossip(self, neighbour: int) -> Exchange | None:
         """A new exchange with a partner; None if it could bring nothing new to either side. Raises NotLinked."""
         if neighbour not in self._may_have_news and self._knows_all(neighbour):
             return None
-        return self.exchange(neighbour, is_gossip=True)
+        exchange = self.exchange(neighbour, is_gossip=True)
+        self._may_have_news.discard(neighbour)
+        return exchange
 
     def _knows_all(self, neighbour: int) -> bool:
         """Whether this neighbour knows everything that this server knows, or will ask for it by itself."""
@@ -332,16 +356,18 @@ class Exchange:
 
 
 class GossipLoop:
-    """The exchanges that a server starts of its own accord, one after another.
+    """The exchanges that a server starts of its own accord, at most one with each neighbour at a time.
 
-    While `next` returns an exchange, carry it out, and then call `done` or `failed`.
+    When `next` returns an exchange, carry it out, and then call `done` or `failed`. Over a link with a shape this takes
+    a while, in which `next` may be called for further ones.
     """
 
     def __init__(self, peer: Peer) -> None:
-        self.exchange: Exchange | None = None
-        """The exchange that is under way."""
+        self.under_way: dict[int, Exchange] = {}
+        """Neighbour -> the exchange with it that is under way."""
         self._peer = peer
         self._partners: deque[int] = deque()
+        self._again: set[int] = set()  # neighbours whose turn has come again while an exchange with them is under way
 
     def next(self, now: float) -> Exchange | None:
         """Begin the next exchange that is due; None if none is due now (`Peer.due` is the time of the next)."""
@@ -351,21 +377,27 @@ class GossipLoop:
                 if not self._partners:
                     return None
             neighbour = self._partners.popleft()
+            if neighbour in self.under_way:
+                self._again.add(neighbour)
+                continue
             try:
-                self.exchange = self._peer.gossip(neighbour)
+                exchange = self._peer.gossip(neighbour)
             except NotLinked:
                 continue  # the link was broken meanwhile
-            if self.exchange is not None:
-                return self.exchange
+            if exchange is not None:
+                self.under_way[neighbour] = exchange
+                return exchange
 
-    def done(self) -> None:
-        """Note that the exchange is complete."""
-        assert self.exchange is not None
-        self._peer.gossip_done(self.exchange)
-        self.exchange = None
+    def done(self, exchange: Exchange) -> None:
+        """Note that an exchange is complete."""
+        self._peer.gossip_done(exchange)
+        del self.under_way[exchange.neighbour]
+        if exchange.neighbour in self._again:
+            self._again.discard(exchange.neighbour)
+            self._partners.append(exchange.neighbour)
 
-    def failed(self, now: float) -> None:
-        """Note that the exchange has failed: the neighbour was lost or silent, or the log has refused."""
-        assert self.exchange is not None
-        self._peer.gossip_failed(self.exchange.neighbour, now)
-        self.exchange = None
+    def failed(self, exchange: Exchange, now: float) -> None:
+        """Note that an exchange has failed: the neighbour was lost or silent, a message was, or the log has refused."""
+        self._peer.gossip_failed(exchange.neighbour, now)
+        del self.under_way[exchange.neighbour]
+        self._again.discard(exchange.neighbour)

@@ -34,21 +34,16 @@ import msgpack
 from groups import ServerGroup
 from messages import Missing, Operation, Write, pack_operations, plain_answer, unpack_operations
 from model import Model, pack_delta
-from peer import Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
+from peer import Peer, unpack_request
 from rpc import answers, pieces, tracing, transport
-from rpc.neighbours import Neighbours
+from rpc.exchanges import Exchanges
 from rpc.options import Options
 from rpc.worker import start_worker
+from shape import Shape
 from storage import Progress, Storage, StorageError
 from vector_clock import Replica
 
 __all__ = ["Options", "main"]
-
-STABILIZE_SLICE_SECONDS = 0.25
-"""How long one pull_from call goes on before it reports to the master that there is more to fetch."""
-
-GOSSIP_PATIENCE_SECONDS = 2.0
-"""How long a neighbour may be silent in gossip before it is the turn of the others. It is asked again later."""
 
 
 class _TimedLog:
@@ -86,11 +81,9 @@ class Server:
         self.broken: str | None = None
         """Why this server can't go on; None as long as it can."""
         self._damages: list[str] = []
-        self._for_master = Neighbours(options.timeout)
-        self._for_gossip = Neighbours(min(options.timeout, GOSSIP_PATIENCE_SECONDS))
-        self._gossip = GossipLoop(self._peer)
-        self._wake = threading.Condition(self._lock)
-        self._wakes_at = float("-inf")  # when the thread that gossips will wake up by itself
+        self._exchanges = Exchanges(
+            self._peer, self._lock, options.timeout, StorageError, self._wait_for_release, self._after_append
+        )
         self._to_sync = threading.Event()
         self._sync_failure: str | None = None  # why the last sync failed, until a put has been refused with it
         self._group_closed = threading.Condition(self._lock)
@@ -241,7 +234,7 @@ class Server:
                 self._peer.link(neighbour, address, time.monotonic())
                 if tracing.on:
                     tracing.event("linked", neighbour=neighbour)
-            self._wake_up()
+            self._exchanges.wake_up()
 
     def unlink(self, neighbour: int) -> None:
         """Remove the link to a neighbour. When this returns, nothing more from there is applied or answered."""
@@ -249,8 +242,14 @@ class Server:
             self._peer.unlink(neighbour)
             if tracing.on:
                 tracing.event("unlinked", neighbour=neighbour)
-            self._for_gossip.abort(neighbour)
-            self._for_master.abort(neighbour)
+            self._exchanges.abort(neighbour)
+
+    def shape(self, neighbours: Iterable[tuple[int, float, float, float]], seed: int) -> None:
+        """Give the links to these neighbours a shape: (server id, delay, jitter, loss) of each. *seed*: the run's."""
+        with self._lock:
+            for neighbour, *shape in neighbours:
+                self._peer.shape(neighbour, Shape(*shape), seed)
+            self._exchanges.end_waits()
 
     def reachable(self) -> tuple[int, ...]:
         """The servers that this one can reach, as far as it knows."""
@@ -280,65 +279,20 @@ class Server:
         with self._lock:
             self._wait_for_release()
             answer = self._peer.answer_pull(unpacked)
-            self._wake_up()
+            self._exchanges.wake_up()
         return None if answer is None else _pack(answer)
 
     def pull_from(
         self, neighbours: Iterable[int], patience: float
-    ) -> tuple[bool, tuple[int, ...], str | None, bytes, answers.Faulty]:
-        """Fetch what these neighbours hold, within stabilize. Blocks for `STABILIZE_SLICE_SECONDS`, and a call.
+    ) -> tuple[tuple[int, ...], tuple[int, ...], str | None, bytes, answers.Faulty]:
+        """Fetch what these neighbours hold, within stabilize. Blocks as `Exchanges.pull_from` does.
 
-        *patience*: how long each neighbour may be silent, in seconds. Returns (whether everything has been fetched, the
-        neighbours that were silent or could not be reached, the reason why the disk refused or something was
+        *patience*: how long each neighbour may be silent, in seconds. Returns (the neighbours from which there is more
+        to fetch, those that were silent or could not be reached, the reason why the disk refused or something was
         exhausted (or None), the context, the neighbours that failed, each with a description).
         """
-        self._for_master.timeout = patience
-        deadline = time.monotonic() + STABILIZE_SLICE_SECONDS
-        lost, faulty = [], []
-        done = True
-        refusal = None
-        for neighbour in neighbours:
-            try:
-                with self._lock:
-                    exchange = self._peer.exchange(neighbour)
-                done = self._pull(self._for_master, exchange, deadline) and done
-            except transport.NoRoom as no_room:
-                refusal = f"no updates can be fetched from server {neighbour}: {no_room}"
-                break
-            except transport.RemoteError as error:
-                faulty.append((neighbour, str(error)))
-            except transport.Failure:
-                lost.append(neighbour)
-            except NotLinked:
-                pass
-            except StorageError as error:
-                refusal = str(error)
-                break
-        return done, tuple(lost), refusal, self.context(), tuple(faulty)
-
-    def _pull(self, neighbours: Neighbours, exchange: Exchange, deadline: float) -> bool:
-        """Go on with an exchange until it is done (True) or the deadline has passed (False).
-
-        Raises Failure, NotLinked or StorageError; what has been applied by then remains in effect.
-        """
-        while not exchange.done:
-            if time.monotonic() > deadline:
-                return False
-            with self._lock:
-                self._wait_for_release()
-                request = exchange.request()
-            packed = neighbours.call(exchange.neighbour, exchange.link, "pull", _pack(request))
-            try:
-                answer = None if packed is None else Answer.from_bytes(packed)
-            except (TypeError, ValueError) as error:
-                raise transport.RemoteError("a malformed answer") from error
-            with self._lock:
-                self._wait_for_release()
-                exchange.receive(answer, time.monotonic())
-                self._after_append()
-                if tracing.on and answer is not None and answer.writes:
-                    tracing.event("learnt", neighbour=exchange.neighbour, delta=answer.pull[0])
-        return True
+        left, lost, refusal, faulty = self._exchanges.pull_from(neighbours, patience)
+        return left, lost, refusal, self.context(), faulty
 
     # -- gossip --------------------------------------------------------------------------------------------
 
@@ -346,41 +300,13 @@ class Server:
         """Wake the threads that have to do with a new record in the log, if there is one. The caller holds the lock."""
         if self._options.fsync == "interval":
             self._to_sync.set()
-        self._wake_up()
-
-    def _wake_up(self) -> None:
-        """Wake the thread that gossips, if it would wake up too late by itself. The caller holds the lock."""
-        due = self._peer.due
-        if due is not None and due < self._wakes_at:
-            self._wake.notify()
+        self._exchanges.wake_up()
 
     def _gossip_forever(self) -> None:
-        while True:
-            exchange = self._wait_for_exchange()
-            try:
-                self._pull(self._for_gossip, exchange, deadline=float("inf"))
-            except (transport.Failure, StorageError, NotLinked):
-                with self._lock:
-                    self._gossip.failed(time.monotonic())
-            except MemoryError as error:  # an answer may be half applied: the next call fails, so the server is killed
-                self.broken = transport.why(error)
-                return
-            else:
-                with self._lock:
-                    self._gossip.done()
-
-    def _wait_for_exchange(self) -> Exchange:
-        """Wait until an exchange is due, and begin it."""
-        with self._wake:
-            while True:
-                exchange = self._gossip.next(time.monotonic())
-                if exchange is not None:
-                    return exchange
-                self._for_gossip.trim()
-                due = self._peer.due
-                self._wakes_at = float("inf") if due is None else due
-                self._wake.wait(None if due is None else max(0.0, due - time.monotonic()))
-                self._wakes_at = float("-inf")
+        try:
+            self._exchanges.gossip_forever()
+        except MemoryError as error:  # the next call fails, so the server is killed
+            self.broken = transport.why(error)
 
     def _sync_forever(self) -> None:
         while True:
@@ -427,6 +353,9 @@ class _Service(transport.Service):
     def exposed_unlink(self, neighbour: int) -> None:
         self._server.unlink(neighbour)
 
+    def exposed_shape(self, neighbours: tuple[tuple[int, float, float, float], ...], seed: int) -> None:
+        self._server.shape(neighbours, seed)
+
     def exposed_ping(self) -> None:
         """Return at once, whatever the server is busy with. An answer shows that the process is alive."""
 
@@ -441,7 +370,7 @@ class _Service(transport.Service):
 
     def exposed_pull_from(
         self, neighbours: tuple[int, ...], patience: float
-    ) -> tuple[bool, tuple[int, ...], str | None, bytes, answers.Faulty]:
+    ) -> tuple[tuple[int, ...], tuple[int, ...], str | None, bytes, answers.Faulty]:
         return self._server.pull_from(neighbours, patience)
 
     def exposed_print_store(self) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from checking.story import MASTER, Message, Story, StoryEvent
+from checking.story import MASTER, Loss, Message, Story, StoryEvent
 
 __all__ = ["draw"]
 
@@ -67,7 +67,9 @@ class _Drawing:
             x += MASTER_COLUMN if name == MASTER else COLUMN
         self._width = x
         self._arrows = [message for message in story.messages if self._is_shown(message)]
+        self._losses = [loss for loss in story.losses if loss.name in ("execute", "pull")]
         ends = {end for message in self._arrows for end in (message.sent, message.received)}
+        ends |= {loss.event for loss in self._losses}
         self._y: list[float] = []
         rows = before = 0.0
         for number, moment in enumerate(story.events):
@@ -93,6 +95,7 @@ class _Drawing:
             *self._lanes(),
             *self._stable(),
             *(self._arrow(message) for message in self._arrows),
+            *(self._loss(loss) for loss in self._losses),
             *(self._mark(number) for number, moment in enumerate(self._story.events) if _has_mark(moment)),
             *self._labels(),
             "</svg>",
@@ -152,6 +155,17 @@ class _Drawing:
         return (
             _line(x1, y1, x2, y2, colour, f'stroke-width="{width}" opacity=".8"{dashes}')
             + f'<path d="{tip}" fill="{colour}"/>'
+        )
+
+    def _loss(self, loss: Loss) -> str:
+        """An arrow that ends on the way, in a cross."""
+        x1, y1 = self._x[loss.sender], self._y[loss.event]
+        x2, y2 = 0.4 * x1 + 0.6 * self._x[loss.receiver], y1 + 9
+        dashes = ' stroke-dasharray="4 3"' if loss.answer else ""
+        return (
+            _line(x1, y1, x2, y2, RED, f'opacity=".8"{dashes}')
+            + f'<path d="M{x2 - 5:.1f} {y2 - 5:.1f}l10 10m0 -10l-10 10" stroke="{RED}" stroke-width="2">'
+            + f"<title>{escape(self._story.events[loss.event].text)}</title></path>"
         )
 
     def _place(self, number: int) -> tuple[float, float]:

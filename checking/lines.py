@@ -18,6 +18,7 @@ IDS = {
     "joinClient": 2,
     "breakConnection": 2,
     "createConnection": 2,
+    "shapeConnection": 2,
     "stabilize": 0,
     "printStore": 1,
     "died": 1,

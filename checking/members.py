@@ -60,7 +60,7 @@ class Members:
             self._fates[ids[0]] = line, "was killed"
         elif f == "joinClient":
             self._join_client(line, *ids)
-        else:
+        elif f != "shapeConnection":  # late messages and lost ones change nothing of what a run may answer
             self._change_connection(line, f == "createConnection", *ids)
 
     def _join_server(self, line: int, ident: int) -> None:

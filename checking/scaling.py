@@ -151,7 +151,7 @@ class Gossip:
         def answered(packed: bytes) -> None:
             exchange.receive(Answer.from_bytes(packed), self.now)
             if exchange.done:
-                self._loops[server].done()
+                self._loops[server].done(exchange)
                 self._next(server)
             else:
                 self._ask(server, exchange)

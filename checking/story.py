@@ -13,6 +13,7 @@ __all__ = [
     "MASTER",
     "Arrival",
     "Life",
+    "Loss",
     "Message",
     "ServerAnswer",
     "Story",
@@ -55,6 +56,18 @@ class Message:
     """The operations that it is about."""
     writes: list[int] = field(default_factory=list)
     """The writes that it brought and that the receiver lacked."""
+
+
+@dataclass
+class Loss:
+    """A call or an answer that was lost on its way, over a link with a shape. It may have been sent again."""
+
+    event: int
+    """The event of the process that calls; at its time, the message was sent."""
+    sender: int
+    receiver: int
+    name: str
+    answer: bool
 
 
 @dataclass
@@ -147,6 +160,7 @@ class Story:
     processes: list[str] = field(default_factory=list)
     events: list[StoryEvent] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
     operations: list[StoryOperation] = field(default_factory=list)
     writes: list[StoryWrite] = field(default_factory=list)
     changes: list[tuple[int, int, str, int | None]] = field(default_factory=list)
@@ -156,6 +170,11 @@ class Story:
     """(event, the components of the running servers from then on)."""
     staleness: list[tuple[float, int, int]] = field(default_factory=list)
     """(time, how many keys differ between running servers, how many of them differ even within a partition)."""
+
+    def lose(self, event: int, caller: int, called: int, name: str, answer: bool) -> None:
+        """Add a message that was lost."""
+        sender, receiver = (called, caller) if answer else (caller, called)
+        self.losses.append(Loss(event, sender, receiver, name, answer))
 
     def plain(self) -> dict[str, Any]:
         """Return the story as values for JSON."""

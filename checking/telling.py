@@ -236,6 +236,13 @@ class _Teller:
 
     _on_answer = _on_call
 
+    def _on_lost(self, moment: StoryEvent, details: dict[str, Any]) -> None:
+        answer = details["way"] == "answer"
+        moment.text = f"{details['name']}: {details['way']} {'from' if answer else 'to'} {details['peer']} lost"
+        event, peer = self._add(moment), self._process.get(details["peer"])
+        if peer is not None:
+            self.story.lose(event, moment.process, peer, details["name"], answer)
+
     # -- clients -------------------------------------------------------------------------------------------
 
     def _on_operated(self, moment: StoryEvent, details: dict[str, Any]) -> None:

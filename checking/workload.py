@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from messages import MAX_VALUE
+from shape import Shape
 
 __all__ = ["TOPOLOGIES", "Plan", "Sizes", "Workload"]
 
@@ -83,6 +84,10 @@ class Plan(NamedTuple):
     kill_every: int
     move_every: int
     seed: int
+    delay: float = 0.0
+    """The longest delay of a link between servers, in seconds; each link has one of its own."""
+    loss: float = 0.0
+    """The largest probability with which such a link loses a message."""
 
 
 class Workload:
@@ -128,6 +133,15 @@ class Workload:
             client, server = first + number, number % self._plan.servers
             self._clients[client] = [server]
             yield f"joinClient {client} {server}"
+        yield from self._shape()
+
+    def _shape(self) -> Iterator[str]:
+        """Give each link between servers a shape."""
+        plan, chooser = self._plan, random.Random(f"{self._plan.seed}: shapes")
+        if plan.delay or plan.loss:
+            for one, other in sorted(self._wanted):
+                shape = Shape(round(chooser.uniform(0, plan.delay), 4), 0.0, round(chooser.uniform(0, plan.loss), 3))
+                yield f"shapeConnection {one} {other} {shape}"
 
     def _end(self) -> Iterator[str]:
         """Heal and revive everything, and print all stores."""

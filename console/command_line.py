@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from console.options import ENGINE, Arguments
 from console.output import OutputGone, output_gone, write_all
 from control import commands
+from shape import Shape, loss_of, time_of
 
 __all__ = ["parse"]
 
@@ -53,6 +54,27 @@ def _engine(text: str) -> str:
     return text
 
 
+def _seed(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"not a number of 1 to 18 digits: {text!r}")
+    return int(text)
+
+
+def _time(text: str) -> float:
+    return _of_a_link(time_of, text)
+
+
+def _loss(text: str) -> float:
+    return _of_a_link(loss_of, text)
+
+
+def _of_a_link(read: Callable[[str], float], text: str) -> float:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("no folder is named")
@@ -86,6 +108,10 @@ def parse(version: str) -> Arguments:
     arguments = options.parse_args(namespace=Arguments())
     if arguments.timeout < SHORTEST_TIMEOUT_SECONDS:
         options.error(f"argument --timeout: must be at least {SHORTEST_TIMEOUT_SECONDS:g}")
+    try:
+        Shape.checked(arguments.delay, arguments.jitter, arguments.loss)
+    except ValueError as error:
+        options.error(f"argument --jitter: {error}")
     if arguments.json and arguments.show:
         options.error("argument --show: not allowed with argument --json")
     if arguments.record and not arguments.json:
@@ -133,6 +159,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
     parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this help, and exit")
     parser.add_argument("scripts", metavar="FILE", nargs="*", help="scripts to run, in this order; - is standard input")
     _add_options_of_servers(parser)
+    _add_options_of_links(parser)
     _add_options_of_master(parser)
     _add_options_of_engine(parser)
     parser.add_argument(
@@ -166,6 +193,33 @@ def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         help="after how long without progress a server counts as dead, and is killed (default: 10; at most 2 s "
         "within stabilize)",
+    )
+
+
+def _add_options_of_links(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--delay",
+        metavar="TIME",
+        type=_time,
+        help="how late each message between two servers arrives, such as 20ms (default: 0ms)",
+    )
+    parser.add_argument(
+        "--jitter",
+        metavar="TIME",
+        type=_time,
+        help="by how much, at most, the delay of a message is shorter or longer, such as 5ms (default: 0ms)",
+    )
+    parser.add_argument(
+        "--loss",
+        metavar="PERCENT",
+        type=_loss,
+        help="how many of the messages between servers are lost, such as 2%% (default: 0%%); each is sent again",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=_seed,
+        help="what delays and losses are drawn from (default: a random number, which the history tells)",
     )
 
 

@@ -140,7 +140,7 @@ class JsonOutput(TextOutput):
         if step.command is not None:
             found |= {"f": step.command.name, "ids": list(step.command.ids)}
             if step.command.key:
-                found["key"] = _text(step.command.key)
+                found["shape" if step.command.name == "shapeConnection" else "key"] = _text(step.command.key)
         return found
 
     def _add_timed(self, found: dict[str, Any], now: int | None = None) -> None:
@@ -193,7 +193,12 @@ def _status(overview: Overview) -> dict[str, Any]:
         }
         for ident, client in sorted(overview.clients.items())
     ]
-    return {"servers": servers, "partitions": partitions, "clients": clients}
+    found: dict[str, Any] = {"servers": servers, "partitions": partitions, "clients": clients}
+    if overview.usual_shape:
+        found["shape"] = overview.usual_shape
+    if overview.shapes:
+        found["shapes"] = [{"ids": list(ends), "shape": shape} for ends, shape in overview.shapes.items()]
+    return found
 
 
 def _host(overview: Overview, ident: int) -> dict[str, str]:

@@ -35,6 +35,10 @@ class Arguments:
     trace: Path | None = None
     quiet = False
     history: Path | None = None
+    delay = 0.0
+    jitter = 0.0
+    loss = 0.0
+    seed: int | None = None
     group_limit: int | None = None
     engine: str | None = None
     tls_ca: Path | None = None
@@ -88,9 +92,13 @@ ENGINE = "dask:"
 
 
 def settings_of(arguments: Arguments) -> Settings:
-    """Raises CannotBegin."""
+    """The settings that follow from the options. If no seed is given, one is chosen. Raises CannotBegin."""
     from control.settings import Settings
+    from control.shaping import Shaping
+    from shape import Shape
 
+    if arguments.seed is None:
+        arguments.seed = int.from_bytes(os.urandom(4))
     settings = Settings(
         arguments.data_dir and absolute(arguments.data_dir),
         arguments.gossip_interval,
@@ -98,6 +106,7 @@ def settings_of(arguments: Arguments) -> Settings:
         arguments.timeout,
         arguments.history is not None or arguments.json,
         arguments.record,
+        Shaping(Shape(arguments.delay, arguments.jitter, arguments.loss), arguments.seed),
         engine=_engine_of(arguments),
     )
     return settings if arguments.group_limit is None else settings._replace(group_limit=arguments.group_limit)

@@ -33,6 +33,9 @@ def draw(overview: Overview, width: int) -> list[str]:
     lines = _table(_servers(overview, parts, width), width)
     if len(parts) > 1:
         lines += wrapped("partitions: ", " | ".join(_ranges(part) for part in parts), width)
+    shapes = _shapes(overview)
+    if shapes:
+        lines += wrapped("delay, jitter and loss: ", shapes, width)
     if overview.clients:
         lines += ["", *_table(_clients(overview), width)]
     return lines
@@ -118,6 +121,15 @@ def _lacks(here: int, elsewhere: int) -> str:
 
 def _writes(count: int) -> str:
     return "1 write" if count == 1 else f"{count} writes"
+
+
+def _shapes(overview: Overview) -> str:
+    """The shapes of links, as one text; empty if none has one."""
+    shapes = [f"{one} and {other}: {shape}" for (one, other), shape in overview.shapes.items()]
+    if overview.usual_shape:
+        others = "all others between servers" if shapes else "all links between servers"
+        shapes.append(f"{others}: {overview.usual_shape}")
+    return "; ".join(shapes)
 
 
 # -- clients -----------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def _ids(name: str, wanted: str, given: list[str], overview: Overview) -> list[i
     if wanted in ("id", "serverId"):
         connected = _partners(given[0], overview) if given else set()
         return [ident for ident in running if ident not in connected]
-    if name == "breakConnection":
+    if name in ("breakConnection", "shapeConnection"):
         if wanted == "id2":
             return sorted(_partners(given[0], overview))
         return [ident for ident in sorted({*overview.servers, *clients}) if _partners(str(ident), overview)]

@@ -1,6 +1,6 @@
 """The master's side of the cluster: what the commands do.
 
-May live here: how each of the nine commands changes the processes and connections of a run, by calls to other
+May live here: how each command changes the processes and connections of a run, by calls to other
 processes, and which bytes its outcome prints. May not: reading commands, and writing to stdout or stderr (master.py);
 what follows when a process does not answer (control/supervisor.py); what happens inside a server or a client.
 
@@ -59,6 +59,7 @@ from messages import (
 )
 from model import largest_number_in
 from rpc import answers, tracing, transport
+from shape import NO_SHAPE, Shape
 from storage import StorageError
 
 __all__ = ["Cluster"]
@@ -86,7 +87,7 @@ class Cluster:
         bound, reserve = (self._read_clock(data), data.write_clock) if data else (0, None)
         self._clock = HybridClock(_microseconds, bound, reserve)
         self._group_calls: GroupCalls
-        self._members = Members()
+        self._members = Members(settings.shaping)
         self._run = RunDirectory()
         self.record = Path(self._run.path, "record")
         """The folder of the history and the trace that are removed at the end of the run."""
@@ -166,6 +167,7 @@ class Cluster:
             "printStore": self._print_store,
             "put": lambda command: self._put_or_get(command, timestamp),
             "get": lambda command: self._put_or_get(command, timestamp),
+            "shapeConnection": self._shape_connection,
         }
         try:
             outcome = handlers[command.name](command)
@@ -193,7 +195,7 @@ class Cluster:
             self._starter.discard(server)
             raise CommandError(f"gave up waiting; server {ident} was not started") from None
         if lost:
-            folder = server.host.shown_folder(ident)
+            folder = server.host.folder(ident)
             self._warn(f"{folder}: missing or empty; what server {ident} had will be fetched from servers that have it")
         self._members.servers[ident] = server
         self._members.links[ident] = set()
@@ -252,6 +254,18 @@ class Cluster:
             self._members.running_server(first.ident)
             self._members.running_server(second.ident)
 
+    def _shape_connection(self, command: Command) -> None:
+        first, second = self._members.ends_of_connection(command.ids)
+        shape, shapes = Shape.parse(command.key.decode()), self._members.shapes
+        if isinstance(first, Server) and isinstance(second, Server):
+            shapes.set_servers(first.ident, second.ident, shape)
+            self._shape_links(first.ident, [second.ident])
+        else:
+            client, server = (first, second) if isinstance(first, Client) else (second, first)
+            assert isinstance(client, Client)
+            shapes.set_client(client.ident, server.ident, shape)
+            self._supervisor.ask_client(client, *shapes.client_call(client.ident, server.ident))
+
     def _print_store(self, command: Command) -> Lines | Store:
         (ident,) = command.ids
         server = self._members.running_server(ident)
@@ -281,6 +295,7 @@ class Cluster:
         value = command.value if command.name == "put" else None
         batch = msgpack.packb([[command.key, value, timestamp]])
         limit = self._supervisor.limit * (len(client.connections) + 1) + len(batch) / SLOWEST_BYTES_PER_SECOND
+        limit += self._members.shapes.extra_time(ident, client.connections)
         try:
             packed = client.remote.call("execute", batch, timeout=limit)
             (outcome,), losses = transport.read(packed, answers.of_a_client([value], client.connections))
@@ -337,6 +352,8 @@ class Cluster:
         client = self._members.clients.get(command.ids[0]) if command.ids else None
         if client is None or client.remote is None:
             return False
+        if any(self._members.shapes.of_client(client.ident, server) != NO_SHAPE for server in client.connections):
+            return False  # one slow client would keep all others waiting
         return groups.may_take_part(command, client.connections, lambda server: self._members.servers[server].running)
 
     def start_group(self, commands: list[Command]) -> Group | None:
@@ -378,7 +395,16 @@ class Cluster:
 
     # -- connections ---------------------------------------------------------------------------------------
 
+    def _shape_links(self, ident: int, others: list[int]) -> None:
+        """Have these servers learn of the shapes of the links between one of them and the others."""
+        shapes = self._members.shapes
+        calls = {other: shapes.server_call(other, [ident]) for other in others}
+        self._supervisor.ask_servers(calls | {ident: shapes.server_call(ident, others)})
+
     def _link(self, ident: int, others: list[int]) -> None:
+        shaped = [other for other in others if self._members.shapes.of_servers(ident, other) != NO_SHAPE]
+        if shaped:
+            self._shape_links(ident, shaped)
         for other in others:
             self._members.links[ident].add(other)
             self._members.links[other].add(ident)
@@ -391,6 +417,8 @@ class Cluster:
         if server in client.connections:
             return
         client.connections.append(server)
+        if self._members.shapes.of_client(client.ident, server) != NO_SHAPE:
+            self._supervisor.ask_client(client, *self._members.shapes.client_call(client.ident, server))
         self._supervisor.ask_client(
             client, "connect", server, self._members.servers[server].address, self._settings.timeout
         )

@@ -57,6 +57,8 @@ class Form(NamedTuple):
     ids: int
     words: tuple[str, ...]
     summary: str
+    optional: int = 0
+    """How many of the words, the last ones, may be missing."""
 
 
 COMMANDS: dict[str, Form] = {
@@ -72,6 +74,13 @@ COMMANDS: dict[str, Form] = {
         1,
         ("clientId", "key"),
         "print key:value, key:ERR_KEY (no value) or key:ERR_DEP (the server is behind what this client has seen)",
+    ),
+    "shapeConnection": Form(
+        2,
+        ("id1", "id2", "delay", "[jitter]", "[loss]"),
+        "an extra beside the nine commands: delay the messages between two servers, or a client and a server, and lose "
+        "some of them, such as 200ms 50ms 10%; 0ms ends that",
+        optional=2,
     ),
 }
 
@@ -117,7 +126,7 @@ def parse(line: bytes, for_programs: bool = False) -> Command | None:
     if name not in known:
         raise CommandError(unknown(word, known))
     form = known[name]
-    if len(words) != len(form.words):
+    if len(words) != len(form.words) - form.optional:
         raise CommandError(f"{name}: wrong number of words; usage: {usage(name)}")
     ids = tuple([_id(name, word) for word in words[: form.ids]])
     key, value = (*words[form.ids :], b"", b"")[:2]
@@ -125,7 +134,19 @@ def parse(line: bytes, for_programs: bool = False) -> Command | None:
         raise CommandError(f"{name}: the key has {len(key)} bytes; at most {MAX_KEY} are allowed")
     if len(value) > MAX_VALUE:
         raise CommandError(f"{name}: the value has {len(value)} bytes; at most {MAX_VALUE} are allowed")
+    if name == "shapeConnection":
+        key = _shape(name, key)
     return Command(name, ids, key, value)
+
+
+def _shape(name: str, text: bytes) -> bytes:
+    """A shape as it is usually written (`Shape.parse`)."""
+    from shape import Shape  # not at the top, since few scripts need it
+
+    try:
+        return str(Shape.parse(_shown(_WORD_END.sub(b" ", text)))).encode()
+    except ValueError as error:
+        raise CommandError(f"{name}: {error}") from error
 
 
 def unknown(word: bytes, names: Iterable[str]) -> str:

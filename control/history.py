@@ -110,6 +110,8 @@ class History(NoHistory):
 
     def _add(self, kind: str, command: Command, value: str, now: int, more: str = "") -> None:
         process = command.ids[0] if command.name in ("put", "get") else MASTER
+        if command.name == "shapeConnection":
+            more += f', "shape": {_bytes(command.key)}'
         self._lines.append(
             f'{{"index": {self._index}, "type": "{kind}", "process": {process}, "f": "{command.name}", '
             f'"value": {value}, "time": {now}{more}}}\n'

@@ -60,9 +60,6 @@ class Host(Protocol):
     def folder(self, server: int) -> str:
         """The path of the folder with a server's store, on this host."""
 
-    def shown_folder(self, server: int) -> str:
-        """The same folder, as users are told of it."""
-
     def has_store(self, server: int) -> bool:
         """Whether there is anything in that folder. Raises OSError, Failure."""
 
@@ -135,9 +132,6 @@ class ThisMachine:
 
     def _folder(self, server: int) -> Path:
         return self._stores / f"server-{server}"
-
-    def shown_folder(self, server: int) -> str:
-        return self.folder(server)
 
     def has_store(self, server: int) -> bool:
         folder = self._folder(server)

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from control.commands import CommandError
 from control.hosts import Host
 from control.overview import ClientOverview, Overview
+from control.shaping import NO_SHAPING, Shapes, Shaping
 from rpc import transport
+from shape import NO_SHAPE
 
 __all__ = ["Client", "Members", "Server"]
 
@@ -65,7 +67,8 @@ class Client:
 class Members:
     """All servers and clients that have been started in this run, including those that are dead."""
 
-    def __init__(self) -> None:
+    def __init__(self, shaping: Shaping = NO_SHAPING) -> None:
+        self.shapes = Shapes(shaping)
         self.servers: dict[int, Server] = {}
         self.clients: dict[int, Client] = {}
         self.links: dict[int, set[int]] = {}
@@ -121,6 +124,8 @@ class Members:
             },
             {},
             {},
+            "" if self.shapes.usual == NO_SHAPE else str(self.shapes.usual),
+            {ends: str(shape) for ends, shape in self.shapes.chosen().items()},
             self._hosts(),
         )
 

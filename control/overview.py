@@ -47,6 +47,10 @@ class Overview(NamedTuple):
     """Running server -> its context, for those servers that have answered."""
     reachable: Mapping[int, frozenset[int]]
     """Running server -> the servers that it believes it can reach, including itself, for those that have answered."""
+    usual_shape: str = ""
+    """The shape of links between servers that have no other, such as `20ms 5ms 2%`; empty if they have none."""
+    shapes: Mapping[tuple[int, int], str] = {}
+    """The ends of links whose shape is another than the usual one, the lower id first -> the shape."""
     hosts: Mapping[int, str] = MappingProxyType({})
     """Server or client -> the name of its host; empty where all processes are on one machine."""
 

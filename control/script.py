@@ -17,8 +17,8 @@ from control import commands
 
 __all__ = ["LineReader", "Script", "Step", "wait_for"]
 
-READ_BYTES = 1 << 20
-READY_READS = 4
+READ_BYTES = 64 << 10  # larger buffers are handed out page by page, which takes 40 µs for each read
+READY_READS = 64
 READY_LINES = 1000
 """How many reads and lines may be spent on finding out whether another command is waiting, since answers may be waiting
 to be printed meanwhile."""

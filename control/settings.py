@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from control.shaping import NO_SHAPING, Shaping
 from groups import ANSWER_BYTES
 
 __all__ = ["Engine", "Settings"]
@@ -40,6 +41,8 @@ class Settings(NamedTuple):
     """Whether the run records a history. Then printStore must fetch the versions, and not only the values."""
     record: bool
     """Whether history and trace are kept in the run's own directory, as long as it lasts."""
+    shaping: Shaping = NO_SHAPING
+    """The delay and loss of links."""
     group_limit: int = ANSWER_BYTES
     """See `rpc.options.Options`."""
     engine: Engine | None = None

@@ -61,8 +61,16 @@ class Stabilizing:
             for ident, (_, _, refusal, *_) in pulled.items():
                 if refusal is not None:
                     raise CommandError(f"server {ident}: {refusal}")
-            step = {ident: step[ident] for ident, (done, *_) in pulled.items() if not done}
+            step = {ident: list(left) for ident, (left, *_) in pulled.items() if left}
+            if step and self._some_died():
+                return False
         return True
+
+    def _some_died(self) -> bool:
+        """Whether servers have died by themselves meanwhile: over a slow link, their neighbours learn of it late."""
+        running = len(self._members.links)
+        self._supervisor.notice_deaths()
+        return len(self._members.links) < running
 
     def _judge(self, suspects: set[int]) -> None:
         """Probe the servers that a neighbour has found silent, and kill those that do not answer.

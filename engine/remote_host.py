@@ -122,16 +122,13 @@ class RemoteHost:
     def folder(self, server: int) -> str:
         return str(self._stores / f"server-{server}")
 
-    def shown_folder(self, server: int) -> str:
-        return f"{self.folder(server)} on host {self.name}"
-
     def has_store(self, server: int) -> bool:
         return bool(self._agent.call("has_store", server))
 
     def cut_group(self, server: int, group: int, fsync: str) -> None:
         why = self._agent.call("cut_group", server, group, fsync)
         if why is not None:
-            raise StorageError(f"on host {self.name}: {why}")
+            raise StorageError(why)
 
     # -- the end of the run --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections import defaultdict
 
 __all__ = [
     "become_subreaper",
@@ -62,24 +63,50 @@ def descendants(ancestor: int) -> list[int]:
 
     A process that is forked meanwhile may be missing.
     """
-    children: dict[int, list[int]] = {}
-    zombies = set()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as stat:
-                state, parent = stat.read().rpartition(b")")[2].split(maxsplit=2)[:2]
-        except (OSError, ValueError):
-            continue  # it has just ended
-        children.setdefault(int(parent), []).append(int(name))
-        if state in b"ZX":
-            zombies.add(int(name))
+    children = _children if _LISTS_CHILDREN else _every_parent().__getitem__
     found, border = [], [ancestor]
     while border:
-        border = [child for parent in border for child in children.get(parent, ())]
-        found += [child for child in border if child not in zombies]
+        border = [child for parent in border for child in children(parent)]
+        found += border
+    return [pid for pid in found if not _is_zombie(pid)]
+
+
+_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+"""Whether the kernel lists the children of a thread (proc(5)); most do. Where it doesn't, we look at every process."""
+
+
+def _children(parent: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{thread}/children", "rb", buffering=0) as file:
+                found += map(int, file.readall().split())
+    except OSError:
+        pass  # it has just ended
     return found
+
+
+def _every_parent() -> defaultdict[int, list[int]]:
+    """The children of every process on this machine."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (found := _state(int(name))):
+            children[int(found[1])].append(int(name))
+    return children
+
+
+def _is_zombie(pid: int) -> bool:
+    found = _state(pid)
+    return found is None or found[0] in b"ZX"
+
+
+def _state(pid: int) -> list[bytes] | None:
+    """The state of a process, and its parent's id; None where it has just ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read().rpartition(b")")[2].split(maxsplit=2)[:2]
+    except OSError:
+        return None
 
 
 def has_children(wait: bool = False) -> bool:

@@ -190,6 +190,8 @@ def _commands(
         else:
             if command is None and not comments:
                 continue
+            if command is not None and command.name == "shapeConnection":
+                errors.append((number, "shapeConnection: not one of the nine commands that every program knows"))
         numbers.append(number)
         if command is not None and command.name in ("get", "printStore"):
             key = command.key if command.name == "get" else None

@@ -179,6 +179,7 @@ class _Room:
             self._prepare(job, work, scratch)
             variables = {"HOME": str(scratch), "TMPDIR": str(scratch)}
             own = self._own if job.warm else None
+            isolated = isolated and own is None  # our own program listens on no port, and gets away from nobody
             return run(
                 job.command, job.script, work, variables, job.limits, job.pause, job.awaited, isolated, self._user, own
             )

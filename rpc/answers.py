@@ -48,6 +48,8 @@ ANSWERS: dict[str, Any] = {
     "trace_files": tuple[str, ...],
     "read_trace": bytes,
     "end": None,
+    # of clients and servers
+    "shape": None,
     # of clients
     "connect": None,
     "disconnect": None,
@@ -65,7 +67,7 @@ ANSWERS: dict[str, Any] = {
     "is_hung": bool,
     "reachable": tuple[int, ...],
     "context": bytes,
-    "pull_from": tuple[bool, tuple[int, ...], str | None, bytes, Faulty],
+    "pull_from": tuple[tuple[int, ...], tuple[int, ...], str | None, bytes, Faulty],
     "print_store": bytes,
     "print_versions": bytes,
     "print_version": bytes,
@@ -89,7 +91,7 @@ def fits(name: str, args: Sequence[Any], answer: Any) -> bool:
     if name == "context":
         return _is_packed_context(answer)
     if name == "pull_from":  # the answer may name only servers that the arguments name
-        named = (*answer[1], *(ident for ident, _ in answer[4]))
+        named = (*answer[0], *answer[1], *(ident for ident, _ in answer[4]))
         return _is_packed_context(answer[3]) and all(ident in args[0] for ident in named)
     return name != "start" or type(answer) is str or 0 < answer[0] <= LARGEST_PID
 

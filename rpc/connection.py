@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import cache
 from types import GenericAlias
 from typing import Any, NoReturn, get_type_hints
 
@@ -25,16 +26,15 @@ import msgpack
 import messages
 from rpc import tracing
 from rpc.failures import Failure, NoRoom, RemoteError, why
-from rpc.library import Connection, brine, consts, netref
+from rpc.library import Connection, brine, consts
 from rpc.library import Service as RpycService
 from rpc.stream import Channel, Garbage, SocketStream
 
 __all__ = [
-    "SERVICE_ID",
     "Farewell",
     "Nobody",
+    "Reply",
     "Service",
-    "ServiceProxy",
     "farewell_message",
     "is_stamp",
     "is_traced_answer",
@@ -50,15 +50,6 @@ SERVICE_ID = ("daadkvs.Service", 1, 1)
 """The name by which each side of a connection refers to the other's service, without asking for it first."""
 
 
-class ServiceProxy(netref.class_factory(SERVICE_ID, ())):  # type: ignore[misc]
-    """The other side's service."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        """Do nothing; RPyC would tell the other side that it may forget its service."""
-
-
 class _Connection(Connection):  # type: ignore[misc]
     """An RPyC connection that answers only the requests needed to call exposed methods, and carries only values."""
 
@@ -67,18 +58,35 @@ class _Connection(Connection):  # type: ignore[misc]
         handlers = super()._request_handlers()
         return {request: handlers[request] for request in _ANSWERED}
 
-    def _dispatch(self, data: bytes) -> None:
+    def serve_message(self) -> None:
+        """Read one message, and act on it. Blocks until it is whole. Raises EOFError.
+
+        (A connection has one thread at each end, so the locks of RPyC's own `serve` and `_send` are not needed.)
+        """
+        data = self._channel.recv()
         try:
-            super()._dispatch(data)
+            seq, args = brine.load(data[1:])
+            if data[0] == consts.MSG_REQUEST:
+                self._dispatch_request(seq, args)
+            elif data[0] == consts.MSG_REPLY:
+                self._take_answer(seq, False, self._unbox(args))
+            elif data[0] == consts.MSG_EXCEPTION:
+                self._take_answer(seq, True, self._unbox_exc(args))
+            else:
+                raise ValueError("an unknown kind of message")
         except (EOFError, MemoryError):
             raise
         except Exception as error:  # brine and RPyC raise many kinds
             self._channel.close()
             raise Garbage(f"it sent no valid RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
 
+    def _take_answer(self, seq: Any, is_exc: bool, value: Any) -> None:
+        """Do nothing: the serving end has asked for nothing."""
+
+    def _send(self, msg: int, seq: Any, args: Any) -> None:
+        self._channel.send(brine.I1.pack(msg) + brine.dump((seq, args)))
+
     def _box(self, obj: Any) -> tuple[int, Any]:
-        if isinstance(obj, ServiceProxy):
-            return consts.LABEL_LOCAL_REF, SERVICE_ID
         if brine.dumpable(obj):
             return consts.LABEL_VALUE, obj
         if type(obj) is tuple:
@@ -116,18 +124,60 @@ _FAREWELL = -1
 """The number of the request that a farewell answers; no real request has it."""
 
 
+class Reply:
+    """What the other side answers to a call, once it has."""
+
+    __slots__ = ("has_failed", "is_there", "value")
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self.has_failed = False
+        self.value: Any = None
+        """What was returned, or the Failure that was raised."""
+
+
 class _CallingConnection(_Connection):
     """The calling end of a connection: it answers nothing, and takes only answers to its own calls."""
+
+    def call(self, name: str, args: tuple[Any, ...]) -> Reply:
+        """Have the other side carry out its method *name*. Raises EOFError, and TypeError for what can't be sent."""
+        if not brine.dumpable(args):
+            raise TypeError(f"only plain values can be sent: {name}")
+        seq = self._get_seq_id()
+        reply = self._request_callbacks[seq] = Reply()
+        try:
+            self._channel.send(_CALL + brine.dump(seq) + _head_of_call(name) + brine.dump(args))
+        except BaseException:
+            del self._request_callbacks[seq]
+            raise
+        return reply
 
     def _dispatch_request(self, seq: object, raw_args: object) -> NoReturn:
         raise ValueError("a request")
 
-    def _seq_request_callback(self, msg: int, seq: Any, is_exc: bool, obj: Any) -> None:
+    def _take_answer(self, seq: Any, is_exc: bool, value: Any) -> None:
         if seq == _FAREWELL and is_exc:
-            raise Farewell(obj)
+            raise Farewell(value)
         if seq not in self._request_callbacks:
             raise ValueError("an answer to what was not asked")
-        super()._seq_request_callback(msg, seq, is_exc, obj)
+        reply = self._request_callbacks.pop(seq)
+        reply.is_there, reply.has_failed, reply.value = True, is_exc, value
+
+
+_CALL = brine.I1.pack(consts.MSG_REQUEST) + brine.dump((None, None))[:1]
+"""How a call begins: its kind, and the head of a pair, of its number and of what is called."""
+
+
+@cache
+def _head_of_call(name: str) -> bytes:
+    """The middle of a call, as RPyC would write it: all that is called but the arguments, which come last.
+
+    (brine writes a tuple as its length and then one item after another, and None as one byte.)
+    """
+    service, method, arguments = (consts.LABEL_LOCAL_REF, SERVICE_ID), (consts.LABEL_VALUE, name), consts.LABEL_VALUE
+    called = consts.LABEL_TUPLE, (service, method, (arguments, None))
+    head: bytes = brine.dump((consts.HANDLE_CALLATTR, called))[:-1]
+    return head
 
 
 class Farewell(EOFError):

@@ -15,7 +15,7 @@ from importlib.util import module_from_spec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts", "netref"]
+__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts"]
 
 
 class _Package(ModuleType):
@@ -35,7 +35,7 @@ if _spec is not None:
 if _without_ssl:
     sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails; RPyC can do without
 
-from rpyc.core import Channel, Connection, Service, brine, consts, netref  # noqa: E402
+from rpyc.core import Channel, Connection, Service, brine, consts  # noqa: E402
 from rpyc.core.stream import Stream  # noqa: E402
 
 if _without_ssl:

@@ -8,10 +8,11 @@ A link is logical. A connection for it is opened when it is first needed, and cl
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 from peer import Link
-from rpc import transport
+from rpc import crossing, transport
 
 __all__ = ["Neighbours"]
 
@@ -22,12 +23,34 @@ KEPT_CONNECTIONS = 8
 class Neighbours:
     """The connections of one thread."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, draw: crossing.Draw) -> None:
         self.timeout = timeout
+        self._draw = draw
         self._remotes: dict[int, tuple[Link, transport.Remote]] = {}
 
-    def call(self, neighbour: int, link: Link, name: str, *args: Any) -> Any:
-        """The neighbour's answer to the call *name*. Blocks up to `timeout` seconds. Raises Failure."""
+    def call(self, neighbour: int, link: Link, patient: bool, name: str, *args: Any) -> Generator[float, None, Any]:
+        """Call the method *name* of a neighbour; returns its answer.
+
+        If the link has a shape, this yields the times at which to go on. Each step blocks up to `timeout` seconds.
+        Raises Failure. *patient*: as in `crossing.call`.
+        """
+        try:
+            if link.lanes is None:
+                return self._remote(neighbour, link).call(name, *args)
+
+            def connect() -> transport.Remote:
+                return self._remote(neighbour, link)
+
+            called = f"server {neighbour}"
+            return (yield from crossing.call(connect, link.lanes, self._draw, patient, called, name, *args))
+        except transport.Failure:
+            known = self._remotes.get(neighbour)
+            if known is not None and known[0] is link:
+                known[1].close()
+            raise
+
+    def _remote(self, neighbour: int, link: Link) -> transport.Remote:
+        """The connection for a link, which is opened if there is none. Raises Unreachable."""
         known = self._remotes.get(neighbour)
         if known is None or known[0] is not link or not known[1].alive:
             if known is not None:
@@ -35,11 +58,7 @@ class Neighbours:
             self._drop_dead()
             self._remotes[neighbour] = known = (link, transport.Remote(link.address, self.timeout))
         known[1].timeout = self.timeout
-        try:
-            return known[1].call(name, *args)
-        except transport.Failure:
-            known[1].close()
-            raise
+        return known[1]
 
     def _drop_dead(self) -> None:
         for neighbour, (_, remote) in list(self._remotes.items()):

@@ -44,6 +44,11 @@ map:
 | call     | any    | this process makes a call; name: the method                                                |
 | called   | any    | a call has arrived; name; by: the calling process; number: its event                       |
 | answer   | any    | this process answers a call; name: the method                                              |
+| delayed  | server | a message over a link with a shape is under way; way: "call" or "answer"; name: the method; |
+|          | client | peer: the process at the other end; number: the event of its sender in which it was sent;   |
+|          |        | wait: the nanoseconds until it arrives. The process that calls records this for both ways   |
+| lost     | server | such a message was lost; the details are those of delayed; wait: the nanoseconds until it   |
+|          | client | can be sent again                                                                           |
 | answered | any    | an answer has arrived; name; by: the answering process; number: its event                  |
 
 Keys, values and lines are bytes. In the names of files, bytes that are not valid UTF-8 are escaped (Python's
@@ -126,7 +131,7 @@ def begin(process: str) -> None:
     _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def event(name: str, **details: Any) -> None:
+def event(name: str, /, **details: Any) -> None:
     """Record an event, if this process is traced. Does not raise: after a failed write, the trace ends."""
     with _lock:
         _write(name, details)

@@ -45,18 +45,16 @@ from rpc.addresses import (
     new_address,
 )
 from rpc.connection import (
-    SERVICE_ID,
     Farewell,
     Nobody,
+    Reply,
     Service,
-    ServiceProxy,
     farewell_message,
     is_stamp,
     is_traced_answer,
     make_connection,
 )
 from rpc.failures import Failure, NoRoom, RemoteError, Silent, Unreachable, why
-from rpc.library import consts
 from rpc.stream import MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
 
 __all__ = [
@@ -159,7 +157,8 @@ def serve(sock: socket.socket, service: Service) -> None:
         connection, stream = make_connection(sock, service, timeout=STALL_SECONDS)
         try:
             while True:
-                connection.serve(None)
+                stream.wait_readable(None)
+                connection.serve_message()
         except MemoryError as error:
             farewell(sock, error)
         finally:
@@ -179,7 +178,7 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
     def on_readable() -> None:
         try:
             while stream.wait_readable(0):
-                connection.serve(0)
+                connection.serve_message()
         except MemoryError as error:
             farewell(sock, error)
             raise EOFError(why(error)) from error
@@ -197,12 +196,14 @@ ENDED = select.POLLRDHUP
 class Pending:
     """A call under way."""
 
-    def __init__(self, remote: Remote, result: Any, name: str, args: tuple[Any, ...], traced: bool) -> None:
+    def __init__(self, remote: Remote, reply: Reply, name: str, args: tuple[Any, ...], traced: bool) -> None:
         self._remote = remote
-        self._result = result
+        self._reply = reply
         self._name = name
         self._args = args
         self._traced = traced
+        self.stamp: Any = None
+        """The clock that came with the answer, in a traced run."""
 
     def wait(self, timeout: float | None = None) -> Any:
         """The answer. Blocks at most *timeout* seconds, or up to the remote's own limit if that is None.
@@ -210,15 +211,26 @@ class Pending:
         Raises Silent, Failure, RemoteError, Interrupted. After Silent and Interrupted one may wait again; that fails if
         the peer fell silent in the middle of a message.
         """
-        answer = self._remote._wait(self._result, timeout)
+        answer = self.receive(timeout)
+        self.arrived()
+        return answer
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """The answer, as `wait` returns it, for a caller that holds it back (rpc/crossing.py): it calls `arrived`."""
+        answer = self._remote._wait(self._reply, timeout)
         if self._traced:
             if not is_traced_answer(answer):
                 raise RemoteError("an answer without a clock")
             stamp, answer = answer
-            tracing.called("answered", self._name, read(stamp, is_stamp))
+            self.stamp = read(stamp, is_stamp)
         if not answers.fits(self._name, self._args, answer):
             raise RemoteError("a malformed answer")
         return answer
+
+    def arrived(self) -> None:
+        """Note in the trace that the answer has arrived."""
+        if self._traced:
+            tracing.called("answered", self._name, self.stamp)
 
 
 class Remote:
@@ -238,23 +250,25 @@ class Remote:
         """The descriptor on which the end of the connection can be polled; valid until the connection is closed."""
         self._connection, self._stream = make_connection(sock, Nobody(), timeout)
         self._ended: Failure | None = None
-        self._service = ServiceProxy(self._connection, SERVICE_ID)
 
     def call(self, name: str, *args: Any, timeout: float | None = None) -> Any:
         """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
         return self.send(name, *args).wait(timeout)
 
-    def send(self, name: str, *args: Any) -> Pending:
-        """Start a call without waiting for its answer. Blocks up to `timeout` if there is no room. Raises Failure."""
+    def send(self, name: str, *args: Any, stamp: list[Any] | None = None) -> Pending:
+        """Start a call without waiting for its answer. Blocks up to `timeout` if there is no room. Raises Failure.
+
+        *stamp*: the clock of a call that has begun before (`tracing.stamp`).
+        """
         called = name, args
         if tracing.on:
-            called = "traced", (msgpack.packb(tracing.stamp("call", name)), name, args)
+            called = "traced", (msgpack.packb(stamp or tracing.stamp("call", name)), name, args)
         self._stream.patience = self.timeout
         try:
-            result = self._connection.async_request(consts.HANDLE_CALLATTR, self._service, *called)
+            reply = self._connection.call(*called)
         except EOFError as error:
             raise self._failure(self._last_words() or error) from error
-        return Pending(self, result, name, args, tracing.on)
+        return Pending(self, reply, name, args, tracing.on)
 
     def tell(self, name: str, *args: Any) -> None:
         """Start a call whose answer nobody waits for. Raises Failure.
@@ -263,7 +277,7 @@ class Remote:
         """
         try:
             while self._stream.is_readable():
-                self._connection.serve(0)
+                self._connection.serve_message()
         except EOFError as error:
             raise self._failure(error) from error
         self.send(name, *args)
@@ -276,7 +290,7 @@ class Remote:
         """Read what the other side sent before it ended the connection. Returns the farewell, if there is one."""
         try:
             while not self._stream.closed and self._stream.is_readable():
-                self._connection.serve(0)
+                self._connection.serve_message()
         except EOFError as error:
             return error
         return None
@@ -288,24 +302,24 @@ class Remote:
             self._ended = error.reason if isinstance(error, Farewell) else kind(str(error))
         return self._ended
 
-    def _wait(self, result: Any, timeout: float | None) -> Any:
+    def _wait(self, reply: Reply, timeout: float | None) -> Any:
         limit = self.timeout if timeout is None else timeout
         self._stream.patience = limit
         deadline = time.monotonic() + limit
         try:
-            while not result._is_ready:
+            while not reply.is_there:
                 # Data that has already arrived counts, even if this process was itself stopped past the deadline.
                 if not self._stream.wait_readable(deadline - time.monotonic()):
                     raise Silent("no answer in time")
-                self._connection.serve(0)
+                self._connection.serve_message()
         except EOFError as error:
             raise self._failure(error) from error
         except MemoryError:
             self.close()  # the rest of the message is lost
             raise
-        if result._is_exc:
-            raise result._obj
-        return result._obj
+        if reply.has_failed:
+            raise reply.value
+        return reply.value
 
     @property
     def alive(self) -> bool:

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.shared import at_least, minutes, need, run_main, show_progress
+from shape import Shape
 
 if __name__ == "__main__" and "--coverage" in sys.argv:
     need("atheris", "requirements-fuzz.txt")
@@ -66,6 +67,7 @@ _FORMS = {
     "joinClient": (_ID, _ID),
     "breakConnection": (_ID, _ID),
     "createConnection": (_ID, _ID),
+    "shapeConnection": (_ID, _ID, _REST),
     "stabilize": (),
     "printStore": (_ID,),
     "put": (_ID, _WORD, _REST),
@@ -96,6 +98,11 @@ def meaning(line: bytes) -> Meaning:
             or len(value) > commands.MAX_VALUE
         ):
             return ERROR
+        if name == "shapeConnection":
+            try:
+                key = str(Shape.parse(re.sub(rb"[ \t]+", b" ", key).decode("latin-1"))).encode()
+            except ValueError:
+                return ERROR
         return commands.Command(name, tuple(map(int, match.groups()[:ids])), key, value)
     return ERROR
 
@@ -169,6 +176,7 @@ _BLANKS = (b" ", b" ", b" ", b" ", b"  ", b"\t", b" \t ")
 _ODD_BLANKS = (b"", b"\x0b", b"\x0c", b"\xa0", b"\0", b"\r", "\u2003".encode(), b"  \r ")
 _IDS = (b"0", b"7", b"12", b"007", b"9" * 18, b"0" * 20 + b"1")
 _NO_IDS = (b"9" * 19, b"-1", b"+1", b"1.0", b"1_0", b"0x1", "٣".encode(), b"x", b"1\0", b"\xb2", b"1e3", b"#")
+_SHAPES = (b"200ms", b"1.5s 3ms", b"20us\t20us  5%", b"0s 0.50%", b"61s", b"5%", b"1ms 2ms", b"1 2", b"1ms 1ms 91%")
 _ENDS = (b"\n", b"\n", b"\n", b"\r\n", b"\r\r\n", b"\n\n", b" \n", b"\t\r\n")
 
 
@@ -195,6 +203,8 @@ def _parts(source: random.Random) -> list[bytes]:
         parts.append(choice(_BLANKS if chance() < 0.97 else _ODD_BLANKS))
         if number < ids:
             parts.append(choice(_IDS if chance() < 0.93 else _NO_IDS))
+        elif name == b"shapeConnection":
+            parts.append(choice(_SHAPES))
         else:
             parts.append(source.randbytes(choice((1, 2, 5, 12, 13, 20, 21))) if chance() < 0.5 else b"key")
     if chance() < 0.1:

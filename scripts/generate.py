@@ -3,6 +3,7 @@
 
     scripts/generate.py > script                                     10,000 operations on 5 servers
     scripts/generate.py --topology ring --kill-every 500 > script    servers are killed and revived
+    scripts/generate.py --delay 50ms --loss 10% > script             links are slow and lossy
     scripts/generate.py --clients 15 --value-size 16:90,40000:10 > script    some large values
     ./master.py --history history script > printed
     scripts/check.py history
@@ -22,9 +23,11 @@ from console import environment
 environment.enter(__name__, ("msgpack",))
 
 import argparse
+from collections.abc import Callable
 
 from checking.workload import TOPOLOGIES, Plan, Sizes, Workload
 from scripts.shared import at_least, output_gone, run_main
+from shape import loss_of, time_of
 
 
 def _sizes(text: str) -> Sizes:
@@ -42,6 +45,16 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
     return share
+
+
+def _of_a_link(read: Callable[[str], float]) -> Callable[[str], float]:
+    def read_or_explain(text: str) -> float:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read_or_explain
 
 
 def main() -> int:
@@ -73,6 +86,8 @@ def main() -> int:
     add("--partition-every", type=at_least(0), default=0, metavar="N", help=every % "partitions or healings")
     add("--kill-every", type=at_least(0), default=0, metavar="N", help=every % "kills or revivals of a server")
     add("--move-every", type=at_least(0), default=0, metavar="N", help=every % "moves of a client to another server")
+    add("--delay", type=_of_a_link(time_of), default="0ms", metavar="TIME", help="the longest delay of a link")
+    add("--loss", type=_of_a_link(loss_of), default="0%", metavar="PERCENT", help="the largest loss of such a link")
     add("--seed", type=at_least(0), default=0, metavar="N", help="each seed gives another script")
     options = parser.parse_args()
     try:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from checking.bench.baseline import bare_put_seconds
 from checking.bench.disks import disk, slow_disk
+from checking.bench.programs import many, programs
 from checking.bench.runs import (
     Row,
     cluster,
@@ -295,4 +296,6 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "records": records,
     "hosts": hosts,
     "hosts-100": hosts_100,
+    "programs": programs,
+    "many": many,
 }

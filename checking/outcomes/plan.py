@@ -167,6 +167,7 @@ class _Planner:
             "joinClient": self._join_client,
             "breakConnection": self._break_connection,
             "createConnection": self._create_connection,
+            "shapeConnection": self._shape_connection,
             "stabilize": self._stabilize,
             "printStore": self._print_store,
             "put": self._put,
@@ -276,6 +277,10 @@ class _Planner:
                 self._changes("disconnect", client.ident, server.ident)
         if second.ident in self._members.links.get(first.ident, ()):
             self._unlink(first.ident, second.ident)
+
+    def _shape_connection(self, command: Command) -> None:
+        """Late messages and lost ones change nothing of what may be printed."""
+        self._members.ends_of_connection(command.ids)
 
     def _create_connection(self, command: Command) -> None:
         first, second = self._members.ends_of_connection(command.ids)

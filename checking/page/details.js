@@ -18,7 +18,7 @@ class Details {
     const missed = run.operations.filter(({outcome}) => outcome === "ERR_DEP");
     this.place.replaceChildren(...[
       element("h2", {}, "What this shows"),
-      element("p", {}, "Each line is a process, time runs downwards, and an arrow is a call or, dashed, its answer. While servers are partitioned, each partition has a colour."),
+      element("p", {}, "Each line is a process, time runs downwards, and an arrow is a call or, dashed, its answer; one that ends in a cross was lost. While servers are partitioned, each partition has a colour."),
       element("p", {}, "Click on a put, and follow it to every server that it reached. Click on an ERR_DEP, and see what the session had seen, and what the server had. Once the diagram has the focus (a click on it, or Tab), the arrow keys go from event to event."),
       missed.length && missed[0].event !== null
         ? element("p", {}, `${run.count(missed.length, "get")} ended in ERR_DEP; `, this.link(missed[0].event, "the first one"), ".") : "",

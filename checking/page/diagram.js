@@ -86,6 +86,8 @@ class Diagram {
       weights[sent] = 0.45;
       weights[received] = 0.45;
     }
+    this.losses = run.losses.filter((loss) => this.shown[kindOfLoss(loss)] && ![loss.sender, loss.receiver].some((end) => this.hidden.has(end)));
+    for (const {event} of this.losses) weights[event] = 0.45;
     run.events.forEach((event, number) => {
       if (this.isShown(event)) {
         this.marks.push(number);
@@ -226,6 +228,7 @@ class Diagram {
     this.drawLanes(layer("lanes"), top, bottom);
     this.drawTimes(layer("times"), from, to);
     this.drawArrows(layer("arrows"), top, bottom);
+    this.drawLosses(layer("losses"), top, bottom);
     this.drawFollowed(layer("paths"));
     this.drawMarks(layer("marks"), from, to);
   }
@@ -321,6 +324,18 @@ class Diagram {
       .on("pointermove", (pointer, message) => this.onhover(pointer, sayMessage(message)))
       .on("pointerleave", () => this.onhover(null))
       .on("click", (_, message) => this.onselect(this.nextMark(message.received)));
+  }
+
+  /** Draw the messages that were lost: arrows that end on the way, in a cross. */
+  drawLosses(layer, top, bottom) {
+    const lost = this.losses.filter(({event}) => this.y[event] >= top - ROW && this.y[event] <= bottom);
+    const end = ({event, sender, receiver}) => [0.4 * this.x.get(sender) + 0.6 * this.x.get(receiver), this.y[event] + 9];
+    layer.selectAll("path.message").data(lost).join("path").attr("class", ({answer}) => `message lost${answer ? " answer" : ""}`)
+      .attr("d", (loss) => `M${this.x.get(loss.sender)},${this.y[loss.event]}L${end(loss)}`);
+    layer.selectAll("path.cross").data(lost).join("path").attr("class", "cross")
+      .attr("d", (loss) => `M${end(loss)}m-5,-5l10,10m0,-10l-10,10`)
+      .on("pointermove", (pointer, {event}) => this.onhover(pointer, sayEvent(event)))
+      .on("pointerleave", () => this.onhover(null));
   }
 
   /** Returns the mark for what a message brought: the next mark of its receiver. */

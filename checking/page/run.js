@@ -101,6 +101,9 @@ function kindOfMessage(message) {
   return "calls";
 }
 
+/** Returns whether a kind of lost messages is shown: with the kind of those that arrive, though none moved anything. */
+const kindOfLoss = ({name}) => (name === "pull" ? "exchanges" : kindOfMessage({name}));
+
 // If an exchange has moved anything, both of its messages are shown.
 {
   const asked = new Map();

@@ -22,11 +22,18 @@ from session import Session
 from storage import Storage, StorageError
 from vector_clock import VersionOrder
 
-__all__ = ["Client", "Crash", "Disk", "Message", "Server"]
+__all__ = ["Asked", "Client", "Crash", "Disk", "Message", "Server"]
 
 
 class Crash(Exception):
     """A server process has died in the middle of what it was doing."""
+
+
+class Asked(NamedTuple):
+    """A request that a server waits for the answer of."""
+
+    number: int
+    at: float
 
 
 class Server:
@@ -51,8 +58,8 @@ class Server:
         self.held_before_group: dict[bytes, VersionOrder] = {}
         # the thread that gossips:
         self.gossip: GossipLoop
-        self.asked_at = 0.0
-        self.asked = 0
+        self.asked: dict[int, Asked] = {}
+        """Neighbour -> the last request of the exchange with it."""
 
     @property
     def running(self) -> bool:
@@ -140,7 +147,9 @@ class Message(NamedTuple):
     is_request: bool
     body: bytes | None
     link: int
-    """The number of the link that it was sent over; each link that is made has a new number."""
+    """The number of the link that it was sent over; each link that is made, or gets another shape, has a new number."""
+    due: float
+    """When it arrives, at the earliest."""
 
 
 class Client:

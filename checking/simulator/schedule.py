@@ -23,8 +23,8 @@ WEIGHTS = {
     "disconnect": 5,
     "link": 8,
     "cut": 8,
-    "put": 46,
-    "get": 30,
+    "put": 44,
+    "get": 28,
     "group": 18,
     "late": 6,
     "freeze": 3,
@@ -34,6 +34,7 @@ WEIGHTS = {
     "double": 5,
     "lose": 5,
     "stabilize": 8,
+    "shape": 4,
 }
 """How often each step comes in a random schedule, out of 256; the rest are steps that do nothing."""
 

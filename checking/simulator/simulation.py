@@ -37,6 +37,7 @@ schedule means something, also when steps are left out. That is what makes sched
 |                 | before any client hears the answers, or when one client has heard                           |
 | unsync S WHEN   | a sync of the server's log fails: now, or in its next group                                 |
 | tick N          | time goes by; each server whose gossip is due begins an exchange                            |
+| shape S T       | shapeConnection of two servers; T also says which of the shapes in world.py                 |
 | deliver N       | a message that is under way arrives: mostly the oldest, another if N is large               |
 | double N        | a message arrives, and will arrive once more                                                |
 | lose N          | a message is lost; whoever waits for it gives up later                                      |
@@ -63,7 +64,7 @@ from checking.simulator.calls import GroupCalls, Interruptions, Stabilizing
 from checking.simulator.parts import Client, Crash, Server
 from checking.simulator.schedule import Step
 from checking.simulator.truth import Violation
-from checking.simulator.world import CLIENTS, FIRST_CLIENT, GOSSIP_INTERVAL, SERVERS, World
+from checking.simulator.world import CLIENTS, FIRST_CLIENT, GOSSIP_INTERVAL, SERVERS, SHAPES, World
 from control.stabilize import stabilize
 from groups import Group, Undone, may_take_part
 from messages import Command, Operation, Stored, pack_operations, plain_answer, unpack_operations
@@ -170,6 +171,11 @@ class Simulation(World):
         one, other = self._server(first), self._server(second)
         if other.ident in self.links.get(one.ident, ()):
             self.unlink(one, other)
+
+    def _step_shape(self, first: int, second: int) -> None:
+        one, other = self._server(first), self._server(second)
+        if one is not other:
+            self.shape(one, other, SHAPES[second // SERVERS % len(SHAPES)])
 
     # -- steps about time and messages ---------------------------------------------------------------------
 
@@ -352,7 +358,7 @@ class Simulation(World):
 
     @staticmethod
     def _is_silent(server: Server) -> bool:
-        return not server.running or (server.peer.due is None and server.gossip.exchange is None)
+        return not server.running or (server.peer.due is None and not server.gossip.under_way)
 
 
 @contextmanager

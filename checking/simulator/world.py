@@ -13,15 +13,16 @@ from typing import Any
 import msgpack
 
 import router
-from checking.simulator.parts import Client, Crash, Disk, Message, Server
+from checking.simulator.parts import Asked, Client, Crash, Disk, Message, Server
 from checking.simulator.promises import Promises
 from checking.simulator.truth import Truth, Violation
 from control.clock import HybridClock
 from peer import Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
+from shape import NO_SHAPE, Fate, Lane, Shape
 from storage import Storage, StorageError
 from vector_clock import Replica, VersionOrder
 
-__all__ = ["CLIENTS", "FIRST_CLIENT", "GOSSIP_INTERVAL", "SERVERS", "World"]
+__all__ = ["CLIENTS", "FIRST_CLIENT", "GOSSIP_INTERVAL", "SERVERS", "SHAPES", "World"]
 
 SERVERS = 4
 FIRST_CLIENT = 100
@@ -31,6 +32,9 @@ GROUP_LIMIT = 300
 """How many bytes of values a group may answer with; so few that some groups have to be given up."""
 
 GOSSIP_INTERVAL = 1.0
+SHAPES = (NO_SHAPE, Shape(0.4), Shape(1.0, 0.6), Shape(0.3, 0.1, 0.2), Shape(3.0, 3.0, 0.4))
+"""The shapes that links may have."""
+
 TIMEOUT = 5.0
 """How many seconds an asker waits for an answer that was lost."""
 
@@ -59,6 +63,7 @@ class World:
         self._clock = self._new_clock()
         self._numbers = 0
         self._link_numbers: dict[frozenset[int], int] = {}
+        self.shapes: dict[frozenset[int], Shape] = {}
         self._start_all()
 
     def _new_clock(self) -> HybridClock:
@@ -116,7 +121,9 @@ class World:
         peer.recover(recovery.deltas, bool(recovery.damages))
         log.start(peer.model)
         server.peer, server.disk, server.fuse = peer, Disk(server, log, self.truth), None
-        server.freeze, server.unsync, server.gossip = None, False, GossipLoop(peer)
+        server.freeze, server.unsync, server.gossip, server.asked = None, False, GossipLoop(peer), {}
+        for ident, shape in self._shapes_of(server.ident):
+            peer.shape(ident, shape, 0)
         peer.start(server.disk)
         self._clock.observe(peer.model.largest_timestamp)
         self.promises.check_revival(server)
@@ -162,6 +169,27 @@ class World:
             self.links[end.ident].discard(far.ident)
             end.peer.unlink(far.ident)
 
+    def shape(self, one: Server, other: Server, shape: Shape) -> None:
+        """Give the link between two servers a shape, whether it is there or not."""
+        if self.shapes.get(frozenset((one.ident, other.ident)), NO_SHAPE) == shape:
+            return
+        self._numbers += 1
+        self._link_numbers[frozenset((one.ident, other.ident))] = self._numbers
+        self.shapes[frozenset((one.ident, other.ident))] = shape
+        for end, far in ((one, other), (other, one)):
+            if end.running:
+                end.peer.shape(far.ident, shape, 0)
+                self._end_exchanges(end)
+
+    def _shapes_of(self, server: int) -> list[tuple[int, Shape]]:
+        return [(other, shape) for ends, shape in self.shapes.items() if server in ends for other in ends - {server}]
+
+    def _end_exchanges(self, server: Server) -> None:
+        """Give up the exchanges over links that are broken, or have another shape."""
+        for neighbour, exchange in list(server.gossip.under_way.items()):
+            if server.peer.links.get(neighbour) is not exchange.link:
+                self._exchange_failed(server, exchange)
+
     def connect(self, client: Client, server: Server) -> None:
         client.session.connect(server.ident)
         if server.ident not in client.connections:
@@ -176,14 +204,16 @@ class World:
         for server in self.servers.values():
             if not server.running:
                 continue
-            if server.gossip.exchange is not None and self.now - server.asked_at > TIMEOUT:
-                self._exchange_failed(server)
-            elif server.gossip.exchange is None:
-                self._next_exchange(server)
+            for neighbour, exchange in list(server.gossip.under_way.items()):
+                lanes = exchange.link.lanes
+                slowness = 2 * lanes.shape.longest if lanes is not None else 0.0
+                if self.now - server.asked[neighbour].at > TIMEOUT + slowness:
+                    self._exchange_failed(server, exchange)
+            self._next_exchanges(server)
 
     def waits(self, message: Message) -> bool:
-        """Whether a message has arrived, but the thread that it is for waits until a group is released."""
-        return self._is_for_the_living(message) and message.receiver.groups.held
+        """Whether a message is not due yet, or the thread that it is for waits until a group is released."""
+        return message.due > self.now or (self._is_for_the_living(message) and message.receiver.groups.held)
 
     def deliver(self, which: int, again: bool = False) -> None:
         """A message arrives, unless it has to wait. *again*: it stays under way, and will arrive once more."""
@@ -210,8 +240,9 @@ class World:
         except Crash:
             self.kill(server)
         except StorageError:
-            if server.gossip.exchange is not None:
-                self._exchange_failed(server)
+            exchange = server.gossip.under_way.get(message.sender.router.server)
+            if exchange is not None:
+                self._exchange_failed(server, exchange)
         if not self._crosses(message) and server.peer.model.context != before:
             raise Violation(f"server {server.ident} has learnt something over a link that was broken")
 
@@ -224,52 +255,67 @@ class World:
         ends = message.sender.router.server, message.receiver.router.server
         return ends[0] in self.links.get(ends[1], ()) and self._link_numbers[frozenset(ends)] == message.link
 
-    def _next_exchange(self, server: Server) -> None:
-        if server.peer.groups.held:
-            return  # its first request would have to wait
-        exchange = server.gossip.next(self.now)
-        if exchange is not None:
+    def _next_exchanges(self, server: Server) -> None:
+        """Begin the exchanges that are due: one over a link without a shape, which is waited for, and any others."""
+        while not server.peer.groups.held and all(exchange.link.lanes for exchange in server.gossip.under_way.values()):
+            exchange = server.gossip.next(self.now)
+            if exchange is None:
+                return
             self._ask(server, exchange)
 
-    def _exchange_failed(self, server: Server) -> None:
-        server.gossip.failed(self.now)
-        self._next_exchange(server)
+    def _exchange_failed(self, server: Server, exchange: Exchange) -> None:
+        server.gossip.failed(exchange, self.now)
+        self._next_exchanges(server)
 
     def _ask(self, server: Server, exchange: Exchange) -> None:
         self._numbers += 1
-        server.asked, server.asked_at = self._numbers, self.now
+        server.asked[exchange.neighbour] = Asked(self._numbers, self.now)
         receiver = self.servers[exchange.neighbour].peer
-        self._send(server.peer, receiver, self._numbers, True, exchange.request())
+        lane = exchange.link.lanes.calls if exchange.link.lanes is not None else None
+        self._send(server.peer, receiver, self._numbers, True, exchange.request(), lane)
 
-    def _send(self, sender: Peer, receiver: Peer, number: int, is_request: bool, body: list[Any] | None) -> None:
+    def _send(
+        self, sender: Peer, receiver: Peer, number: int, is_request: bool, body: list[Any] | None, lane: Lane | None
+    ) -> None:
         packed = None if body is None else msgpack.packb(body)
         link = self._link_numbers[frozenset((sender.router.server, receiver.router.server))]
-        self.network.append(Message(sender, receiver, number, is_request, packed, link))
+        fate = Fate(False, self.now) if lane is None else lane.send(self.now)
+        if not fate.lost:
+            self.network.append(Message(sender, receiver, number, is_request, packed, link, fate.due))
+            return
+        ends = sender.router.server, receiver.router.server
+        asker, asked = ends if is_request else ends[::-1]
+        waiting = self.servers[asker].asked
+        if asked in waiting and waiting[asked].number == number:
+            waiting[asked] = Asked(number, float("-inf"))  # it gives up when time goes by
 
     def _requested(self, server: Server, message: Message) -> None:
         assert message.body is not None
         answer = server.peer.answer_pull(unpack_request(message.body))
         if answer is not None and message.sender.router.server not in self.links[server.ident]:
             raise Violation(f"server {server.ident} has answered a server that it has no link to")
-        self._send(server.peer, message.sender, message.number, False, answer)
+        link = message.sender.links.get(server.ident)
+        lane = link.lanes.answers if link is not None and link.lanes is not None else None
+        self._send(server.peer, message.sender, message.number, False, answer, lane)
 
     def _answered(self, server: Server, message: Message) -> None:
         answer = None if message.body is None else Answer.from_bytes(message.body)
-        exchange = server.gossip.exchange
-        if exchange is None or message.number != server.asked:
+        neighbour = message.sender.router.server
+        exchange = server.gossip.under_way.get(neighbour)
+        if exchange is None or message.number != server.asked[neighbour].number:
             if answer is not None and self._crosses(message):
                 server.peer.take_in(answer, self.now)  # doubled: no real connection does that, and it must do no harm
             return
         try:
             exchange.receive(answer, self.now)
         except NotLinked:
-            self._exchange_failed(server)
+            self._exchange_failed(server, exchange)
             return
         if not exchange.done:
             self._ask(server, exchange)
             return
-        server.gossip.done()
-        self._next_exchange(server)
+        server.gossip.done(exchange)
+        self._next_exchanges(server)
 
     # -- stores --------------------------------------------------------------------------------------------
 

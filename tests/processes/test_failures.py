@@ -578,7 +578,7 @@ def test_stabilize_needs_no_other_process_to_kill_silent_servers() -> None:
 
 
 def test_a_put_that_could_not_be_sent_is_not_uncertain(tmp_path: Path) -> None:
-    client = _Client(5)
+    client = _Client(5, 0)
     client.exposed_connect(0, transport.new_address(str(tmp_path), "nobody"), 1.0)
     with pytest.raises(ServerLost) as lost:
         client._ask(0, Operation(b"k", b"v", 1, None))

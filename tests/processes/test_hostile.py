@@ -781,7 +781,7 @@ def test_connections_to_neighbours_that_are_gone_are_not_kept(host: Host) -> Non
     with host.caller() as caller:
         for ident in range(100, 140):
             with neighbour(host, lambda request: answer, ident):
-                assert caller.call("pull_from", (ident,), 5.0)[:3] == (True, (), None)
+                assert caller.call("pull_from", (ident,), 5.0)[:3] == ((), (), None)
     wait_until(lambda: used(host.pid)[1] <= host.at_rest[1] + 10, "the connections' end")
 
 
@@ -828,11 +828,11 @@ def test_malformed_answers_of_a_neighbour_are_not_learnt(host: Host) -> None:
     current = b""
     with neighbour(host, lambda request: current):
         for current in ANSWERS:
-            done, lost, refusal, _, faulty = host.call("pull_from", (9,), 5.0)
-            assert (lost, refusal, faulty) == ((), None, ((9, "a malformed answer"),)), (current, done)
+            left, lost, refusal, _, faulty = host.call("pull_from", (9,), 5.0)
+            assert (lost, refusal, faulty) == ((), None, ((9, "a malformed answer"),)), (current, left)
         assert host.contents() == before
         current = msgpack.packb([[delta([WRITE]), None], []])
-        assert host.call("pull_from", (9,), 5.0)[:3] == (True, (), None)
+        assert host.call("pull_from", (9,), 5.0)[:3] == ((), (), None)
     assert b"from 9:v\n" in host.call("print_store")
 
 
@@ -1034,9 +1034,10 @@ CLIENT = "client 5 failed, and was killed: "
             )
             for answer in (
                 "None",
-                "(True, (77,), None, msgpack.packb([[], []]), ())",
-                "(True, (), None, msgpack.packb([[], []]), ((77, 'x'),))",
-                "(True, (), None, b'x', ())",
+                "((), (77,), None, msgpack.packb([[], []]), ())",
+                "((), (), None, msgpack.packb([[], []]), ((77, 'x'),))",
+                "((), (), None, b'x', ())",
+                "((77,), (), None, msgpack.packb([[], []]), ())",
             )
         ),
         *(
@@ -1274,7 +1275,7 @@ def test_the_spawner_refuses_what_is_no_start(tmp_path: Path, arguments: tuple[A
 
 @pytest.mark.parametrize("address", ["", "unix:", "unix:/nowhere", "unix:" + "x" * 200, "\0", "tls:x", "unix:a\0b"])
 def test_a_client_lives_with_odd_addresses(address: str) -> None:
-    with served(client._Client(5)) as caller:
+    with served(client._Client(5, 0)) as caller:
         caller.call("connect", 0, address, 1.0)
         packed = caller.call("execute", msgpack.packb([[b"k", None, 5]]))
         assert msgpack.unpackb(packed) == [[["unusable"]], [[0, "died"]]]
@@ -1289,7 +1290,7 @@ def test_a_client_lives_with_odd_addresses(address: str) -> None:
     ],
 )
 def test_a_client_refuses_what_is_no_batch(batch: bytes) -> None:
-    with served(client._Client(5)) as caller:
+    with served(client._Client(5, 0)) as caller:
         with pytest.raises(transport.RemoteError, match="message"):
             caller.call("execute", batch)
         assert msgpack.unpackb(caller.call("execute", msgpack.packb([]))) == [[], []]

@@ -79,7 +79,7 @@ def test_kept_stores_are_known_from_what_is_read(tmp_path: Path) -> None:
 
 
 @given(random=st.randoms(use_true_random=False), gossips=st.booleans(), is_tampered=st.booleans())
-@settings(max_examples=1500)
+@settings(max_examples=800)
 def test_agrees_with_the_judge(
     tmp_path_factory: pytest.TempPathFactory, random: Random, gossips: bool, is_tampered: bool
 ) -> None:
@@ -93,7 +93,7 @@ def test_agrees_with_the_judge(
 @pytest.mark.parametrize("gossips", [False, True])
 def test_agrees_with_the_judge_on_longer_histories(gossips: bool, tmp_path: Path) -> None:
     found: Counter[tuple[str, bool]] = Counter()
-    for seed in range(250):
+    for seed in range(125):
         random = Random(seed)
         text = Run(random, gossips).write(random.randint(15, 35)).text
         if seed % 3:
@@ -101,17 +101,17 @@ def test_agrees_with_the_judge_on_longer_histories(gossips: bool, tmp_path: Path
         verdict = verdict_of(text, tmp_path)
         found[verdict.verdict, Judge(text).is_valid()] += 1
         assert set(found) <= {("valid", True), ("invalid", False)}, f"seed {seed}: {verdict}"
-    assert min(found.values()) > 40
+    assert min(found.values()) > 20
 
 
 def test_agrees_with_the_judge_on_puzzles(tmp_path: Path) -> None:
     found: Counter[tuple[str, bool]] = Counter()
-    for seed in range(4000):
+    for seed in range(2000):
         text = puzzle(Random(seed))
         verdict = verdict_of(text, tmp_path)
         found[verdict.verdict, Judge(text).is_valid()] += 1
         assert set(found) <= {("valid", True), ("invalid", False)}, f"seed {seed}: {verdict}"
-    assert min(found.values()) > 400
+    assert min(found.values()) > 200
 
 
 # -- tampering with a real run -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import pytest
 
 from checking.driver import LIMIT_SECONDS, ROOT, titles, wait_until
+from grading.processes import _LISTS_CHILDREN, descendants
 
 PEERS = ROOT / "tests" / "support" / "peers"
 
@@ -116,6 +117,22 @@ def hand_in(folder: Path, peer: str) -> Path:
 
 
 # -- marks -------------------------------------------------------------------------------------------------
+
+
+def test_descendants_are_found_with_the_kernel_s_list_of_children_and_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = "import os\nfor _ in range(3): os.fork()\nprint(1, flush=True)\nos.read(0, 1)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        assert [process.stdout.readline() for _ in range(8)] == [b"1\n"] * 8
+        found = []
+        for lists in {_LISTS_CHILDREN, False}:
+            monkeypatch.setattr("grading.processes._LISTS_CHILDREN", lists)
+            found.append(sorted(descendants(process.pid)))
+        assert len(found[0]) == 7
+        assert found[-1] == found[0]
+        process.stdin.write(b"-" * 8)
 
 
 @pytest.mark.parametrize("namespaces", [True, False], ids=["namespaces", "no-namespaces"])

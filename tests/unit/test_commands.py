@@ -49,6 +49,7 @@ def test_there_are_no_other_commands() -> None:
     assert set(COMMANDS) == {
         *("joinServer", "killServer", "joinClient", "breakConnection", "createConnection"),
         *("stabilize", "printStore", "put", "get"),
+        "shapeConnection",
     }
 
 
@@ -73,7 +74,7 @@ def test_other_words_are_unknown_in_a_script(word: str) -> None:
         ("joinServer0", "joinServer"),
         ("print", "printStore"),
         ("join", "joinServer or joinClient"),
-        ("connection", "breakConnection or createConnection"),
+        ("connection", "breakConnection or createConnection or shapeConnection"),
     ],
 )
 def test_an_error_about_a_misspelt_word_suggests_the_command(word: str, meant: str) -> None:
@@ -255,7 +256,7 @@ def test_any_line_is_either_a_command_or_nothing_or_an_error(line: bytes) -> Non
         return
     words = COMMANDS[command.name].words
     assert len(command.ids) == sum(word in ID_WORDS for word in words)
-    assert bool(command.key) == ("key" in words)
+    assert bool(command.key) == ("key" in words or "delay" in words)
     assert bool(command.value) == ("value" in words)
     # Written the plain way, it means the same.
     plain = [command.name.encode(), *(b"%d" % number for number in command.ids), command.key, command.value]

@@ -86,7 +86,8 @@ put 5 colour blue
 
 def test_the_header_says_how_the_run_was_started(tmp_path: Path) -> None:
     path = tmp_path / "history"
-    run("", "--gossip-interval", "0.5", "--no-pipeline", "--data-dir", str(tmp_path / "data"), "--history", str(path))
+    options = ("--gossip-interval", "0.5", "--no-pipeline", "--data-dir", str(tmp_path / "data"), "--seed", "5")
+    run("", *options, "--history", str(path))
     header = json.loads(path.read_bytes())
     assert header.pop("version")
     assert header == {
@@ -96,6 +97,7 @@ def test_the_header_says_how_the_run_was_started(tmp_path: Path) -> None:
         "timeout": 10.0,
         "pipeline": False,
         "kept_stores": True,
+        "seed": 5,
     }
 
 

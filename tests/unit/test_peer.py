@@ -7,7 +7,8 @@ import pytest
 
 from messages import Operation
 from model import Model
-from peer import Answer, Peer
+from peer import Answer, GossipLoop, NotLinked, Peer
+from shape import NO_SHAPE, Shape
 from storage import StorageError
 from vector_clock import Replica
 
@@ -77,3 +78,98 @@ def test_a_log_is_written_anew_only_when_its_group_is_settled() -> None:
     server.release_group()
     assert server.renew_log()
     assert disk.renewed == 2
+
+
+# -- links with a shape --------------------------------------------------------------------------------------
+
+
+def gossiper() -> tuple[Peer, GossipLoop]:
+    """A server with news for neighbours 1 and 2, which is due at time 1."""
+    server, _ = peer(0)
+    for neighbour in (1, 2):
+        server.link(neighbour, "address", 0.0)
+    return server, GossipLoop(server)
+
+
+def test_while_an_exchange_is_under_way_others_begin_and_none_with_the_same_neighbour() -> None:
+    server, loop = gossiper()
+    assert loop.next(0.5) is None
+    first, second = loop.next(1.0), loop.next(1.0)
+    assert first is not None
+    assert second is not None
+    assert {first.neighbour, second.neighbour} == {1, 2}
+    server.execute([Operation(b"k", b"v", 1, None)], 2.0)
+    assert loop.next(5.0) is None, "both neighbours are busy"
+    loop.done(second)
+    again = loop.next(5.0)
+    assert again is not None, "the put came after the exchange had begun"
+    assert again.neighbour == second.neighbour
+    loop.done(again)
+    assert loop.next(5.0) is None, "nothing is new for this one any more"
+    loop.done(first)
+    again = loop.next(5.0)
+    assert again is not None
+    assert again.neighbour == first.neighbour
+
+
+def test_what_a_neighbour_knows_more_is_asked_for_when_the_exchange_with_it_is_done() -> None:
+    server, loop = gossiper()
+    (first, second) = (loop.next(1.0), loop.next(1.0))
+    assert first is not None
+    assert second is not None
+    neighbour, _ = peer(first.neighbour)
+    neighbour.link(0, "address", 0.0)
+    neighbour.execute([Operation(b"k", b"v", 1, None)], 1.0)
+    server.answer_pull(neighbour.exchange(0, is_gossip=True).request())
+    assert server.due == float("-inf")
+    assert loop.next(2.0) is None
+    assert server.due is None, "it is remembered, and keeps nobody busy"
+    loop.done(first)
+    again = loop.next(2.0)
+    assert again is not None
+    assert again.neighbour == first.neighbour
+
+
+def test_an_exchange_that_has_failed_is_not_repeated_at_once() -> None:
+    server, loop = gossiper()
+    (first, second) = (loop.next(1.0), loop.next(1.0))
+    assert first is not None
+    assert second is not None
+    server.execute([Operation(b"k", b"v", 1, None)], 1.0)
+    assert loop.next(3.0) is None
+    loop.failed(first, 3.0)
+    assert loop.next(3.5) is None
+    assert server.due == 4.0
+    again = loop.next(4.0)
+    assert again is not None
+    assert again.neighbour == first.neighbour
+
+
+def test_a_link_gets_a_shape_and_keeps_it_over_a_break() -> None:
+    server, _ = peer(0)
+    server.shape(1, Shape(0.2), 5)
+    server.link(1, "address", 0.0)
+    lanes = server.links[1].lanes
+    assert lanes is not None
+    assert lanes.shape == Shape(0.2)
+    server.unlink(1)
+    server.link(1, "address", 0.0)
+    assert server.links[1].lanes is lanes
+    server.link(2, "address", 0.0)
+    assert server.links[2].lanes is None
+
+
+def test_nothing_arrives_that_was_under_way_when_the_shape_changed() -> None:
+    teller, hearer, _ = pair()
+    hearer.shape(0, Shape(0.2), 5)
+    exchange = hearer.exchange(0)
+    packed = msgpack.packb(teller.answer_pull(exchange.request()))
+    hearer.shape(0, Shape(0.2), 5)  # this changes nothing
+    assert hearer.links[0] is exchange.link
+    hearer.shape(0, NO_SHAPE, 5)
+    with pytest.raises(NotLinked):
+        exchange.receive(Answer.from_bytes(packed), 0.0)
+    assert hearer.model.writes() == []
+    assert hearer.router.neighbours == {0}, "the link is still there"
+    pull(teller, hearer, 0.0)
+    assert [write.value for write in hearer.model.writes()] == [b"v"]
