@@ -15,7 +15,7 @@ Traps, each of which has a line here:
 
 - `SSLSocket.shutdown` forgets the encryption, and goes on in plain text; it must be the plain socket's.
 - The system does not show bytes that TLS has already decrypted. But it decrypts one record at a time, of at most
-  16 KiB, and rpc/stream.py always reads more than that at once. So none are ever left.
+  `RECORD_BYTES`, and rpc/stream.py always asks for more than that at once. So none are ever left.
 - Session tickets would make a socket readable with nothing to read; none are sent.
 - A closed connection is seen by `POLLRDHUP` alone while this side is still open (`POLLHUP` on Unix sockets).
 """
@@ -41,6 +41,10 @@ MOST_HANDSHAKES = 64
 """How many handshakes one listener has under way at most."""
 
 
+RECORD_BYTES = 16 << 10
+"""The largest record of TLS, without what TLS adds."""
+
+
 class Credentials(NamedTuple):
     """What a process of a run shows and accepts, each in PEM."""
 
@@ -55,7 +59,7 @@ class _TlsSocket(ssl.SSLSocket):
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:
-            return super().recv(buflen, flags)
+            return super().recv(min(buflen, RECORD_BYTES), flags)  # more never comes, but would be allocated
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
 
