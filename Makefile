@@ -98,7 +98,8 @@ lock: .venv/ready
 		&& lock scripts/requirements-book.txt -c requirements-dev.txt pyproject.toml --extra book "$$@" \
 		&& lock scripts/requirements-plots.txt -c requirements-dev.txt pyproject.toml --extra plots "$$@" \
 		&& lock scripts/requirements-grading.txt -c requirements-dev.txt pyproject.toml --extra grading "$$@" \
-		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@"
+		&& lock scripts/requirements-fuzz.txt -c requirements-dev.txt pyproject.toml --extra fuzz "$$@" \
+		&& lock scripts/requirements-cluster.txt -c requirements-dev.txt pyproject.toml --extra cluster "$$@"
 
 clean:
 	rm -rf .venv master lesson book .hypothesis .mypy_cache .ruff_cache

@@ -395,11 +395,12 @@ def _prompt(arguments: Arguments, master: Master) -> Prompt | None:
 def _start_cluster(settings: Settings, master: Master) -> Cluster:
     """Raises CannotBegin."""
     from control.cluster import Cluster
+    from control.hosts import EngineError
     from storage import StorageError
 
     try:
         return Cluster(settings, master.death, master.warning)
-    except StorageError as error:
+    except (StorageError, EngineError) as error:
         raise CannotBegin(str(error)) from error
     except OSError as error:
         raise CannotBegin(f"{error.filename or 'could not be started'}: {error.strerror}") from error

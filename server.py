@@ -418,7 +418,7 @@ def _pack(value: Any) -> bytes:
     return packed
 
 
-def main(listener: socket.socket, tether: socket.socket, options: Options) -> None:
+def main(listener: transport.Listener, tether: socket.socket, options: Options) -> None:
     """Serve until the watchdog, which holds the other end of *tether*, has ended. Then end the process."""
     tracing.begin(f"server {options.server}")
     server = Server(options)

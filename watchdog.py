@@ -35,10 +35,11 @@ class _Watchdog(transport.Service):
         self._address = ""
         self.poller = select.poll()
 
-    def exposed_start(self, address: str, options: bytes) -> int | str:
-        """Start the server, listening at *address*. Returns its process id, or the reason why it could not be started.
+    def exposed_start(self, address: str, options: bytes) -> tuple[int, str] | str:
+        """Start the server, listening at *address*.
 
-        The server then recovers by itself. *options*: see `rpc.options.unpack`.
+        Returns its process id and where it listens, or the reason why it could not be started. The server then recovers
+        by itself. *options*: see `rpc.options.unpack`.
         """
         if self._pid is not None:
             raise RuntimeError("the server is already running")
@@ -57,9 +58,8 @@ class _Watchdog(transport.Service):
         if isinstance(started, str):
             ours.close()
             return started
-        self._pid = started
+        self._pid, self._address = started
         self._tether = ours
-        self._address = address
         self.poller.register(ours, select.POLLIN)
         return started
 

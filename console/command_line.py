@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from console.options import Arguments
+from console.options import ENGINE, Arguments
 from console.output import OutputGone, output_gone, write_all
 from control import commands
 from shape import Shape, loss_of, time_of
@@ -26,6 +26,10 @@ COMMAND_VARIABLE = "DAADKVS_COMMAND"
 
 SHORTEST_TIMEOUT_SECONDS = 0.1
 """The smallest --timeout. An ordinary call may take nearly as long on a busy machine."""
+
+
+SHORTEST_HOST_TIMEOUT = 1.0
+"""The smallest --host-timeout: the system looks for signs of another machine once a second."""
 
 
 def _seconds(text: str) -> float:
@@ -42,6 +46,12 @@ def _bytes(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text):
         raise argparse.ArgumentTypeError(f"not a number of bytes: {text!r}")
     return int(text)
+
+
+def _engine(text: str) -> str:
+    if not re.fullmatch(re.escape(ENGINE) + r"(tls|tcp)://[^/\s]+:[0-9]{1,5}", text):
+        raise argparse.ArgumentTypeError(f"not of the form {ENGINE}tls://HOST:PORT: {text!r}")
+    return text
 
 
 def _seed(text: str) -> int:
@@ -106,7 +116,30 @@ def parse(version: str) -> Arguments:
         options.error("argument --show: not allowed with argument --json")
     if arguments.record and not arguments.json:
         options.error("argument --record: only with --json, which says where the record is")
+    _check_engine(options, arguments)
     return arguments
+
+
+def _check_engine(options: argparse.ArgumentParser, arguments: Arguments) -> None:
+    """End the program unless the options of --engine fit together."""
+    files = {"--tls-ca": arguments.tls_ca, "--tls-cert": arguments.tls_cert, "--tls-key": arguments.tls_key}
+    given = [option for option, path in files.items() if path is not None]
+    if arguments.engine is None:
+        others = {"--insecure-engine": arguments.insecure_engine, "--place": arguments.place is not None}
+        for option in (*given, *(option for option, is_given in others.items() if is_given)):
+            options.error(f"argument {option}: only with --engine")
+    elif arguments.engine.startswith(f"{ENGINE}tls://"):
+        for option in [option for option in files if option not in given]:
+            options.error(f"argument {option}: needed for this --engine, whose scheduler is reached by TLS")
+    elif not arguments.insecure_engine:
+        options.error(
+            "argument --engine: anybody in the network can use a scheduler without TLS, and so the machines of "
+            "its cluster; --insecure-engine allows that"
+        )
+    elif given:
+        options.error(f"argument {given[0]}: this --engine has a scheduler without TLS")
+    if arguments.host_timeout < SHORTEST_HOST_TIMEOUT:
+        options.error(f"argument --host-timeout: must be at least {SHORTEST_HOST_TIMEOUT:g}")
 
 
 def _parser(version: str) -> argparse.ArgumentParser:
@@ -130,6 +163,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
     _add_options_of_servers(parser)
     _add_options_of_links(parser)
     _add_options_of_master(parser)
+    _add_options_of_engine(parser)
     parser.add_argument(
         "--version", action=_Show, text=lambda: f"Daadkvs {version}\n", help="show the version, and exit"
     )
@@ -235,3 +269,33 @@ def _add_options_of_master(parser: argparse.ArgumentParser) -> None:
     )
     # Only for tests: a server gives up a group whose answers contain more bytes than this. What is printed is the same.
     parser.add_argument("--group-limit", metavar="BYTES", type=_bytes, help=argparse.SUPPRESS)
+
+
+def _add_options_of_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several machines (docs/cluster.md)")
+    group.add_argument(
+        "--engine",
+        metavar="dask:tls://HOST:PORT",
+        type=_engine,
+        help="place servers and clients on the machines of the Dask cluster with this scheduler",
+    )
+    group.add_argument("--tls-ca", metavar="FILE", type=_file, help="the certificate of the scheduler's authority")
+    group.add_argument("--tls-cert", metavar="FILE", type=_file, help="a certificate that the scheduler accepts")
+    group.add_argument("--tls-key", metavar="FILE", type=_file, help="the key of that certificate")
+    group.add_argument(
+        "--insecure-engine",
+        action="store_true",
+        help="allow dask:tcp://HOST:PORT, without TLS: whoever reaches the scheduler can run anything on its machines",
+    )
+    group.add_argument(
+        "--place",
+        metavar="FILE",
+        type=_file,
+        help="which process is on which host: lines such as `0-4: alice` (default: they take turns)",
+    )
+    group.add_argument(
+        "--host-timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="after how long without a sign of it a host counts as lost, with all that is on it (default: 5)",
+    )

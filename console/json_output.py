@@ -164,6 +164,7 @@ def _status(overview: Overview) -> dict[str, Any]:
                 "id": ident,
                 "state": "up",
                 "pid": pid,
+                **_host(overview, ident),
                 "links": sorted(overview.links[ident]),
                 "lacks": None if lacks is None else {"here": lacks.here, "elsewhere": lacks.elsewhere},
             }
@@ -172,7 +173,7 @@ def _status(overview: Overview) -> dict[str, Any]:
         {
             "id": ident,
             "state": "died" if client.pid is None else "up",
-            **({} if client.pid is None else {"pid": client.pid}),
+            **({} if client.pid is None else {"pid": client.pid, **_host(overview, ident)}),
             "connections": list(client.connections),
         }
         for ident, client in sorted(overview.clients.items())
@@ -183,3 +184,8 @@ def _status(overview: Overview) -> dict[str, Any]:
     if overview.shapes:
         found["shapes"] = [{"ids": list(ends), "shape": shape} for ends, shape in overview.shapes.items()]
     return found
+
+
+def _host(overview: Overview, ident: int) -> dict[str, str]:
+    """On which host a process is, if there are several."""
+    return {"host": overview.hosts[ident]} if ident in overview.hosts else {}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from control.settings import Settings
+    from control.settings import Engine, Settings
 
-__all__ = ["Arguments", "CannotBegin", "absolute", "check_scripts", "settings_of"]
+__all__ = ["ENGINE", "Arguments", "CannotBegin", "absolute", "check_scripts", "settings_of"]
 
 
 class CannotBegin(Exception):
@@ -40,6 +40,13 @@ class Arguments:
     loss = 0.0
     seed: int | None = None
     group_limit: int | None = None
+    engine: str | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure_engine = False
+    place: Path | None = None
+    host_timeout = 5.0
 
     def __init__(self) -> None:
         self.scripts: list[str] = []
@@ -68,8 +75,24 @@ def absolute(path: Path) -> Path:
         raise CannotBegin(f"{path}: {error.strerror}") from error
 
 
+def _engine_of(arguments: Arguments) -> Engine | None:
+    """Raises CannotBegin if a file can't be read."""
+    if arguments.engine is None:
+        return None
+    from control.settings import Engine
+
+    files = [path and absolute(path) for path in (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)]
+    check_scripts([str(path) for path in files if path])
+    places = arguments.place and absolute(arguments.place)
+    return Engine(arguments.engine.removeprefix(ENGINE), files[0], files[1], files[2], places, arguments.host_timeout)
+
+
+ENGINE = "dask:"
+"""How an --engine begins."""
+
+
 def settings_of(arguments: Arguments) -> Settings:
-    """The settings that follow from the options. If no seed is given, one is chosen."""
+    """The settings that follow from the options. If no seed is given, one is chosen. Raises CannotBegin."""
     from control.settings import Settings
 
     if arguments.seed is None:
@@ -83,5 +106,6 @@ def settings_of(arguments: Arguments) -> Settings:
         arguments.record,
         (arguments.delay, arguments.jitter, arguments.loss),
         arguments.seed,
+        engine=_engine_of(arguments),
     )
     return settings if arguments.group_limit is None else settings._replace(group_limit=arguments.group_limit)

@@ -123,7 +123,7 @@ def _servers(
                 shown = "all others" if links == {*part} - {ident} != set() else _ranges(links) or "none"
             changed = said[ident] != said_before.get(ident)
             cells = (shown, _belief(ident, part, overview), _behind(ident, part, overview))
-            rows.append(_Row(ident, str(overview.servers[ident]), "up", cells, changed))
+            rows.append(_Row(ident, _process(overview, ident, overview.servers[ident]), "up", cells, changed))
     yield from _folded(rows, folds)
     killed = [ident for ident, pid in sorted(overview.servers.items()) if pid is None]
     rows = [_Row(ident, "", "killed", ("", "", ""), said[ident] != said_before.get(ident)) for ident in killed]
@@ -138,6 +138,11 @@ def _said(overview: Overview) -> dict[int, tuple[object, ...]]:
             facts = _belief(ident, part, overview), _behind(ident, part, overview)
             said[ident] = overview.servers[ident], overview.links[ident], *facts
     return said
+
+
+def _process(overview: Overview, ident: int, pid: int | None) -> str:
+    """The id of a process, behind its host, if there are several."""
+    return " ".join([overview.hosts[ident], str(pid)] if ident in overview.hosts else [str(pid)])
 
 
 def _picture(head: str, cells: list[str], digits: int) -> str:
@@ -212,7 +217,9 @@ def _clients(overview: Overview, before: Overview | None) -> Iterator[tuple[str,
         if client.pid is None:
             rows.append(_Row(ident, "", "died", ("",), changed))
         else:
-            rows.append(_Row(ident, str(client.pid), "up", (_connections(client, overview),), changed))
+            rows.append(
+                _Row(ident, _process(overview, ident, client.pid), "up", (_connections(client, overview),), changed)
+            )
     yield from _folded(rows, folds=len(rows) > CLIENTS)
 
 

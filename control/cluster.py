@@ -25,20 +25,20 @@ import msgpack
 
 import groups
 from context import Context
-from control import roles
 from control.calls import failure_of
 from control.clock import HybridClock
 from control.commands import CommandError, Uncertain
 from control.data_directory import DamagedClock, DataDirectory
 from control.group_calls import GroupCalls
+from control.hosts import EngineError, Hosts, ThisMachine
 from control.members import Client, Members, Server
 from control.overview import Overview
-from control.run_directory import RunDirectory, check_length
+from control.run_directory import RunDirectory
 from control.settings import Settings
 from control.stabilize import stabilize
 from control.stabilizing import Stabilizing
 from control.starting import Starter
-from control.supervisor import EXIT_PATIENCE_SECONDS, Supervisor
+from control.supervisor import Supervisor
 from groups import Group, Undone
 from messages import (
     Command,
@@ -59,7 +59,6 @@ from messages import (
 )
 from model import largest_number_in
 from rpc import answers, tracing, transport
-from rpc.spawner import Spawner
 from storage import StorageError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class Cluster:
     """All processes of one run."""
 
     def __init__(self, settings: Settings, report: Callable[[int, str], None], warn: Callable[[str], None]) -> None:
-        """Start the run's first process, the spawner.
+        """Start the run's first process, the spawner, or with an engine its agents.
 
         *report* is called with the id of each process that is found dead, and a description. *warn* is called with a
         description of damage that the run survives. Raises StorageError if the data directory can't be used, and
@@ -84,7 +83,8 @@ class Cluster:
         self._settings = settings
         self._warn = warn
         self.found: list[str] = []
-        """Warnings about repaired damage in the data directory. They are shown once they can be recorded as well."""
+        """Warnings about what was found at the start, such as damage that was repaired in the data directory. They are
+        shown once they can be recorded as well."""
         data = self._open_data_directory()
         bound, reserve = (self._read_clock(data), data.write_clock) if data else (0, None)
         self._clock = HybridClock(_microseconds, bound, reserve)
@@ -96,28 +96,32 @@ class Cluster:
         self.record = Path(self._run.path, "record")
         """The folder of the history and the trace that are removed at the end of the run."""
         try:
-            stores = settings.data_directory or self._run.make_stores()
-            check_length(stores)
-            transport.check_place(self._run.path)
             if settings.record:
                 self.record.mkdir()
                 if not tracing.on:
                     tracing.enable(self.record)
-            self._spawner = self._start_spawner()
+            self._hosts = self._open_hosts(data)
         except BaseException:
             self._run.remove()
             raise
-        self._supervisor = Supervisor(self._members, self._spawner, settings.timeout, report)
-        self._starter = Starter(settings, self._members, self._supervisor, self._spawner, self._run.path, stores, warn)
+        self._supervisor = Supervisor(self._members, settings.timeout, report)
+        self._starter = Starter(settings, self._members, self._supervisor, self._hosts, warn)
 
-    def _start_spawner(self) -> Spawner:
-        spawner = Spawner(roles.load, self._run.path, self._run.temporary, self._settings.timeout)
+    def _open_hosts(self, data: DataDirectory | None) -> Hosts:
+        """Raises EngineError, OSError, StorageError."""
+        engine = self._settings.engine
+        if engine is None:
+            return ThisMachine(self._settings, self._run, data.read_hosts() if data else {})
         try:
-            self._run.note_spawner(spawner.pid)
-        except OSError:
-            spawner.end(EXIT_PATIENCE_SECONDS)
-            raise
-        return spawner
+            from engine.hosts import EngineHosts  # not at the top: its packages are an extra
+        except ImportError as error:
+            package = (error.name or str(error)).partition(".")[0]
+            raise EngineError(
+                f"--engine needs the package {package}, which is missing; `pip install .[cluster]` installs it"
+            ) from error
+        hosts = EngineHosts(engine, self._settings, self._run, data, self._warn)
+        self.found += hosts.missing
+        return hosts
 
     def _open_data_directory(self) -> DataDirectory | None:
         path = self._settings.data_directory
@@ -143,8 +147,11 @@ class Cluster:
         for client in self._members.clients.values():
             if client.remote is not None:
                 client.remote.close()
-        self._spawner.end(EXIT_PATIENCE_SECONDS)
+        self._hosts.end()
         self._run.remove()
+        for ident, server in self._members.servers.items():
+            if server.uncut is not None and self._settings.data_directory is not None:
+                self._warn(f"server {ident}, whose host was lost, may keep the last puts of its clients")
 
     # -- commands ------------------------------------------------------------------------------------------
 
@@ -166,7 +173,11 @@ class Cluster:
             "get": lambda command: self._put_or_get(command, timestamp),
             "shapeConnection": self._shape_connection,
         }
-        outcome = handlers[command.name](command)
+        try:
+            outcome = handlers[command.name](command)
+        finally:
+            if self._hosts.lost_one():  # whatever was there is reported at once, not one by one as it is needed
+                self.notice_deaths()
         return Done() if outcome is None else outcome
 
     def _join_server(self, command: Command) -> None:
@@ -176,9 +187,9 @@ class Cluster:
         server = self._members.servers.get(ident) or Server(ident)
         if server.running:
             raise CommandError(f"server {ident} is already running")
-        folder = self._starter.folder(ident)
         try:
-            lost = ident in self._members.servers and not (folder.is_dir() and any(folder.iterdir()))
+            server.host = self._hosts.of_server(ident)
+            lost = ident in self._members.servers and not server.host.has_store(ident)
             incarnation = self._clock.next()
             self._clock.observe(self._starter.start_server(server, incarnation))
         except (transport.Failure, StorageError, OSError, MemoryError, CommandError) as error:
@@ -188,6 +199,7 @@ class Cluster:
             self._starter.discard(server)
             raise CommandError(f"gave up waiting; server {ident} was not started") from None
         if lost:
+            folder = server.host.folder(ident)
             self._warn(f"{folder}: missing or empty; what server {ident} had will be fetched from servers that have it")
         self._members.servers[ident] = server
         self._members.links[ident] = set()
@@ -210,7 +222,7 @@ class Cluster:
         if client is None or not client.running:
             try:
                 client = self._starter.start_client(ident, self._clock.next())
-            except (transport.Failure, StorageError, MemoryError) as error:
+            except (transport.Failure, StorageError, MemoryError, CommandError) as error:
                 raise CommandError(f"client {ident} could not be started: {transport.why(error)}") from error
             except transport.Interrupted:
                 raise CommandError(f"gave up waiting; client {ident} was not started") from None
@@ -366,9 +378,7 @@ class Cluster:
         clients = {command.ids[0] for command in commands}
         server_of = {ident: self._members.clients[ident].connections[0] for ident in clients}
         group = Group(number, commands, timestamps, server_of)
-        self._group_calls = GroupCalls(
-            group, self._settings, self._members, self._supervisor, self._starter.folder, self._warn
-        )
+        self._group_calls = GroupCalls(group, self._settings, self._members, self._supervisor, self._warn)
         group.start(self._group_calls)
         return group
 

@@ -7,6 +7,8 @@ files are written and recovered (storage.py), the rules of the clock (clock.py),
     DIR/clock            a decimal number: all timestamps so far are below it (see clock.py)
     DIR/clock.part       the first such number, while it is being written
     DIR/clock.damaged-S  a file that held no such number, set aside at the time S
+    DIR/hosts            lines `ID HOST`: on which host the store of a server is, if it is on another machine; HOST is
+                         as in a URL, %20 for a blank. DIR/hosts.part: the next such file, while it is written
     DIR/server-ID/       the files of one server, described in storage.py
 
 If the number can't be read, or is missing although there are stores, all records of all stores are read once to find a
@@ -18,7 +20,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from records import Scan, StorageError, open_file, printable, remove, sync_folder, write_all
@@ -107,10 +109,10 @@ class DataDirectory:
         number = b"%020d\n" % bound
         try:
             try:
-                _write_number(file, os.O_WRONLY, number)
+                _write(file, os.O_WRONLY, number)
             except FileNotFoundError:
                 try:
-                    _write_number(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, number)
+                    _write(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, number)
                     part.rename(file)
                 except OSError:
                     remove(part)
@@ -119,11 +121,46 @@ class DataDirectory:
         except OSError as error:
             raise StorageError(f"{file}: {error.strerror}") from error
 
+    # -- hosts ---------------------------------------------------------------------------------------------
 
-def _write_number(file: Path, flags: int, number: bytes) -> None:
+    def read_hosts(self) -> dict[int, str]:
+        """Server id -> the host with its store, for those that are not on this machine. Raises StorageError."""
+        file = self.path / "hosts"
+        try:
+            with open(open_file(file, os.O_RDONLY), encoding="ascii") as opened:
+                lines = opened.read().splitlines()
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{file}: {error.strerror if isinstance(error, OSError) else 'not what a master writes'}"
+            ) from error
+        from urllib.parse import unquote  # not at the top: a run on one machine has no such file
+
+        found = [re.fullmatch(r"([0-9]{1,18}) (\S+)", line) for line in lines]
+        if None in found:
+            raise StorageError(f"{file}: line {found.index(None) + 1} does not say on which host a server is")
+        return {int(match[1]): unquote(match[2]) for match in found if match}
+
+    def write_hosts(self, hosts: Mapping[int, str]) -> None:
+        """Remember on which hosts stores are. On stable storage when this returns. Raises StorageError."""
+        from urllib.parse import quote
+
+        file, part = self.path / "hosts", self.path / "hosts.part"
+        text = "".join(f"{server} {quote(host, safe='')}\n" for server, host in sorted(hosts.items()))
+        try:
+            _write(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, text.encode("ascii"))
+            part.rename(file)
+            sync_folder(self.path)
+        except OSError as error:
+            remove(part)
+            raise StorageError(f"{file}: {error.strerror}") from error
+
+
+def _write(file: Path, flags: int, content: bytes) -> None:
     fd = open_file(file, flags)
     try:
-        write_all(fd, number, 0)
+        write_all(fd, content, 0)
         os.fsync(fd)
     finally:
         os.close(fd)

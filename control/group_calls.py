@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from control.calls import failure_of
@@ -17,7 +16,7 @@ from control.supervisor import Supervisor
 from groups import Group, MemberAnswer
 from messages import outcome_from_flat
 from rpc import answers, transport
-from storage import StorageError, cut_group
+from storage import StorageError
 
 __all__ = ["GroupCalls"]
 
@@ -31,15 +30,13 @@ class GroupCalls:
         settings: Settings,
         members: Members,
         supervisor: Supervisor,
-        folder_of: Callable[[int], Path],
         warn: Callable[[str], None],
     ) -> None:
-        """*folder_of* returns the folder with a server's store. *warn* is called if a group can't be cut off there."""
+        """*warn* is called if a group can't be cut off a server's log."""
         self._group = group
         self._settings = settings
         self._members = members
         self._supervisor = supervisor
-        self._folder_of = folder_of
         self._warn = warn
         self._pending: dict[int, transport.Pending] = {}
         self._deadline = time.monotonic() + 2 * settings.timeout
@@ -86,7 +83,10 @@ class GroupCalls:
             lost.loss = None if loss == "died" else failure_of(loss)
             self._supervisor.kill([lost])
         try:
-            cut_group(self._folder_of(server), number, self._settings.fsync)
+            assert lost.host is not None
+            lost.host.cut_group(server, number, self._settings.fsync)
+        except transport.Failure:
+            lost.uncut = number  # its host is lost as well; what is there can wait until the server is to be revived
         except StorageError as error:
             self._warn(f"{error}; server {server} may keep the last puts of its clients")
 

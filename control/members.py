@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from control.commands import CommandError
+from control.hosts import Host
 from control.overview import ClientOverview, Overview
 from rpc import transport
 
@@ -27,6 +28,8 @@ class Server:
 
     def __init__(self, ident: int) -> None:
         self.ident = ident
+        self.host: Host | None = None
+        """Where its processes are, or were last."""
         self.watchdog: transport.Remote | None = None
         self.watchdog_pid = 0
         self.pid = 0
@@ -35,6 +38,8 @@ class Server:
         self.remote: transport.Remote | None = None
         self.loss: transport.Failure | None = None
         """How it was lost within a group, until this has been reported. None also if it died by itself."""
+        self.uncut: int | None = None
+        """The group that must be taken back from its log before it is started again, where its host was lost."""
 
     @property
     def running(self) -> bool:
@@ -48,6 +53,8 @@ class Client:
 
     def __init__(self, ident: int) -> None:
         self.ident = ident
+        self.host: Host | None = None
+        """Where its process is, or was last."""
         self.pid = 0
         self.remote: transport.Remote | None = None
         self.loss: transport.Failure | None = None
@@ -121,6 +128,7 @@ class Members:
             {},
             {},
             *(self.shapes.shown() if self.shapes is not None else ("", {})),
+            self._hosts(),
         )
 
     def awaited(self) -> str:
@@ -136,11 +144,16 @@ class Members:
                 return f"client {client.ident}" + (f", which asks server {' or '.join(asked)}" if asked else "")
         return ""
 
+    def _hosts(self) -> dict[int, str]:
+        members: dict[int, Server | Client] = {**self.servers, **self.clients}
+        hosts = {ident: member.host for ident, member in members.items()}
+        return {ident: host.name for ident, host in hosts.items() if host is not None and host.name}
+
     # -- connections that end ------------------------------------------------------------------------------
 
     def watch(self, remote: transport.Remote, end: Server | Client) -> None:
         """From now on, `ended` returns *end* once this connection to its process has ended."""
-        self._ends.register(remote.descriptor, 0)  # poll reports the end of a connection without being asked to
+        self._ends.register(remote.descriptor, transport.ENDED)
         self._watched[remote.descriptor] = end
 
     def unwatch(self, remote: transport.Remote) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "Process",
     "RunDirectory",
     "check_length",
+    "checkout_hash",
     "holds_run",
     "is_in_use",
     "open_private",
@@ -83,11 +84,11 @@ def process(pid: int) -> Process | None:
 
 
 class RunDirectory:
-    """The run directory of this process, which is a master. Only this user can enter it."""
+    """The run directory of this process, which is a master, or an agent of one. Only this user can enter it."""
 
-    def __init__(self) -> None:
-        """Make the run directory. Raises OSError; then it does not exist."""
-        self.path = tempfile.mkdtemp(prefix=_stem(), dir=_base())
+    def __init__(self, path: str | None = None) -> None:
+        """Make the run directory, or take over the one at *path*. Raises OSError; then it does not exist."""
+        self.path = path or tempfile.mkdtemp(prefix=_stem(), dir=_base())
         """The absolute path."""
         self._folder = open_private(self.path)
         self.temporary = [self.path]
@@ -137,10 +138,15 @@ class RunDirectory:
         os.close(self._folder)
 
 
+def checkout_hash() -> str:
+    """What the names of all run directories of this checkout have in common, whichever user and machine they are of."""
+    checkout = os.fsencode(Path(__file__).resolve().parent.parent)
+    return f"{binascii.crc32(checkout):08x}{binascii.crc_hqx(checkout, 0):04x}"
+
+
 def _stem() -> str:
     """The beginning of the name of each run directory that this user has made from this checkout."""
-    checkout = os.fsencode(Path(__file__).resolve().parent.parent)
-    return f"daadkvs-{os.geteuid()}-{binascii.crc32(checkout):08x}{binascii.crc_hqx(checkout, 0):04x}-"
+    return f"daadkvs-{os.geteuid()}-{checkout_hash()}-"
 
 
 def holds_run(name: str) -> bool:

@@ -10,7 +10,22 @@ from typing import NamedTuple
 
 from groups import ANSWER_BYTES
 
-__all__ = ["Settings"]
+__all__ = ["Engine", "Settings"]
+
+
+class Engine(NamedTuple):
+    """The cluster on which a run takes place (`--engine`)."""
+
+    scheduler: str
+    """The address of the Dask scheduler, as Dask takes it."""
+    authority: Path | None
+    """Certificates for the scheduler in PEM, and the key; None where it is reached without TLS (--insecure-engine)."""
+    certificate: Path | None
+    key: Path | None
+    places: Path | None
+    """The file that says which process is on which host; None where they take turns."""
+    host_timeout: float
+    """After how many seconds without a sign of it a host counts as lost."""
 
 
 class Settings(NamedTuple):
@@ -31,3 +46,5 @@ class Settings(NamedTuple):
     """What delays and losses are drawn from."""
     group_limit: int = ANSWER_BYTES
     """See `rpc.options.Options`."""
+    engine: Engine | None = None
+    """None for a run on this machine alone."""

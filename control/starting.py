@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgpack
 
 from control.commands import CommandError
+from control.hosts import Hosts
 from control.members import Client, Members, Server
 from control.settings import Settings
 from control.supervisor import Supervisor
 from rpc import transport
-from rpc.spawner import Spawner
 
 __all__ = ["Starter"]
 
@@ -30,55 +29,47 @@ class Starter:
         settings: Settings,
         members: Members,
         supervisor: Supervisor,
-        spawner: Spawner,
-        run_directory: str,
-        stores: Path,
+        hosts: Hosts,
         warn: Callable[[str], None],
     ) -> None:
-        """*stores*: the folder that contains one folder for each server.
-
-        *warn* is called with a description of damage that a server has survived.
-        """
+        """*warn* is called with a description of damage that a server has survived."""
         self._settings = settings
         self._members = members
         self._supervisor = supervisor
-        self._spawner = spawner
-        self._run_directory = run_directory
-        self._stores = stores
+        self._hosts = hosts
         self._warn = warn
 
-    def folder(self, server: int) -> Path:
-        """The folder with a server's store."""
-        return self._stores / f"server-{server}"
-
     def start_server(self, server: Server, incarnation: int) -> int:
-        """Start a server, and wait until it is ready; returns the largest timestamp in its store.
+        """Start a server on its host, and wait until it is ready; returns the largest timestamp in its store.
 
-        Raises Failure, CommandError, MemoryError or Interrupted; then call `discard`.
+        Raises Failure, StorageError, OSError, CommandError, MemoryError or Interrupted; then call `discard`.
         """
+        host = server.host
+        assert host is not None
+        if server.uncut is not None and host.has_store(server.ident):
+            host.cut_group(server.ident, server.uncut, self._settings.fsync)
+        server.uncut = None
         if server.watchdog is None:
-            address = transport.new_address(self._run_directory, f"watchdog-{server.ident}-{incarnation}")
-            server.watchdog_pid = self._spawner.start("watchdog", server.ident, address)
-            server.watchdog = transport.Remote(address, self._supervisor.limit)
+            name = f"watchdog-{server.ident}-{incarnation}"
+            server.watchdog_pid, address = host.start("watchdog", server.ident, name)
+            server.watchdog = host.connect(address, self._supervisor.limit)
             self._members.watch(server.watchdog, server)
-        server.address = transport.new_address(self._run_directory, f"server-{server.ident}-{incarnation}")
         options = {
             "server": server.ident,
             "incarnation": incarnation,
-            "folder": str(self.folder(server.ident)),
+            "folder": host.folder(server.ident),
             "gossip_interval": self._settings.gossip_interval,
             "fsync": self._settings.fsync,
             "timeout": self._settings.timeout,
             "kept": self._settings.data_directory is not None,
             "group_limit": self._settings.group_limit,
         }
-        started = server.watchdog.call(
-            "start", server.address, msgpack.packb(options, unicode_errors="surrogateescape")
-        )
+        address = host.new_address(f"server-{server.ident}-{incarnation}")
+        started = server.watchdog.call("start", address, msgpack.packb(options, unicode_errors="surrogateescape"))
         if isinstance(started, str):
             raise transport.NoRoom(started)
-        server.pid = started
-        server.remote = transport.Remote(server.address, self._supervisor.limit)
+        server.pid, server.address = started
+        server.remote = host.connect(server.address, self._supervisor.limit)
         self._members.watch(server.remote, server)
         return self._await_recovery(server.remote)
 
@@ -109,17 +100,18 @@ class Starter:
         self._supervisor.forget_process(server)
         if server.ident not in self._members.servers:
             self._supervisor.drop_watchdog(server)
+            self._hosts.forget_server(server.ident)
 
     def start_client(self, ident: int, stamp: int) -> Client:
-        """Start a client; *stamp* makes its address unique.
+        """Start a client; *stamp* makes its name unique.
 
-        Raises Failure, MemoryError or Interrupted; then no process of it remains.
+        Raises Failure, CommandError, MemoryError or Interrupted; then no process of it remains.
         """
         client = Client(ident)
+        client.host = self._hosts.of_client(ident)
         try:
-            address = transport.new_address(self._run_directory, f"client-{ident}-{stamp}")
-            client.pid = self._spawner.start("client", ident, address)
-            client.remote = transport.Remote(address, self._settings.timeout)
+            client.pid, address = client.host.start("client", ident, f"client-{ident}-{stamp}")
+            client.remote = client.host.connect(address, self._settings.timeout)
         except (transport.Failure, MemoryError):
             self._supervisor.kill_client(client)
             raise

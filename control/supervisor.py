@@ -15,23 +15,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from control.calls import Call, gather, send
+from control.hosts import EXIT_PATIENCE_SECONDS
 from control.members import Client, Members, Server
 from rpc import tracing, transport
-from rpc.spawner import Spawner
 
-__all__ = ["EXIT_PATIENCE_SECONDS", "PROBE_SECONDS", "Supervisor"]
+__all__ = ["PROBE_SECONDS", "Supervisor"]
 
 PROBE_SECONDS = 0.5
 """How long a probe may take at most. (It never takes more than half of the limit of silence.)"""
-
-EXIT_PATIENCE_SECONDS = 2.0
-"""How long processes may take to end before they are killed by force."""
 
 
 class Supervisor:
     """Calls members, and makes sure that those that fail in a call are dead."""
 
-    def __init__(self, members: Members, spawner: Spawner, timeout: float, report: Callable[[int, str], None]) -> None:
+    def __init__(self, members: Members, timeout: float, report: Callable[[int, str], None]) -> None:
         """*timeout*: how long a member may be silent, in seconds.
 
         *report* is called with the id of each member that has died, and a description.
@@ -39,7 +36,6 @@ class Supervisor:
         self.limit = timeout
         """How long a server may be silent at present, in seconds; `patience` changes it."""
         self._members = members
-        self._spawner = spawner
         self._timeout = timeout
         self._report = report
 
@@ -109,7 +105,9 @@ class Supervisor:
         alive: set[int] = set()
         for ident in idents:
             try:
-                remotes[ident] = transport.Remote(self._members.servers[ident].address, limit)
+                server = self._members.servers[ident]
+                assert server.host is not None
+                remotes[ident] = server.host.connect(server.address, limit)
             except transport.NoRoom:
                 alive.add(ident)
             except transport.Failure:
@@ -219,7 +217,7 @@ class Supervisor:
         for ident in sent:
             server = by_ident[ident]
             by_force = ident in gathered.interrupted and server.pid
-            if by_force and self._spawner.kill(server.pid, EXIT_PATIENCE_SECONDS):
+            if by_force and _kill(server, server.pid):
                 continue
             if ident not in gathered.answers:
                 self.drop_watchdog(server)  # the call that it may still be carrying out ends as well
@@ -231,8 +229,8 @@ class Supervisor:
         self._members.unwatch(server.watchdog)
         server.watchdog = None
         if server.pid:
-            self._spawner.kill(server.pid, EXIT_PATIENCE_SECONDS)
-        self._spawner.kill(server.watchdog_pid, EXIT_PATIENCE_SECONDS)
+            _kill(server, server.pid)
+        _kill(server, server.watchdog_pid)
 
     def forget_process(self, server: Server) -> None:
         """Note that a server's process has ended."""
@@ -255,7 +253,13 @@ class Supervisor:
         """Kill a client's process, if there is one."""
         pid, client.pid = client.pid, 0  # only once, since the system may soon give the id to another process
         if pid:
-            self._spawner.kill(pid, EXIT_PATIENCE_SECONDS)
+            _kill(client, pid)
+
+
+def _kill(end: Server | Client, pid: int) -> bool:
+    """Kill a process of a member; returns whether it is gone, as far as it can be known."""
+    assert end.host is not None
+    return end.host.kill(pid, EXIT_PATIENCE_SECONDS)
 
 
 def _ending(end: Server | Client) -> transport.Failure:
@@ -267,6 +271,8 @@ def _ending(end: Server | Client) -> transport.Failure:
 
 def _how_lost(end: Server | Client, failure: transport.Failure, limit: float) -> str:
     """The description of a loss, for the user. *limit*: how long the member was allowed to be silent, in seconds."""
+    if end.host is not None and end.host.is_lost:
+        return f"{end.kind} {end.ident} died with its host, {end.host.name}"
     if isinstance(failure, transport.Silent):
         return f"{end.kind} {end.ident} made no progress for {limit:g} s, and was killed"
     if isinstance(failure, transport.RemoteError):

@@ -2,9 +2,9 @@
 
 May live here: sockets until they are connected. May not: what is sent over them.
 
-An *address* is an opaque string, made by `new_address` and understood only here. It holds a path, which may be longer
-than the system allows for a socket. In that case its folder is opened for the moment, and the path leads through that
-descriptor.
+An *address* is an opaque string, made by `new_address` and understood only here: `unix:PATH`, or `tls:IP:PORT` for a
+process on another machine (rpc/tls.py). A path may be longer than the system allows for a socket. In that case its
+folder is opened for the moment, and the path leads through that descriptor.
 
 Connections are accepted only from processes of the same run: the master, and those in the session that the spawner
 leads. Anybody else finds the connection closed at once, and costs no thread and no memory.
@@ -16,12 +16,12 @@ import errno
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rpc.failures import NoRoom, Unreachable, why
+from rpc.listener import Listener
 
 __all__ = [
     "Listener",
@@ -29,6 +29,7 @@ __all__ = [
     "accept_only",
     "check_place",
     "connect",
+    "detect_loss",
     "discard",
     "let_in",
     "listen",
@@ -38,9 +39,18 @@ __all__ = [
 LONGEST_PATH = 107
 """The longest path of a Unix socket that the system accepts, in bytes."""
 
+TLS = "tls:"
+"""How the address of a process that is reached over the network begins."""
+
 
 def new_address(directory: str, name: str) -> str:
-    """An address in *directory*, which only this user may enter. Its path may have any length."""
+    """An address in *directory*, which only this user may enter. Its path may have any length.
+
+    Where *directory* is the place `tls:IP`, the process is to be reached over the network: it gets a free port, and
+    `Listener.address` says which.
+    """
+    if directory.startswith(TLS):
+        return f"{directory}:0"
     return f"unix:{os.path.join(directory, name)}"
 
 
@@ -61,19 +71,33 @@ def _path_of(address: str) -> Iterator[str]:
 
 def discard(address: str) -> None:
     """Remove the address of a process that has ended, if it still exists."""
-    Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+    if not address.startswith(TLS):
+        Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
-class Listener(socket.socket):
+class _UnixListener(Listener):
     """A listening socket that knows its path. (The system may have been given another path to it.)"""
 
-    path = ""
+    def admit(self) -> socket.socket:
+        while True:
+            sock = self.accept_any()
+            if _is_of_this_run(sock):
+                return sock
+            sock.close()
+
+    def withdraw(self) -> None:
+        os.unlink(self.address.removeprefix("unix:"))
+        self.close()
 
 
 def listen(address: str) -> Listener:
     """A listener at *address*; connections are queued from now on. Raises OSError."""
-    listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.path = address.removeprefix("unix:")
+    if address.startswith(TLS):
+        from rpc import tls  # not at the top: a run on one machine has no use for it
+
+        return tls.listen(address)
+    listener = _UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.address = address
     try:
         with _path_of(address) as path:
             listener.bind(path)
@@ -115,36 +139,24 @@ def _is_of_this_run(sock: socket.socket) -> bool:
         return False  # it has already ended
 
 
-def accept(listener: socket.socket) -> socket.socket:
+def accept(listener: Listener) -> socket.socket:
     """Wait for the next connection from a process of this run. Raises OSError."""
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            time.sleep(NO_ROOM_SECONDS)
-            continue
-        if _is_of_this_run(sock):
-            return sock
-        sock.close()
-
-
-_NO_ROOM = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-NO_ROOM_SECONDS = 0.1
-"""How long to wait before accepting again if no descriptor was left. The system does not report when there is one."""
+    return listener.admit()
 
 
 def accept_only(listener: Listener) -> socket.socket:
     """Wait for the first connection, and accept no more. When this returns, the address has been removed."""
-    sock = accept(listener)
-    os.unlink(listener.path)
-    listener.close()
+    sock = listener.admit()
+    listener.withdraw()
     return sock
 
 
 def connect(address: str, timeout: float) -> socket.socket:
-    """A socket that is connected to *address*. Blocks up to *timeout* seconds. Raises Unreachable."""
+    """A socket that is connected to *address*. Blocks up to *timeout* seconds. Raises Unreachable, Silent."""
+    if address.startswith(TLS):
+        from rpc import tls
+
+        return tls.connect(address, timeout)
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:  # no descriptor is left
@@ -164,3 +176,10 @@ def _timeval(seconds: float) -> bytes:
     """A time for the system, for which zero would mean no limit."""
     microseconds = max(1, int(seconds * 1_000_000))
     return struct.pack("ll", *divmod(microseconds, 1_000_000))
+
+
+def detect_loss(sock: socket.socket, seconds: float) -> None:
+    """Have a connection end when the other machine has not been heard of for about *seconds* (`tls.detect_loss`)."""
+    from rpc import tls
+
+    tls.detect_loss(sock, seconds)

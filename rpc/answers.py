@@ -37,9 +37,17 @@ Faulty = tuple[tuple[int, str], ...]
 
 ANSWERS: dict[str, Any] = {
     # of the spawner and the watchdogs
-    "start": int | str,
+    "start": tuple[int, str] | str,
     "abandon": None,
     "kill": None,
+    # of agents
+    "kill_process": bool,
+    "has_store": bool,
+    "cut_group": str | None,
+    "clock": int,
+    "trace_files": tuple[str, ...],
+    "read_trace": bytes,
+    "end": None,
     # of clients and servers
     "shape": None,
     # of clients
@@ -85,7 +93,7 @@ def fits(name: str, args: Sequence[Any], answer: Any) -> bool:
     if name == "pull_from":  # the answer may name only servers that the arguments name
         named = (*answer[0], *answer[1], *(ident for ident, _ in answer[4]))
         return _is_packed_context(answer[3]) and all(ident in args[0] for ident in named)
-    return name != "start" or type(answer) is str or 0 < answer <= LARGEST_PID
+    return name != "start" or type(answer) is str or 0 < answer[0] <= LARGEST_PID
 
 
 # -- packed answers ----------------------------------------------------------------------------------------

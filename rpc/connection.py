@@ -210,7 +210,7 @@ class Service(RpycService):  # type: ignore[misc]
     """The checks of the arguments, by the name of the method."""
 
     def __init_subclass__(cls) -> None:
-        cls._parameters = {}
+        cls._parameters = dict(cls._parameters)
         for name, method in vars(cls).items():
             if name.startswith("exposed_"):
                 hints = get_type_hints(method)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from rpc import transport
 
-__all__ = ["fork", "fork_listening"]
+__all__ = ["fork", "fork_listening", "set_title"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 """The signals that a terminal sends to every process started from it."""
@@ -64,21 +64,23 @@ def fork(
 
 def fork_listening(
     title: str, address: str, keep: Iterable[int], main: Callable[[transport.Listener], object]
-) -> int | str:
-    """Fork a process that runs *main* with a listener at *address*; returns its id, or the reason
-    why it could not be started.
+) -> tuple[int, str] | str:
+    """Fork a process that runs *main* with a listener at *address*.
+
+    Returns its id and where it listens, or the reason why it could not be started.
 
     If the process fails before it has accepted a connection, it tells whoever connects why.
     """
     listener = None
     try:
         listener = made = transport.listen(address)
-        return fork(
+        pid = fork(
             title,
             (made.fileno(), *keep),
             lambda: main(made),
             lambda error: transport.turn_away(made, error),
         )
+        return pid, made.address
     except (OSError, MemoryError) as error:
         if listener is not None:
             transport.discard(address)
@@ -103,10 +105,11 @@ def _forget_parent(title: str, keep: Iterable[int], leads: bool) -> None:
     bounds = [2, *sorted(keep), os.sysconf("SC_OPEN_MAX")]
     for low, high in itertools.pairwise(bounds):
         os.closerange(low + 1, high)
-    _set_title(title)
+    set_title(title)
 
 
-def _set_title(title: str) -> None:
+def set_title(title: str) -> None:
+    """Have ps show this process as *title*."""
     import setproctitle  # not at the top: the master, which must start fast, has no use for it
 
     setproctitle.setproctitle(title)

@@ -30,7 +30,16 @@ from typing import Literal, NoReturn
 from rpc import transport
 from rpc.forking import fork, fork_listening
 
-__all__ = ["Role", "Roles", "Spawner"]
+__all__ = [
+    "END_PATIENCE_SECONDS",
+    "GC_THRESHOLDS",
+    "Role",
+    "Roles",
+    "Spawner",
+    "SpawnerService",
+    "ask_to_start",
+    "kill_in_session",
+]
 
 Role = Callable[[transport.Listener, int, str, int], object]
 """The main function of a forked process: of (listener, id, run directory, descriptor of the pipe to hold)."""
@@ -45,38 +54,41 @@ END_PATIENCE_SECONDS = 1.0
 """How long processes may take to end by themselves."""
 
 
-class _Service(transport.Service):
+class SpawnerService(transport.Service):
     """What the master asks the spawner for."""
 
-    def __init__(self, roles: Roles, run_directory: str, alive: int) -> None:
+    def __init__(self, roles: Roles, run_directory: str, alive: int, place: str = "") -> None:
+        """*place*: where processes listen, as `transport.new_address` takes it (default: the run directory)."""
         self._roles = roles
         self._run_directory = run_directory
         self._alive = alive
+        self._place = place or run_directory
         self._children: set[int] = set()
-        self._newest = (0, "")  # the child that was started last, and its address
+        self._newest = (0, "", "")  # the child that was started last, its name, and its address
 
-    def exposed_start(self, role: Literal["watchdog", "client"], ident: int, address: str) -> int | str:
-        """Start the "watchdog" of a server or a "client", listening at *address*.
+    def exposed_start(self, role: Literal["watchdog", "client"], ident: int, name: str) -> tuple[int, str] | str:
+        """Start the "watchdog" of a server or a "client". No other process of the run has the same *name*.
 
-        Returns its process id, or the reason why it could not be started.
+        Returns its process id and its address, or the reason why it could not be started.
         """
         self._reap()
         title = f"daadkvs {role} {ident} ({self._run_directory})"
         started = fork_listening(
             title,
-            address,
+            transport.new_address(self._place, name),
             (self._alive,),
             lambda listener: self._roles[role](listener, ident, self._run_directory, self._alive),
         )
-        if isinstance(started, int):
-            self._children.add(started)
-            self._newest = (started, address)
+        if not isinstance(started, str):
+            pid, address = started
+            self._children.add(pid)
+            self._newest = (pid, name, address)
         return started
 
-    def exposed_abandon(self, address: str) -> None:
-        """Kill the process that was started last, if it is for *address*: the master has given up waiting for it."""
-        pid, newest = self._newest
-        if address == newest and pid in self._children:
+    def exposed_abandon(self, name: str) -> None:
+        """Kill the process that was started last, if it has this name: the master has given up waiting for it."""
+        pid, newest, address = self._newest
+        if name == newest and pid in self._children:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             self._children.remove(pid)
@@ -112,7 +124,7 @@ def _main(
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
-    service = _Service(roles, run_directory, alive)
+    service = SpawnerService(roles, run_directory, alive)
     fd, on_readable = transport.serve_polled(sock, service)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -127,6 +139,59 @@ def _main(
         raise
     finally:
         os.killpg(0, signal.SIGKILL)
+
+
+def ask_to_start(
+    remote: transport.Remote, starter: str, role: str, ident: int, name: str, advice: str = ""
+) -> tuple[int, str]:
+    """Have a `SpawnerService` start a process; returns its process id and address. Raises Failure, Interrupted.
+
+    After either, no process remains: if it is started later, it is killed at once. For errors: *starter* is who that
+    is, and *advice* what to do where it is gone.
+    """
+    try:
+        started = remote.call("start", role, ident, name)
+    except transport.Interrupted:
+        _abandon(remote, name)
+        raise
+    except transport.Silent as failure:
+        _abandon(remote, name)
+        raise transport.Failure(f"{starter} does not answer") from failure
+    except transport.RemoteError as error:
+        raise transport.Failure(f"{starter} has failed: {error}{advice}") from error
+    except transport.Failure as failure:
+        raise transport.Failure(f"{starter} is gone{advice}") from failure
+    if isinstance(started, str):
+        raise transport.NoRoom(started)
+    pid, address = started
+    return pid, address
+
+
+def _abandon(remote: transport.Remote, name: str) -> None:
+    """Have the process killed right after it has been started, whenever that is."""
+    try:
+        remote.tell("abandon", name)
+    except transport.Failure:
+        pass  # who should start it is gone, and every process with it
+
+
+def kill_in_session(leader: int, pid: int, patience: float) -> bool:
+    """Kill a process, if the process *leader* leads its session; returns whether it was gone within *patience* s."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError as error:
+        return error.errno == errno.ESRCH
+    try:
+        if os.getsid(pid) != leader:
+            return True  # it has ended, and another process has the id now
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        poller = select.poll()
+        poller.register(process, select.POLLIN)
+        return bool(poller.poll(patience * 1000))
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(process)
 
 
 class Spawner:
@@ -162,55 +227,18 @@ class Spawner:
         os.close(alive)
         self._remote = transport.Remote(ours, timeout)
 
-    def start(self, role: str, ident: int, address: str) -> int:
-        """Start the "watchdog" of a server or a "client"; returns its process id. Raises Failure, Interrupted.
-
-        After either, no process remains: if the spawner starts it later, it kills it at once.
-        """
-        try:
-            started = self._remote.call("start", role, ident, address)
-        except transport.Interrupted:
-            self._abandon(address)
-            raise
-        except transport.Silent as failure:
-            self._abandon(address)
-            raise transport.Failure("the process that starts all others does not answer") from failure
-        except transport.RemoteError as error:
-            text = f"the process that starts all others has failed: {error}; start Daadkvs anew"
-            raise transport.Failure(text) from error
-        except transport.Failure as failure:
-            raise transport.Failure("the process that starts all others is gone; start Daadkvs anew") from failure
-        if isinstance(started, str):
-            raise transport.NoRoom(started)
-        return int(started)
-
-    def _abandon(self, address: str) -> None:
-        """Have the spawner kill the process right after it has started it, whenever that is."""
-        try:
-            self._remote.tell("abandon", address)
-        except transport.Failure:
-            pass  # the spawner is gone, and every process with it
+    def start(self, role: str, ident: int, name: str) -> tuple[int, str]:
+        """Start the "watchdog" of a server or a "client"; returns its process id and address (`ask_to_start`)."""
+        return ask_to_start(
+            self._remote, "the process that starts all others", role, ident, name, "; start Daadkvs anew"
+        )
 
     def kill(self, pid: int, patience: float) -> bool:
         """Kill a process of this run, whoever started it; returns whether it was gone within *patience* seconds.
 
         This is for when the process that should do it doesn't. No other process has to answer, not even the spawner.
         """
-        try:
-            process = os.pidfd_open(pid)
-        except OSError as error:
-            return error.errno == errno.ESRCH
-        try:
-            if os.getsid(pid) != self.pid:
-                return True  # it has ended, and another process has the id now
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-            poller = select.poll()
-            poller.register(process, select.POLLIN)
-            return bool(poller.poll(patience * 1000))
-        except ProcessLookupError:
-            return True
-        finally:
-            os.close(process)
+        return kill_in_session(self.pid, pid, patience)
 
     def end(self, patience: float) -> None:
         """Wait until every process that came from here is gone; their connections to the master are closed.

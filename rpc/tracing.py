@@ -16,7 +16,8 @@ Each process has a file, DIR/NAME.trace ("master", "server-0", "client-5"). It i
 
     [time, clock, event, details]
 
-The time is in nanoseconds of the machine's monotonic clock, which is the same for all processes. The clock maps the
+The time is in nanoseconds of the machine's monotonic clock, which is the same for all processes. (Traces that come from
+other machines are put into the time of the master's: engine/traces.py.) The clock maps the
 names of processes to numbers of events; the entry of the process itself is the number of this event. The details are a
 map:
 
@@ -61,13 +62,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
 
-__all__ = ["Event", "begin", "called", "clear", "enable", "event", "folder", "on", "read", "stamp"]
+__all__ = ["Event", "begin", "called", "clear", "enable", "event", "folder", "on", "read", "stamp", "write"]
 
 on = False
 """Whether this run is traced."""
@@ -172,6 +173,15 @@ def called(name: str, message: str, stamp: list[Any]) -> None:
 def read(path: Path) -> Iterator[Event]:
     """The events of one process, in order. Raises OSError, and ValueError or TypeError if the file is not a trace."""
     return (event for event, _ in _read(path))
+
+
+def write(path: Path, events: Iterable[Event]) -> None:
+    """Replace a trace by these events, at once. Raises OSError."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        for event in events:
+            file.write(msgpack.packb(event, unicode_errors="surrogateescape"))
+    part.rename(path)
 
 
 def _read(path: Path) -> Iterator[tuple[Event, int]]:

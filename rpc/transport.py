@@ -32,7 +32,18 @@ import msgpack
 
 import messages
 from rpc import answers, tracing
-from rpc.addresses import Listener, accept, accept_only, check_place, connect, discard, let_in, listen, new_address
+from rpc.addresses import (
+    Listener,
+    accept,
+    accept_only,
+    check_place,
+    connect,
+    detect_loss,
+    discard,
+    let_in,
+    listen,
+    new_address,
+)
 from rpc.connection import (
     Farewell,
     Nobody,
@@ -47,6 +58,7 @@ from rpc.failures import Failure, NoRoom, RemoteError, Silent, Unreachable, why
 from rpc.stream import MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
 
 __all__ = [
+    "ENDED",
     "MAX_MESSAGE",
     "Failure",
     "Interrupted",
@@ -61,6 +73,8 @@ __all__ = [
     "accept_forever",
     "accept_only",
     "check_place",
+    "connect",
+    "detect_loss",
     "discard",
     "farewell",
     "interrupt_by",
@@ -92,7 +106,7 @@ def read(packed: Any, is_expected: messages.Check) -> Any:
 # -- serving -----------------------------------------------------------------------------------------------
 
 
-def accept_forever(listener: socket.socket, make_service: Callable[[], Service]) -> NoReturn:
+def accept_forever(listener: Listener, make_service: Callable[[], Service]) -> NoReturn:
     """Serve each connection in a daemon thread, with a service of its own. If there is no room, say so to the peer."""
     while True:
         sock = accept(listener)
@@ -125,7 +139,7 @@ def farewell(sock: socket.socket, error: BaseException) -> None:
     sock.close()
 
 
-def turn_away(listener: socket.socket, error: BaseException) -> None:
+def turn_away(listener: Listener, error: BaseException) -> None:
     """Tell the first process that connects within `TURN_AWAY_SECONDS` why nobody serves it. Blocks until then."""
     try:
         listener.settimeout(TURN_AWAY_SECONDS)
@@ -170,6 +184,10 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
             raise EOFError(why(error)) from error
 
     return stream.fileno(), on_readable
+
+
+ENDED = select.POLLRDHUP
+"""By this event, poll reports that the other end of a connection is closed, of whatever kind the connection is."""
 
 
 # -- calling -----------------------------------------------------------------------------------------------
@@ -224,7 +242,7 @@ class Remote:
     def __init__(self, address: str | socket.socket, timeout: float) -> None:
         """Connect to *address*, or take a connected socket. *timeout*: for each call, in seconds.
 
-        Raises Unreachable.
+        Raises Unreachable, Silent.
         """
         self.timeout = timeout
         self.waiting = False
@@ -314,7 +332,7 @@ class Remote:
         if self._stream.closed:
             return False
         poller = select.poll()
-        poller.register(self._stream.fileno(), 0)
+        poller.register(self._stream.fileno(), ENDED)
         return not poller.poll(0)
 
     def abort(self) -> None:

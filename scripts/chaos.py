@@ -28,10 +28,29 @@ environment.enter(__name__)
 
 import argparse
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from checking.chaos.answers import Violation
-from checking.chaos.rounds import run_rounds
-from scripts.shared import at_least, minutes, run_main, show_progress
+from checking.chaos.rounds import Round, run_rounds
+from checking.lab.hosts import Lab, LabError
+from scripts.shared import at_least, minutes, need, run_main, show_progress
+
+
+@contextmanager
+def rounds_on_hosts() -> Iterator[Callable[[int], Round]]:
+    """A function that makes a round on the hosts of a new lab."""
+    need("distributed", "requirements-cluster.txt")
+    from checking.lab.chaos import ClusterRound
+    from checking.lab.dask_cluster import DaskCluster
+
+    try:
+        with Lab(["driver", "head", "alpha", "beta", "gamma"]) as lab:
+            cluster = DaskCluster(lab, "head", ["alpha", "beta", "gamma"], "driver")
+            cluster.start()
+            yield lambda seed: ClusterRound(seed, cluster)
+    except LabError as error:
+        sys.exit(f"error: hosts can't be had here: {error}")
 
 
 def main() -> int:
@@ -51,6 +70,12 @@ def main() -> int:
         dest="seconds",
     )
     parser.add_argument("--kills", type=at_least(1), metavar="N", help="end when this many processes have been killed")
+    parser.add_argument(
+        "--hosts",
+        action="store_true",
+        help="with servers and clients on three hosts, whose workers are killed and whose cables are cut as well "
+        "(only as root, or where user namespaces are allowed; needs scripts/requirements-cluster.txt)",
+    )
     parser.add_argument("--rounds", type=at_least(1), metavar="N", help="end after this many rounds")
     options = parser.parse_args()
     endless = float("inf")
@@ -58,9 +83,11 @@ def main() -> int:
     begin = time.monotonic()
     show_progress("the first round is running")
     try:
-        killed, counts, rounds = run_rounds(
-            options.seed, options.rounds or endless, options.kills or endless, seconds, show_progress
-        )
+        with ExitStack() as stack:
+            make = stack.enter_context(rounds_on_hosts()) if options.hosts else Round
+            killed, counts, rounds = run_rounds(
+                options.seed, options.rounds or endless, options.kills or endless, seconds, show_progress, make
+            )
     except (Violation, AssertionError) as error:
         show_progress("")
         print(f"violation: {error}", *error.__notes__, sep="\n")

@@ -8,8 +8,9 @@ import sys
 import pytest
 from hypothesis import settings
 from support.browser import chromium
+from support.hosts import cluster, clusters_can_be_had, fresh_cluster, hosts_can_be_had
 
-__all__ = ["chromium"]
+__all__ = ["chromium", "cluster", "clusters_can_be_had", "fresh_cluster", "hosts_can_be_had"]
 
 for variable in [name for name in os.environ if name.startswith("PYTHON")]:
     del os.environ[variable]  # nothing that a test starts is led astray by them
@@ -28,4 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many random scripts are run (test_pipeline.py, test_given_up.py, test_check.py)",
     )
     parser.addoption("--schedules", type=int, default=5_000, help="how many are simulated (test_simulation.py)")
+    parser.addoption(
+        "--hosts",
+        type=int,
+        default=0,
+        help="how often each failure on several hosts is tried (test_cluster_failures.py); then all transcripts are "
+        "told there as well (test_cluster_transcripts.py). 0: once, and a part of the transcripts",
+    )
     parser.addoption("--rewrite", action="store_true", help="write what transcripts print into them, as expected")

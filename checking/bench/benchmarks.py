@@ -31,6 +31,7 @@ from checking.bench.runs import (
     puts,
     run_script,
 )
+from checking.bench.several import hosts, hosts_100
 from checking.telling import tell
 from checking.traces import read
 
@@ -314,6 +315,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "delays": delays,
     "records": records,
     "report": report,
+    "hosts": hosts,
+    "hosts-100": hosts_100,
     "programs": programs,
     "many": many,
 }

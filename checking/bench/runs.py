@@ -53,12 +53,14 @@ class Row(NamedTuple):
         return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
 
 
-def run_script(script: str, *options: str) -> float:
-    """Run a whole script; returns the seconds, start-up and exit included. Raises RuntimeError if it had an error."""
+def run_script(script: str, *options: str, prefix: tuple[str, ...] = ()) -> float:
+    """Run a whole script; returns the seconds, start-up and exit included. Raises RuntimeError if it had an error.
+
+    *prefix*: a command that becomes the master.
+    """
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, ROOT / "master.py", *options], input=script.encode(), capture_output=True, check=False
-    )
+    command = [*prefix, sys.executable, str(ROOT / "master.py"), *options]
+    done = subprocess.run(command, input=script.encode(), capture_output=True, check=False)
     seconds = time.perf_counter() - start
     if done.returncode or done.stderr:
         raise RuntimeError(done.stderr.decode())
@@ -68,10 +70,9 @@ def run_script(script: str, *options: str) -> float:
 class Conversation:
     """A master that is fed line by line."""
 
-    def __init__(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, ROOT / "master.py", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
+    def __init__(self, *options: str, prefix: tuple[str, ...] = ()) -> None:
+        command = [*prefix, sys.executable, str(ROOT / "master.py"), *options]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert self.process.stdin and self.process.stdout
         self._input, self._output = self.process.stdin, self.process.stdout
 
@@ -115,8 +116,8 @@ class Conversation:
 
 
 @contextmanager
-def conversation(*options: str) -> Iterator[Conversation]:
-    talk = Conversation(*options)
+def conversation(*options: str, prefix: tuple[str, ...] = ()) -> Iterator[Conversation]:
+    talk = Conversation(*options, prefix=prefix)
     try:
         yield talk
     finally:

@@ -11,7 +11,9 @@ from collections import Counter
 
 __all__ = ["Judge", "Violation"]
 
-NOTICES = re.compile(r"\w+: (server|client) (\d+) (died|made no progress for \S+ s, and was killed)")
+NOTICES = re.compile(
+    r"\w+: (server|client) (\d+) (died(?: with its host, \S+)?|made no progress for \S+ s, and was killed)"
+)
 """Errors about other processes, after which the command itself went on."""
 
 FAILURES = re.compile(

@@ -51,13 +51,17 @@ class Nemesis:
         rate, weights = (CALM_EVENTS_PER_SECOND, (6, 1, 93)) if self._calm else (EVENTS_PER_SECOND, (86, 4, 10))
         while not self._over.wait(self._random.expovariate(rate)):
             self._wake(time.monotonic())
-            found = self._conversation.pids()
-            (kind,) = self._random.choices(("server", "watchdog", "client"), weights)
-            victims = sorted(name for name in found if name.startswith(kind))
-            freeze = self._random.random() < (0.95 if kind == "client" else 0.25)
-            (seconds,) = self._random.choices(tuple(FREEZES_SECONDS), tuple(FREEZES_SECONDS.values()))
-            if victims:
-                self._hit(name := self._random.choice(victims), found[name], seconds if freeze else 0.0)
+            self._act(weights)
+
+    def _act(self, weights: tuple[int, int, int]) -> None:
+        """Hit a process. *weights*: how often those of servers, watchdogs and clients are chosen."""
+        found = self._conversation.pids()
+        (kind,) = self._random.choices(("server", "watchdog", "client"), weights)
+        victims = sorted(name for name in found if name.startswith(kind))
+        freeze = self._random.random() < (0.95 if kind == "client" else 0.25)
+        (seconds,) = self._random.choices(tuple(FREEZES_SECONDS), tuple(FREEZES_SECONDS.values()))
+        if victims:
+            self._hit(name := self._random.choice(victims), found[name], seconds if freeze else 0.0)
 
     def _hit(self, name: str, pid: int, freeze: float) -> None:
         try:

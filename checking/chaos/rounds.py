@@ -83,6 +83,7 @@ class Round:
         self.judge = Judge()
         self.log: list[str] = []
         self.kills: Counter[str] = Counter()
+        self.epochs = EPOCHS
         self._options: list[str] = ["--gossip-interval", self.plan.gossip, "--timeout", str(TIMEOUT_SECONDS)]
         if not self.plan.pipeline:
             self._options.append("--no-pipeline")
@@ -94,17 +95,28 @@ class Round:
         """Run the round. Raises Violation, and AssertionError if something is left behind or hangs."""
         with ExitStack() as stack:
             if self.plan.keep:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="daadkvs-chaos-"))
-                self._options += ["--data-dir", folder]
+                self._options += ["--data-dir", self._make_folder(stack)]
             trace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="daadkvs-chaos-")))
             if self.plan.traced:
                 self._options += ["--trace", str(trace)]
-            epochs = EPOCHS
+            epochs = self.epochs
             while epochs:
-                with Conversation(*self._options) as self._conversation:
+                with self._start() as self._conversation:
                     epochs = self._run_master(epochs)
                 if self.plan.traced:
                     self.judge.counts["groups given up, in the rounds that were traced"] += given_up(trace)
+
+    def _make_folder(self, stack: ExitStack) -> str:
+        """Make a data directory, which *stack* removes."""
+        return stack.enter_context(tempfile.TemporaryDirectory(prefix="daadkvs-chaos-"))
+
+    def _start(self) -> Conversation:
+        """Start a master."""
+        return Conversation(*self._options)
+
+    def _nemesis(self, calm: bool) -> Nemesis:
+        """Begin with the faults of an epoch."""
+        return Nemesis(self._conversation, self.random, self.log, calm)
 
     def _run_master(self, epochs: int) -> int:
         """Run epochs until none is left, or the master is killed; returns how many are left."""
@@ -113,7 +125,7 @@ class Round:
         while epochs:
             epochs -= 1
             calm = self.random.random() < 0.5
-            nemesis = Nemesis(self._conversation, self.random, self.log, calm)
+            nemesis = self._nemesis(calm)
             try:
                 for _ in range(self.random.randint(2, 4)):
                     self._do(self._script(self.random.choice((60, 300) if calm else (10, 60, 300)), calm))
@@ -131,8 +143,7 @@ class Round:
         script = self._script(200, calm=False)
         self._conversation.send(script)
         threading.Event().wait(self.random.random() / 20)  # so that the kill comes at a random instant
-        directory = run_directory(self._conversation.process.pid)
-        self._conversation.process.kill()
+        self._kill()
         self.log.append(f"{time.monotonic():.4f} kill master")
         self.kills["master"] += 1
         for line in script.splitlines():
@@ -141,6 +152,11 @@ class Round:
                 self.judge.doubt(key, value)
         for client in CLIENTS:
             self.judge.forget(client)
+
+    def _kill(self) -> None:
+        """Kill the master by SIGKILL, and wait for the end of all its processes."""
+        directory = run_directory(self._conversation.process.pid)
+        self._conversation.process.kill()
         self._conversation.process.wait()
         if directory is not None:
             for pid in processes(directory).values():
@@ -168,8 +184,12 @@ class Round:
         if answers:
             raise Violation(f"no command has asked for {answers}")
 
+    def _heal(self) -> None:
+        """Wait until all processes can be started."""
+
     def _make_peace(self) -> None:
         """Start and connect all processes, stabilize, and check that all servers hold the same."""
+        self._heal()
         # Each server twice, since a joinServer may be the first command to notice a death.
         self._do(b"".join(b"joinServer %d\n" % server for server in (*SERVERS, *SERVERS)))
         pairs = [(one, other) for one in SERVERS for other in SERVERS if one < other]
@@ -231,18 +251,24 @@ class Round:
 
 
 def run_rounds(
-    seed: int, rounds: float, kills: float, seconds: float, progress: Callable[[str], None] = lambda _: None
+    seed: int,
+    rounds: float,
+    kills: float,
+    seconds: float,
+    progress: Callable[[str], None] = lambda _: None,
+    make: Callable[[int], Round] = Round,
 ) -> tuple[Counter[str], Counter[str], int]:
     """Run rounds until one of the three limits is reached; returns kills, counts and the number of rounds.
 
-    *progress* is called after each round. Raises what `Round.run` raises, with the round in its notes.
+    *progress* is called after each round; *make* makes a round of a seed. Raises what `Round.run` raises, with the
+    round in its notes.
     """
     deadline = time.monotonic() + seconds
     killed: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     done = 0
     while done < rounds and killed.total() < kills and time.monotonic() < deadline:
-        this = Round(seed + done)
+        this = make(seed + done)
         try:
             this.run()
         except Exception as error:

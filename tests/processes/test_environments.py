@@ -437,7 +437,7 @@ BOMBARDED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from control import roles
-from rpc import spawner, transport
+from rpc import spawner
 
 os.setpgid(0, 0)
 signal.signal(signal.SIGINT, lambda *_: None)
@@ -454,7 +454,7 @@ try:
         folder = f"{sys.argv[2]}/{number}"
         os.mkdir(folder)
         started = spawner.Spawner(roles.load, folder, [folder], 10.0)
-        assert started.start("client", 5, transport.new_address(folder, "client-5"))
+        assert started.start("client", 5, "client-5")
         started.end(10.0)
 finally:
     os.kill(bomber, signal.SIGKILL)

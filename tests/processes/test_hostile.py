@@ -34,6 +34,7 @@ import watchdog
 from checking.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
 from control import commands, roles
 from control.run_directory import open_private
+from engine import agent
 from messages import Operation, pack_operations, unpack_operations
 from rpc import answers, spawner, transport
 from rpc.connection import SERVICE_ID
@@ -908,7 +909,7 @@ def test_an_unknown_type_hint_is_refused() -> None:
 
 def test_the_expected_answer_of_each_call_is_the_return_type_of_its_method() -> None:
     found: dict[str, set[Any]] = {}
-    for service in (spawner._Service, watchdog._Watchdog, client._Client, server._Service):
+    for service in (spawner.SpawnerService, agent.AgentService, watchdog._Watchdog, client._Client, server._Service):
         for name, method in vars(service).items():
             if name.startswith("exposed_"):
                 hints = get_type_hints(method)
@@ -959,7 +960,7 @@ def replace(owner, name, by):
     by.__annotations__ = getattr(owner, name).__annotations__
     setattr(owner, name, by)
 
-S, C, W, P = server._Service, client._Client, watchdog._Watchdog, spawner._Service
+S, C, W, P = server._Service, client._Client, watchdog._Watchdog, spawner.SpawnerService
 exec(sys.argv.pop(1))
 import master
 sys.exit(master.main())
@@ -1099,7 +1100,7 @@ CLIENT = "client 5 failed, and was killed: "
                 "joinServer 0",
                 [f"{NOT_STARTED}{SPAWNER}{MALFORMED}; start Daadkvs anew"],
             )
-            for answer in ("0", "-1", "1 << 60", "None", "b'x'", "(5,)")
+            for answer in ("5", "(0, 'x')", "(-1, 'x')", "(1 << 60, 'x')", "None", "b'x'", "(5,)", "(5, 5)")
         ),
         (
             "replace(P, 'exposed_start', fail)",
@@ -1108,7 +1109,7 @@ CLIENT = "client 5 failed, and was killed: "
         ),
         *(
             (f"replace(W, 'exposed_start', lambda *_: {answer})", "joinServer 0", [NOT_STARTED + MALFORMED])
-            for answer in ("0", "1 << 60", "None", "b'x'")
+            for answer in ("5", "(0, 'x')", "(1 << 60, 'x')", "None", "b'x'")
         ),
         ("replace(W, 'exposed_start', fail)", "joinServer 0", [NOT_STARTED + ON_PURPOSE]),
         ("replace(W, 'exposed_kill', lambda *_: 5)", "joinServer 0\nkillServer 0\njoinServer 0\nkillServer 0", []),
@@ -1263,12 +1264,12 @@ def test_a_watchdog_refuses_options_that_are_none(tmp_path: Path, options: bytes
     [(), ("master", 1, "unix:/x"), ("client", -1, "unix:/x"), ("client", 1, b"unix:/x"), (5, 1, "x"), ("client", 1)],
 )
 def test_the_spawner_refuses_what_is_no_start(tmp_path: Path, arguments: tuple[Any, ...]) -> None:
-    with served(spawner._Service(roles.load(), str(tmp_path), 0)) as caller:
+    with served(spawner.SpawnerService(roles.load(), str(tmp_path), 0)) as caller:
         with pytest.raises(transport.RemoteError, match="wrong arguments"):
             caller.call("start", *arguments)
         with pytest.raises(transport.RemoteError, match="no such method"):
             caller.call("kill")
-        reason = caller.call("start", "client", 1, f"unix:{tmp_path}/nowhere/x")
+        reason = caller.call("start", "client", 1, "nowhere/x")
         assert reason == "no process can be started: No such file or directory"
 
 

@@ -446,7 +446,7 @@ MUTANTS = [
     ),
     Mutant(
         "a server that has no descriptor left takes no connection any more",
-        "rpc/addresses.py",
+        "rpc/listener.py",
         "_NO_ROOM = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE,",
         "_NO_ROOM = (errno.ECONNABORTED,",
         pytest_run("tests/processes/test_failures.py", "-k", "without_descriptors_makes"),

@@ -19,7 +19,7 @@ LAYERS = (
     "console",
     "grading",
     "checking",
-    "control",
+    "control engine",
     "watchdog",
     "server client",
     "storage records compaction",
@@ -40,7 +40,7 @@ LONGEST_FUNCTION = 60
 
 PRODUCT = sorted(
     path.relative_to(ROOT)
-    for folder in (".", "scripts", "console", "grading", "checking", "control", "rpc")
+    for folder in (".", "scripts", "console", "grading", "checking", "control", "engine", "rpc")
     for path in (ROOT / folder).glob("*.py" if folder == "." else "**/*.py")
 )
 

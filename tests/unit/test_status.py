@@ -68,6 +68,19 @@ def test_the_shapes_of_links_are_listed() -> None:
     )
 
 
+def test_on_several_machines_each_process_has_its_host() -> None:
+    shown = overview({0: frozenset({1}), 1: frozenset({0})}, killed=(2,))
+    lines = draw(
+        shown._replace(
+            clients={5: ClientOverview(1005, (0,))}, hosts={0: "alpha", 1: "beta-2", 2: "beta-2", 5: "alpha"}
+        ),
+        100,
+    )
+    assert lines[1].split()[:4] == ["0", "up", "alpha", "1000"]
+    assert lines[2].split()[:4] == ["1", "up", "beta-2", "1001"]
+    assert lines[-1].split() == ["5", "up", "alpha", "1005", "0"]
+
+
 def test_many_servers_or_long_ids_are_a_list() -> None:
     long = 10**17
     links = {long: frozenset({long + 1}), long + 1: frozenset({long}), 3: frozenset()}

@@ -1,0 +1,1 @@
+"""Several hosts on one machine: namespaces, cables that can be cut, certificates, a Dask cluster, strangers."""

@@ -1,0 +1,268 @@
+"""The hosts of a run with an engine: which there are, and which process is placed on which of them.
+
+May live here: agents on hosts, and who is placed where. May not: Dask (engine/dask_cluster.py), what an agent does for
+the master (engine/remote_host.py).
+
+Servers and clients take turns over the hosts, in the order of the hosts' names, as they are started for the first time;
+`--place` names a host for some of them. A server stays where its store is, also in later runs with the same data
+directory. A host that was lost gets a new agent when a process has to be there.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from control.commands import CommandError
+from control.data_directory import DataDirectory
+from control.hosts import EngineError, Host
+from control.run_directory import RunDirectory
+from control.settings import Engine, Settings
+from engine import placement, traces
+from engine.certificates import Authority
+from engine.dask_cluster import DaskCluster, Found
+from engine.keeper import Keeper
+from engine.placement import Places, natural
+from engine.remote_host import RemoteHost
+from engine.terms import Terms
+from rpc import tls, tracing, transport
+from storage import StorageError
+
+__all__ = ["EngineHosts"]
+
+
+class EngineHosts:
+    """All hosts of a run with an engine (`control.hosts.Hosts`)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        run: RunDirectory,
+        data: DataDirectory | None,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Start an agent on each host. Forks, so no thread may have been started.
+
+        *warn* is called with a description of what is lost on hosts, later on.
+
+        Raises EngineError, OSError, StorageError.
+        """
+        self._engine = engine
+        self._settings = settings
+        self._data = data
+        self._warn = warn
+        self._places = _read_places(engine.places)
+        self._stores: dict[int, str] = data.read_hosts() if data else {}
+        """Server id -> the name of the host with its store."""
+        self._clients: dict[int, str] = {}
+        self._new = -1
+        """The server that is being started for the first time."""
+        self._turn = 0
+        self._hosts: dict[str, RemoteHost] = {}
+        """Every host that there has been, by name, in order."""
+        self._former: list[RemoteHost] = []
+        """Hosts that were lost, and have another agent now."""
+        self._lost = 0  # how many hosts had been lost when that was last asked
+        self._why: dict[str, str] = {}
+        """Why a host could not be used when it was last tried."""
+        self.missing: list[str] = []
+        """Warnings about hosts that could not be used from the beginning."""
+        self._cluster = DaskCluster(engine)
+        self._keeper = Keeper(run)
+        try:
+            self._authority = Authority()
+            self._start()
+        except BaseException:
+            self._keeper.end()
+            raise
+
+    def _start(self) -> None:
+        """Start an agent on each host that there is. Raises EngineError."""
+        tls.use(self._authority.issue("master"))
+        found = self._cluster.hosts()
+        if not found:
+            raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
+        self._start_agents(found, lock_wait=0.0)
+        if not self._hosts:
+            raise EngineError(f"host {found[0].name}: {self._why[found[0].name]}")
+        self.missing = [f"host {name} is not used: {why}" for name, why in self._why.items()]
+
+    # -- agents --------------------------------------------------------------------------------------------
+
+    def lost_one(self) -> bool:
+        before, self._lost = self._lost, sum(host.is_lost for host in (*self._hosts.values(), *self._former))
+        return self._lost > before
+
+    def _start_agents(self, found: Iterable[Found], lock_wait: float) -> None:
+        """Start an agent on each of these hosts. Raises EngineError, also if another master uses a data directory."""
+        terms = {host: self._terms(host, lock_wait).to_bytes() for host in found}
+        in_use = ""
+        for host, about in self._cluster.start_agents(terms).items():
+            if "error" in about:
+                self._why[host.name] = about["error"]
+                in_use = f"host {host.name}: {about['error']}" if about.get("in use") else in_use
+                continue
+            try:
+                made = RemoteHost(host, about, self._cluster, self._settings.timeout, self._engine.host_timeout)
+            except (transport.Failure, OSError, KeyError, TypeError) as error:
+                self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
+                continue
+            if host.name in self._hosts:
+                self._former.append(self._hosts[host.name])
+            self._hosts[host.name] = made
+            self._why.pop(host.name, None)
+        if in_use:
+            self._end_agents()
+            raise EngineError(in_use)
+
+    def _terms(self, host: Found, lock_wait: float) -> Terms:
+        return Terms(
+            host=host.name,
+            ip=host.ip,
+            credentials=self._authority.issue(host.name),
+            data_directory=str(self._settings.data_directory or ""),
+            lock_wait=lock_wait,
+            traced=tracing.on,
+            host_timeout=self._engine.host_timeout,
+        )
+
+    def _host(self, name: str) -> RemoteHost | None:
+        """The host with this name, with a new agent if it was lost; None if it isn't there, and `_why` says why."""
+        host = self._hosts.get(name)
+        if host is not None and not host.is_lost:
+            return host
+        self._why[name] = "it is not in the cluster"
+        try:
+            # The last agent there may take as long to notice that its master is gone.
+            found = [each for each in self._cluster.hosts() if each.name == name]
+            if not found or self._answers(found[0]):
+                self._start_agents(found, lock_wait=self._engine.host_timeout + 1.0)
+        except EngineError as error:
+            self._why[name] = str(error)
+        host = self._hosts.get(name)
+        return None if host is None or host.is_lost else host
+
+    def _answers(self, host: Found) -> bool:
+        """Whether a host can be reached, which the cluster notices much later if it can't."""
+        try:
+            ip, _, port = host.worker.rpartition("://")[2].rpartition(":")
+            socket.create_connection((ip.strip("[]"), int(port)), self._engine.host_timeout).close()
+            return True
+        except OSError as error:
+            self._why[host.name] = f"it can't be reached: {transport.why(error)}"
+            return False
+
+    # -- places --------------------------------------------------------------------------------------------
+
+    def of_server(self, ident: int) -> Host:
+        place, placed = self._stores.get(ident), self._places.of(ident)
+        if place is not None:
+            if placed not in (None, place):
+                raise CommandError(f"its store is on host {place}, but {self._engine.places} places it on {placed}")
+            host = self._host(place)
+            if host is None:
+                raise CommandError(f"its store is on host {place}, which can't be used: {self._why[place]}")
+            return host
+        host = self._choose(placed)
+        self._refuse_local_store(ident, host)
+        self._stores[ident] = host.name
+        self._new = ident
+        self._remember()
+        return host
+
+    def _remember(self) -> None:
+        """Raises StorageError."""
+        if self._data is not None:
+            self._data.write_hosts(self._stores)
+
+    def _refuse_local_store(self, ident: int, host: RemoteHost) -> None:
+        """Raise CommandError if a server's store is on this machine, and not on its host."""
+        folder = self._settings.data_directory and self._settings.data_directory / f"server-{ident}"
+        if folder and folder.is_dir() and any(folder.iterdir()) and not host.has_store(ident):
+            raise CommandError(f"its store is {folder} on this machine, but not on host {host.name}")
+
+    def forget_server(self, ident: int) -> None:
+        if ident == self._new:
+            del self._stores[ident]
+            self._new = -1
+            try:
+                self._remember()
+            except StorageError:
+                pass  # then it is remembered where it would have been
+
+    def of_client(self, ident: int) -> Host:
+        host = self._hosts.get(self._clients.get(ident, ""))
+        if host is None or host.is_lost:
+            host = self._choose(self._places.of(ident))
+        self._clients[ident] = host.name
+        return host
+
+    def _choose(self, placed: str | None) -> RemoteHost:
+        """The host that is *placed*, or whose turn it is. Raises CommandError."""
+        if placed is not None:
+            host = self._host(placed)
+            if host is None:
+                raise CommandError(f"host {placed} can't be used: {self._why[placed]}")
+            return host
+        names = sorted(self._hosts, key=natural)
+        for again in (False, True):
+            for _ in names:
+                name = names[self._turn % len(names)]
+                self._turn += 1
+                host = self._host(name) if again else self._hosts[name]
+                if host is not None and not host.is_lost:
+                    return host
+        raise CommandError("there is no host left")
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        self._end_agents()
+        self._keeper.end()
+
+    def _end_agents(self) -> None:
+        there = [host for host in self._hosts.values() if not host.is_lost]
+        self._fetch_traces(there)
+        for host in there:
+            host.tell_end()
+        left = [host for host in there if not host.wait_end()]
+        left += [host for host in (*self._hosts.values(), *self._former) if host.is_lost and host not in there]
+        if left:
+            self._end_by_force(left)
+
+    def _fetch_traces(self, hosts: list[RemoteHost]) -> None:
+        folder = tracing.folder()
+        if folder is None:
+            return
+        differences: dict[str, int] = {}
+        for host in hosts:
+            try:
+                differences |= host.fetch_traces(folder)
+            except (OSError, transport.Failure) as error:
+                self._warn(f"the traces of host {host.name} could not be fetched: {transport.why(error)}")
+        try:
+            traces.agree(folder, differences)
+        except (OSError, ValueError, TypeError) as error:
+            self._warn(f"the traces in {folder} have the times of several machines: {transport.why(error)}")
+
+    def _end_by_force(self, hosts: list[RemoteHost]) -> None:
+        """End agents that have not ended by themselves, or of which that isn't known."""
+        ended = self._cluster.end_agents({host.found: host.process for host in hosts})
+        for host in hosts:
+            if host.found not in ended and not host.can_be_reached:
+                seconds = self._engine.host_timeout
+                self._warn(f"host {host.name} can't be reached; what is left there ends by itself after {seconds:g} s")
+
+
+def _read_places(path: Path | None) -> Places:
+    """Raises EngineError."""
+    if path is None:
+        return Places()
+    try:
+        return placement.parse(path.read_text("utf-8").splitlines())
+    except OSError as error:
+        raise EngineError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise EngineError(f"{path}: {error}") from error

@@ -1,0 +1,123 @@
+"""Runs on several hosts: who is placed where, traces and histories, and what strangers get."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checking import traces
+from checking.driver import run
+
+if TYPE_CHECKING:
+    from checking.lab.dask_cluster import DaskCluster
+    from checking.lab.driving import ClusterConversation
+
+
+def conversation_on(cluster: DaskCluster, *options: str) -> ClusterConversation:
+    from checking.lab.driving import ClusterConversation
+
+    return ClusterConversation(cluster, *options)
+
+
+def hosts_of(conversation: ClusterConversation) -> dict[str, str]:
+    """Server or client -> host."""
+    found = conversation.where()
+    return {name: host.name for name, (host, _) in found.items() if name.startswith(("server", "client"))}
+
+
+def test_processes_take_turns_over_the_hosts_and_stay_where_they_are(cluster: DaskCluster) -> None:
+    with conversation_on(cluster) as conversation:
+        conversation.do("joinServer 5\njoinServer 3\njoinClient 10 5\njoinServer 4\njoinClient 11 3")
+        placed = {
+            "server 5": "alpha", "server 3": "beta", "client 10": "gamma", "server 4": "alpha", "client 11": "beta",
+        }  # fmt: skip
+        assert hosts_of(conversation) == placed
+        conversation.do("killServer 3\njoinServer 3\nkillServer 5\njoinServer 5")
+        assert hosts_of(conversation) == placed
+
+
+def test_a_file_says_who_is_where(cluster: DaskCluster) -> None:
+    cluster.driver.path("/tmp/home/places").write_text("# all but one\n0-99: gamma\n1: alpha\n7: delta\n")
+    with conversation_on(cluster, "--place", "/tmp/home/places") as conversation:
+        output = conversation.do("joinServer 0\njoinServer 1\njoinServer 7\njoinClient 10 0\njoinClient 100 0")
+        assert output.errors == [
+            "joinServer: server 7 could not be started: host delta can't be used: it is not in the cluster"
+        ]
+        assert hosts_of(conversation) == {
+            "server 0": "gamma", "server 1": "alpha", "client 10": "gamma", "client 100": "alpha",
+        }  # fmt: skip
+
+
+def test_status_tells_the_hosts(cluster: DaskCluster) -> None:
+    import json
+
+    script = "joinServer 0\njoinServer 1\njoinClient 5 1\nstatus\n"
+    result = run(script, *cluster.options, "--json", prefix=cluster.driver.prefix)
+    status = json.loads(result.stdout.splitlines()[-1])["status"]
+    assert [server["host"] for server in status["servers"]] == ["alpha", "beta"]
+    assert [client["host"] for client in status["clients"]] == ["gamma"]
+
+
+SCRIPT = """
+joinServer 0
+joinServer 1
+joinServer 2
+joinClient 5 0
+joinClient 6 1
+put 5 colour red
+put 6 colour blue
+killServer 2
+joinServer 2
+stabilize
+get 5 colour
+printStore 2
+"""
+
+
+def test_a_run_leaves_its_traces_and_its_history(cluster: DaskCluster) -> None:
+    home = cluster.driver.path("/tmp/home")
+    result = run(
+        SCRIPT, *cluster.options, "--trace", "/tmp/home/trace", "--history", "/tmp/home/history",
+        prefix=cluster.driver.prefix,
+    )  # fmt: skip
+    assert (result.stdout, result.stderr, result.status) == (b"colour:blue\ncolour:blue\n", "", 0)
+    found = traces.read(home / "trace")
+    assert found.keys() == {"master", "client 5", "client 6", "server 0", "server 1", "server 2"}
+    assert [event.name for event in found["server 2"]].count("started") == 2
+    learnt = {event.details["neighbour"] for event in found["server 2"] if event.name == "learnt"}
+    assert learnt
+    assert (home / "history").read_text().count("\n") == 1 + 2 * SCRIPT.strip().count("\n") + 2
+    numbers = {(process, event.clock[process]): event for process in found for event in found[process]}
+    for events in found.values():
+        for event in events:
+            if event.details.get("by"):
+                assert numbers[event.details["by"], event.details["number"]].time < event.time
+
+
+def test_strangers_get_nothing_while_a_run_goes_on(cluster: DaskCluster) -> None:
+    """At any port, in any way, with Dask's own certificates as well as with another authority's, and in a crowd."""
+    from checking.lab.certificates import Authority
+    from checking.lab.driving import Stranger, ports
+
+    (host,) = [host for host in cluster.driver._lab.hosts.values() if host.name == "stranger"]
+    certificates = []
+    for name, authority in (("dask", cluster.authority), ("other", Authority("another's"))):
+        files = authority.certify("guest", host.address, host.path(f"/tmp/home/{name}"), f"/tmp/home/{name}")
+        certificates.append((files.certificate, files.key))
+    stranger = Stranger(host)
+    with conversation_on(cluster, "--gossip-interval", "0") as conversation:
+        assert conversation.do(SCRIPT) == (b"colour:blue\ncolour:blue\n", [])
+        listening = ports(cluster)
+        assert len(listening.splitlines()) == 3  # the servers; agents, watchdogs and clients listen no more
+        attempts = stranger.knock(listening, 30.0, certificates)
+        assert len(attempts) == 9 * 3
+        for attempt in attempts:
+            received = bytes.fromhex(attempt.received)
+            assert received == b"", attempt
+            assert attempt.ended != "open", attempt
+        with stranger.besiege(listening, 100) as siege:
+            try:
+                assert siege.held
+                script = "killServer 1\njoinServer 1\nput 6 colour green\nstabilize\nget 5 colour\nprintStore 2"
+                assert conversation.do(script) == (b"colour:green\ncolour:green\n", [])
+            finally:
+                siege.kill()

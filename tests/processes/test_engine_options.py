@@ -1,0 +1,109 @@
+"""The options of --engine: what is wrong with them is told in one line, and nothing is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from checking.driver import LIMIT_SECONDS, ROOT, run
+
+TLS = ("--engine", "dask:tls://127.0.0.1:1")
+TCP = ("--engine", "dask:tcp://127.0.0.1:1")
+FILES = ("--tls-ca", "/dev/null", "--tls-cert", "/dev/null", "--tls-key", "/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ("--engine", "ray:tls://127.0.0.1:1"),
+            "--engine: not of the form dask:tls://HOST:PORT: 'ray:tls://127.0.0.1:1'",
+        ),
+        (("--engine", "tls://127.0.0.1:1"), "--engine: not of the form dask:tls://HOST:PORT: 'tls://127.0.0.1:1'"),
+        (
+            ("--engine", "dask:tls://127.0.0.1"),
+            "--engine: not of the form dask:tls://HOST:PORT: 'dask:tls://127.0.0.1'",
+        ),
+        (TLS, "--tls-ca: needed for this --engine, whose scheduler is reached by TLS"),
+        ((*TLS, *FILES[:4]), "--tls-key: needed for this --engine, whose scheduler is reached by TLS"),
+        ((*TCP, *FILES, "--insecure-engine"), "--tls-ca: this --engine has a scheduler without TLS"),
+        (FILES[:2], "--tls-ca: only with --engine"),
+        (("--insecure-engine",), "--insecure-engine: only with --engine"),
+        (("--place", "/dev/null"), "--place: only with --engine"),
+        ((*TLS, *FILES, "--host-timeout", "0.5"), "--host-timeout: must be at least 1"),
+    ],
+)
+def test_options_that_do_not_fit_together(options: tuple[str, ...], told: str) -> None:
+    result = run("", *options)
+    assert (result.stdout, result.status) == (b"", 2)
+    assert result.stderr.endswith(f": error: argument {told}\n")
+
+
+def test_a_scheduler_without_tls_takes_an_option_that_says_so() -> None:
+    result = run("", *TCP)
+    assert result.status == 2
+    assert "anybody in the network can use a scheduler without TLS" in result.stderr
+    assert "--insecure-engine allows that" in result.stderr
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    missing = str(tmp_path / "ca.pem")
+    result = run("", *TLS, "--tls-ca", missing, *FILES[2:])
+    assert (result.stderr, result.status) == (f"error: {missing}: No such file or directory\n", 2)
+
+
+WITHOUT = """
+import sys
+sys.modules[sys.argv.pop(1)] = None  # an import of it fails
+import master
+sys.exit(master.main())
+"""
+
+
+@pytest.mark.parametrize("package", ["cryptography", "distributed"])
+def test_a_package_that_is_missing(package: str) -> None:
+    pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
+    command = [sys.executable, "-c", WITHOUT, package, *TCP, "--insecure-engine"]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=ROOT, check=False
+    )
+    told = f"error: --engine needs the package {package}, which is missing; `pip install .[cluster]` installs it\n"
+    assert (done.stdout, done.stderr, done.returncode) == ("", told, 2)
+
+
+def test_a_file_of_places_that_says_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
+    places = tmp_path / "places"
+    places.write_text("0: alpha\n1 beta\n")
+    result = run("", *TCP, "--insecure-engine", "--place", str(places))
+    told = f"error: {places}: line 2: not of the form `ID: HOST` or `FIRST-LAST: HOST`: 1 beta\n"
+    assert (result.stderr, result.status) == (told, 2)
+
+
+def test_a_server_whose_store_is_on_another_machine_does_not_start_here(tmp_path: Path) -> None:
+    """A run without an engine, in the data directory of one with an engine."""
+    (tmp_path / "hosts").write_text("1 beta\n")
+    result = run("joinServer 0\njoinServer 1\n", "--data-dir", str(tmp_path))
+    told = "server 1 could not be started: its store is on host beta, which takes --engine"
+    assert result.errors == [f"error: line 2: joinServer: {told}"]
+    assert (tmp_path / "server-0").is_dir()
+    assert not (tmp_path / "server-1").exists()
+
+
+FOREIGN = ("dask", "distributed", "cryptography", "ssl", "asyncio", "engine", "rpc.tls", "cloudpickle")
+
+
+def test_nothing_of_it_is_imported_without_an_engine() -> None:
+    """Neither by the master, nor by the process that starts all others."""
+    program = f"""
+import sys
+import master
+from control import cluster, roles
+roles.load()
+print([name for name in {FOREIGN!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,254 @@
+"""Calls over TLS: what crosses, and what strangers get, who have no certificate of the run."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from checking.driver import LIMIT_SECONDS, wait_until
+from rpc import transport
+
+pytest.importorskip("cryptography", reason="needs scripts/requirements-cluster.txt")
+
+from engine.certificates import Authority
+from rpc import tls
+
+PLACE = "tls:127.0.0.1"
+OF_THE_RUN = Authority()
+
+
+class Echo(transport.Service):
+    """Answers what it is asked."""
+
+    def __init__(self, made: list[Echo]) -> None:
+        made.append(self)
+
+    def exposed_execute(self, batch: bytes) -> bytes:
+        return batch
+
+
+class Host:
+    """A process that listens, as a thread of this one; *made*: the services that were made, one a caller."""
+
+    def __init__(self) -> None:
+        self.listener = transport.listen(transport.new_address(PLACE, "host"))
+        self.address = self.listener.address
+        self.port = int(self.address.rpartition(":")[2])
+        self.made: list[Echo] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError, ValueError):
+            transport.accept_forever(self.listener, lambda: Echo(self.made))
+
+    def close(self) -> None:
+        socket.socket.shutdown(self.listener, socket.SHUT_RDWR)  # which wakes its thread
+        self._thread.join(LIMIT_SECONDS)
+        self.listener.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    tls.use(OF_THE_RUN.issue("a test"))
+    with closing(Host()) as made:
+        yield made
+
+
+def assert_serves(host: Host) -> None:
+    with closing(transport.Remote(host.address, LIMIT_SECONDS)) as caller:
+        assert caller.call("execute", b"colour") == b"colour"
+
+
+# -- members of the run --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, (16 << 10) - 1, 16 << 10, 100_000, 30 << 20])
+def test_values_of_any_size_cross(host: Host, size: int) -> None:
+    value = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    with closing(transport.Remote(host.address, LIMIT_SECONDS)) as caller:
+        assert caller.call("execute", value) == value
+
+
+def test_many_answers_that_nobody_waited_for_are_all_read(host: Host) -> None:
+    """What TLS has decrypted, and the system does not show, isn't left behind."""
+    with closing(transport.Remote(host.address, LIMIT_SECONDS)) as caller:
+        values = [bytes([number]) * (number * 97) for number in range(256)]
+        under_way = [caller.send("execute", value) for value in values]
+        assert [call.wait() for call in under_way] == values
+
+
+def test_the_end_of_a_connection_is_seen_without_reading(host: Host) -> None:
+    ours = transport.connect(host.address, LIMIT_SECONDS)
+    with closing(transport.Remote(ours, LIMIT_SECONDS)) as caller:
+        assert caller.call("execute", b"x") == b"x" and caller.alive
+        assert not ready(ours)  # nothing comes unasked, such as a session ticket
+    other = transport.listen(transport.new_address(PLACE, "other"))
+    admitted: list[socket.socket] = []
+    admitting = threading.Thread(target=lambda: admitted.append(transport.accept_only(other)))
+    admitting.start()
+    with closing(transport.Remote(other.address, LIMIT_SECONDS)) as caller:
+        admitting.join()
+        assert caller.alive
+        admitted[0].close()
+        wait_until(lambda: not caller.alive, "the end of the connection")
+
+
+def ready(sock: socket.socket) -> bool:
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(200))
+
+
+def test_a_call_that_waits_can_be_given_up_by_another_thread() -> None:
+    tls.use(OF_THE_RUN.issue("a test"))
+    with closing(transport.listen(transport.new_address(PLACE, "mute"))) as listener:
+        admitting = threading.Thread(target=listener.admit)
+        admitting.start()
+        caller = transport.Remote(listener.address, LIMIT_SECONDS)
+        admitting.join()
+        call = caller.send("execute", b"x")
+        threading.Timer(0.1, caller.abort).start()
+        with pytest.raises(transport.Failure) as raised:
+            call.wait()
+        assert not isinstance(raised.value, transport.Silent)
+        caller.close()
+
+
+def test_a_process_that_is_frozen_is_silent_and_none_is_unreachable() -> None:
+    tls.use(OF_THE_RUN.issue("a test"))
+    with closing(transport.listen(transport.new_address(PLACE, "frozen"))) as listener:
+        with pytest.raises(transport.Silent):
+            transport.Remote(listener.address, 0.2)
+        address = listener.address
+    with pytest.raises(transport.Unreachable):
+        transport.Remote(address, LIMIT_SECONDS)
+    for nonsense in ("tls:", "tls:127.0.0.1", "tls:127.0.0.1:x", "tls:127.0.0.1:99999", "tls:x:1"):
+        with pytest.raises(transport.Unreachable):
+            transport.Remote(nonsense, LIMIT_SECONDS)
+
+
+def test_a_key_is_never_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    tls.use(OF_THE_RUN.issue("a test"))
+    assert [*tmp_path.iterdir()] == []
+
+
+# -- strangers -----------------------------------------------------------------------------------------------
+
+
+def visitor(host: Host) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", host.port), LIMIT_SECONDS)
+
+
+def context_of(credentials: tls.Credentials | None) -> ssl.SSLContext:
+    """What a stranger speaks TLS with, who takes any certificate of the other side."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if credentials is not None:
+        tls._load(context, credentials)
+    return context
+
+
+def half_a_hello() -> bytes:
+    """The first half of what a TLS client begins with."""
+    written = ssl.MemoryBIO()
+    shaking = context_of(None).wrap_bio(ssl.MemoryBIO(), written)
+    with suppress(ssl.SSLWantReadError):
+        shaking.do_handshake()
+    whole = written.read()
+    return whole[: len(whole) // 2]
+
+
+@contextmanager
+def stranger(host: Host, kind: str) -> Iterator[socket.socket]:
+    with closing(visitor(host)) as sock:
+        if kind == "plain text":
+            sock.sendall(b"joinServer 0\n" * 100)
+        elif kind == "half a handshake":
+            sock.sendall(half_a_hello())
+        yield sock
+
+
+@pytest.mark.parametrize("kind", ["silent", "plain text", "half a handshake"])
+def test_a_stranger_gets_nothing_and_blocks_nobody(host: Host, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_serves(host)
+    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.5)
+    with stranger(host, kind) as sock:
+        assert_serves(host)
+        with suppress(ConnectionResetError):
+            while got := sock.recv(1000):  # until it is closed: an alert of TLS is all that there may be
+                assert len(got) == 7 and got[0] == 21
+    assert len(host.made) == 2
+
+
+@pytest.mark.parametrize("kind", ["no certificate", "the certificate of another run", "an older TLS"])
+def test_a_stranger_who_speaks_tls_gets_nothing(host: Host, kind: str) -> None:
+    context = context_of(Authority().issue("a test") if kind == "the certificate of another run" else None)
+    if kind == "an older TLS":
+        tls._load(context, OF_THE_RUN.issue("a test"))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    got = b""
+    with suppress(OSError), context.wrap_socket(visitor(host)) as sock:
+        sock.sendall(b"x" * 1000)
+        got = sock.recv(1000)
+    assert got == b""
+    assert_serves(host)
+    assert len(host.made) == 1
+
+
+def test_a_member_does_not_talk_to_a_stranger(host: Host) -> None:
+    """Who listens in place of a process that has ended doesn't get what is for that one."""
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls._load(theirs, Authority().issue("a test"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        got: list[bytes] = []
+
+        def listen() -> None:
+            with suppress(OSError), theirs.wrap_socket(server.accept()[0], server_side=True) as sock:
+                got.append(sock.recv(1000))
+
+        listening = threading.Thread(target=listen)
+        listening.start()
+        with pytest.raises(transport.Unreachable):
+            transport.Remote(f"tls:127.0.0.1:{server.getsockname()[1]}", LIMIT_SECONDS)
+        listening.join()
+        assert got == []
+
+
+def test_a_crowd_of_silent_strangers_keeps_nobody_out(host: Host) -> None:
+    crowd = [visitor(host) for _ in range(tls.MOST_HANDSHAKES * 3)]
+    assert_serves(host)
+    assert isinstance(host.listener, tls.TlsListener)
+    assert len(host.listener._handshakes) <= tls.MOST_HANDSHAKES
+    assert len(host.made) == 1
+    for sock in crowd:
+        sock.close()
+    assert_serves(host)
+
+
+def test_a_stranger_who_is_faster_does_not_get_the_one_connection() -> None:
+    """A watchdog, a client and an agent serve only the first process that they admit."""
+    tls.use(OF_THE_RUN.issue("a test"))
+    listener = transport.listen(transport.new_address(PLACE, "one"))
+    port = int(listener.address.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        admitted: list[socket.socket] = []
+        admitting = threading.Thread(target=lambda: admitted.append(transport.accept_only(listener)))
+        admitting.start()
+        with closing(transport.connect(listener.address, LIMIT_SECONDS)) as ours:
+            admitting.join()
+            ours.sendall(b"it is me")
+            assert ready(admitted[0]) and admitted[0].recv(100) == b"it is me"
+        assert sock.recv(1) == b""
+        admitted[0].close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
