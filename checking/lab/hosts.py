@@ -117,6 +117,8 @@ class Lab:
         """Start a host for each name. Raises LabError."""
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         self._programs: list[subprocess.Popen[bytes]] = []
+        self.started: list[subprocess.Popen[bytes]] = []
+        """The programs that were started on hosts, by `Host.start`."""
         try:
             self._ground = _only_child(self._first([*user, "--mount", "--net"], _GROUND).pid)
             self._inside = ("nsenter", "--target", str(self._ground), "--all")
@@ -174,6 +176,10 @@ class Lab:
 
     def close(self) -> None:
         """End every process of the lab, and wait for that."""
+        for program in self.started:
+            program.kill()  # nsenter stops with what it has started; stopped, it would never reap that
+            program.wait()
+        self.started.clear()
         for program in self._programs:
             assert program.stdin is not None
             program.stdin.close()
@@ -218,9 +224,11 @@ class Host:
     def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
         """Start a program on this host, in a session of its own, with its output in the file *log* of this host."""
         with self.path(log).open("ab") as output:
-            return subprocess.Popen(
+            program = subprocess.Popen(
                 [*self.prefix, "setsid", *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
+        self._lab.started.append(program)
+        return program
 
     def path(self, path: str) -> Path:
         """Where a file of this host is found from outside."""
