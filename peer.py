@@ -209,10 +209,10 @@ class Peer:
     def unlink(self, neighbour: int, now: float) -> None:
         """Remove the link to this neighbour: from now on nothing from there is applied or answered.
 
-        This counts as news if the link was part of the spanning tree, since what was to be passed on over it must now
-        go another way. Otherwise the other servers learn of it together with the next news.
+        This counts as news, also if the link is not part of this server's spanning tree: it may be part of others' trees,
+        and what was to be passed on over it must go another way.
         """
-        if self.links.pop(neighbour, None) is not None and neighbour in self.router.tree_neighbours():
+        if self.links.pop(neighbour, None) is not None:
             self._note_news(now)
         self._knowledge.pop(neighbour, None)
         self.router.unlink(neighbour)
@@ -306,7 +306,7 @@ class Peer:
         if due is not None and due <= now:
             self._rumour.clear()
             found = set(self.router.tree_neighbours())
-            failed, self._failed = self._failed & found, set()
+            failed, self._failed = self._failed, set()
         ahead, self._ahead = self._ahead, set()
         self._may_have_news |= ahead | failed
         return [*sorted((found | ahead) - failed), *sorted(failed)]
@@ -383,6 +383,8 @@ class Exchange:
         self._pull.receive(answer.pull)
         self._must_list = answer.records is None and not self._must_list  # it is not listed twice
         self._peer.take_in(answer, now)
+        if self._must_list and self._pull.done:
+            self._pull = Pull(self._peer.model)  # which asks only for what is still missing
 
 
 class GossipLoop:

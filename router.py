@@ -19,7 +19,7 @@ same tree, so in a full mesh of n servers news takes n - 1 exchanges each way, a
 is out of date does no harm. Let a server know as much as any other, and let its neighbours in its tree know as much as
 it does. Then they know the same records, so they have the same tree, and so on, to the end of that tree. Since each
 server's own links are right in it, it spans the component. So as long as somebody lacks something, somebody has a
-neighbour in its tree to tell.
+neighbour in its tree to tell. It does tell it, since every change of a server's records is news to that server.
 """
 
 from __future__ import annotations

@@ -84,7 +84,11 @@ class EngineHosts:
         found = self._cluster.hosts()
         if not found:
             raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
-        self._start_agents(found, lock_wait=0.0)
+        try:
+            self._start_agents(found, lock_wait=0.0)
+        except EngineError:
+            self._end_agents()
+            raise
         if not self._hosts:
             raise EngineError(f"host {found[0].name}: {self._why[found[0].name]}")
         self.missing = [f"host {name} is not used: {why}" for name, why in self._why.items()]
@@ -114,7 +118,6 @@ class EngineHosts:
             self._hosts[host.name] = made
             self._why.pop(host.name, None)
         if in_use:
-            self._end_agents()
             raise EngineError(in_use)
 
     def _terms(self, host: Found, lock_wait: float) -> Terms:

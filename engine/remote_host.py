@@ -109,7 +109,9 @@ class RemoteHost:
         """If the agent does not answer, it is ended, with all that is on its host."""
         try:
             return bool(self._agent.call("kill_process", pid, patience, timeout=2 * patience))
-        except (transport.Silent, transport.Interrupted):
+        except transport.Interrupted:
+            return True  # the agent has the call, and carries it out before anything that it is asked later
+        except transport.Silent:
             return self.end_by_force()
         except transport.Failure:
             return True  # the agent is gone, and with it what it has started

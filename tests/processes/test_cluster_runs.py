@@ -91,33 +91,3 @@ def test_a_run_leaves_its_traces_and_its_history(cluster: DaskCluster) -> None:
         for event in events:
             if event.details.get("by"):
                 assert numbers[event.details["by"], event.details["number"]].time < event.time
-
-
-def test_strangers_get_nothing_while_a_run_goes_on(cluster: DaskCluster) -> None:
-    """At any port, in any way, with Dask's own certificates as well as with another authority's, and in a crowd."""
-    from checking.lab.certificates import Authority
-    from checking.lab.driving import Stranger, ports
-
-    (host,) = [host for host in cluster.driver._lab.hosts.values() if host.name == "stranger"]
-    certificates = []
-    for name, authority in (("dask", cluster.authority), ("other", Authority("another's"))):
-        files = authority.certify("guest", host.address, host.path(f"/tmp/home/{name}"), f"/tmp/home/{name}")
-        certificates.append((files.certificate, files.key))
-    stranger = Stranger(host)
-    with conversation_on(cluster, "--gossip-interval", "0") as conversation:
-        assert conversation.do(SCRIPT) == (b"colour:blue\ncolour:blue\n", [])
-        listening = ports(cluster)
-        assert len(listening.splitlines()) == 3  # the servers; agents, watchdogs and clients listen no more
-        attempts = stranger.knock(listening, 30.0, certificates)
-        assert len(attempts) == 9 * 3
-        for attempt in attempts:
-            received = bytes.fromhex(attempt.received)
-            assert received == b"", attempt
-            assert attempt.ended != "open", attempt
-        with stranger.besiege(listening, 100) as siege:
-            try:
-                assert siege.held
-                script = "killServer 1\njoinServer 1\nput 6 colour green\nstabilize\nget 5 colour\nprintStore 2"
-                assert conversation.do(script) == (b"colour:green\ncolour:green\n", [])
-            finally:
-                siege.kill()

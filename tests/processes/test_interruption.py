@@ -66,7 +66,7 @@ class Run:
         lines = [line.split() for line in self.terminal.do("status")]
         heads = [number for number, words in enumerate(lines) if words[:2] == ["client", "state"]]
         shown = lines[: heads[0]] if kind == "server" else lines[heads[0] :]
-        return {words[0]: words[1:] for words in shown if words[1:2] in (["up"], ["killed"], ["died"])}
+        return {words[0].lstrip("*"): words[1:] for words in shown if words[1:2] in (["up"], ["killed"], ["died"])}
 
     def pids(self) -> Counter[tuple[str, int]]:
         """The servers and clients that there are, by name and process; the watchdogs without."""

@@ -301,7 +301,8 @@ def test_why_also_where_the_disk_was_lost(tmp_path: Path) -> None:
     ]
 
 
-LESSONS = sorted((ROOT / "examples").glob("*.txt"))
+LESSONS = sorted(set((ROOT / "examples").glob("*.txt")) - {ROOT / "examples" / "8-rumours.txt"})
+"""All but the one with a hundred servers, whose trace takes long to read."""
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)

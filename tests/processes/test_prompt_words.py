@@ -9,6 +9,7 @@ import termios
 from pathlib import Path
 
 import pytest
+from support.pages import data_of
 from support.terminal import PROMPT, Terminal
 
 from checking.driver import ROOT, processes, run, state, wait_until
@@ -221,11 +222,11 @@ def test_report_writes_a_page_of_the_session_so_far(tmp_path: Path) -> None:
     with Terminal(tmp_path, "--trace", str(trace)) as terminal:
         assert terminal.do("joinServer 0") == terminal.do("joinClient 5 0") == terminal.do("put 5 colour teal") == []
         assert "".join(terminal.do("report")) == f"{trace}/report.html shows the session so far; open it in a browser"
-        assert "teal" in (trace / "report.html").read_text()
+        assert "teal" in data_of(trace / "report.html")
         assert terminal.do("put 5 colour mauve") == []
         assert "my page.html shows the session" in "".join(terminal.do(f"report {other}"))
-        assert "mauve" in other.read_text()
-        assert "mauve" not in (trace / "report.html").read_text()
+        assert "mauve" in data_of(other)
+        assert "mauve" not in data_of(trace / "report.html")
         (error,) = terminal.do("report /nope/page.html")
         assert error == "error: report: /nope/page.html: No such file or directory"
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.pages import data_of
 
 import daadkvs
 from checking.driver import LIMIT_SECONDS, ROOT, processes, run, run_directory, states, wait_until
@@ -216,7 +217,7 @@ def test_history_report_and_diagram(daadkvs_run: Run, tmp_path: Path) -> None:
     check = [sys.executable, str(ROOT / "scripts" / "check.py"), str(tmp_path / "history")]
     assert subprocess.run(check, capture_output=True, text=True, check=False).stdout.startswith("valid: 8 operations")
     daadkvs_run.report(tmp_path / "report.html")
-    assert "No path of links led from there" in (tmp_path / "report.html").read_text("utf-8")
+    assert "No path of links led from there" in data_of(tmp_path / "report.html")
     picture = daadkvs_run.diagram()
     assert picture.svg.startswith("<svg ") and picture.svg.rstrip().endswith("</svg>")
     for text in ("client 5", "server 1", "put 5 colour red", "get colour → ERR_DEP", "partition 1", "Read Your Writes"):

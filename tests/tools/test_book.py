@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import chromium  # noqa: F401
 
 from checking.driver import ROOT
 from scripts import book
@@ -31,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(chromium: Any, site: Path) -> Iterator[Any]:  # noqa: F811
+def page(chromium: Any, site: Path) -> Iterator[Any]:
     """The book's first page, offline; a request that leaves the book is a failure, and so is an error."""
     context = chromium.new_context(offline=True)
     opened = context.new_page()

@@ -466,11 +466,18 @@ MUTANTS = [
         pytest_run("tests/processes/test_failures.py", "-k", "asked_nothing"),
     ),
     Mutant(
-        "a link of the tree that breaks is no news",
+        "a link that breaks is no news",
         "peer.py",
-        "if self.links.pop(neighbour, None) is not None and neighbour in self.router.tree_neighbours():\n",
-        "if self.links.pop(neighbour, None) is None:\n",
+        "        if self.links.pop(neighbour, None) is not None:\n            self._note_news(now)\n",
+        "        self.links.pop(neighbour, None)\n",
         pytest_run("tests/unit/test_peer.py", "-k", "goes_another_way"),
+    ),
+    Mutant(
+        "a failed exchange with a neighbour beside the tree is forgotten",
+        "peer.py",
+        "failed, self._failed = self._failed, set()",
+        "failed, self._failed = self._failed & found, set()",
+        pytest_run("tests/unit/test_peer.py", "-k", "beside_the_tree_that_fails"),
     ),
     Mutant(
         "a link that is not confirmed yet is not in the tree",
@@ -533,7 +540,7 @@ MUTANTS = [
         "checking/checker.py",
         "dependency = seen[-1].version if seen else 0",
         "dependency = key.log.newest",
-        PUZZLES,
+        pytest_run("tests/tools/test_check.py", "-k", "longer"),
     ),
     Mutant(
         "the checker has a get ask all servers at one moment",

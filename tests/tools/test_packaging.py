@@ -126,7 +126,7 @@ def test_the_wheel_has_the_product_and_nothing_else(wheel: Path) -> None:
         f"daadkvs/app/{name}"
         for name in listed.stdout.splitlines()
         if (name.count("/") == 0 and name.endswith(".py") and name != "daadkvs.py")
-        or name.startswith(("control/", "rpc/", "console/", "checking/", "grading/"))
+        or name.startswith(("control/", "rpc/", "console/", "checking/", "grading/", "engine/"))
         or re.fullmatch(r"scripts/.*\.py", name)
     } - {"daadkvs/app/console/py.typed"}
     assert names == product | {"daadkvs/__init__.py", "daadkvs/py.typed"}

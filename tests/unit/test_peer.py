@@ -234,11 +234,37 @@ def test_what_was_to_cross_a_broken_link_of_the_tree_goes_another_way() -> None:
     assert all(server.model.get(b"k") is not None for server in servers)
 
 
-def test_a_link_beside_the_tree_that_breaks_is_no_news() -> None:
+def test_a_link_beside_the_tree_that_breaks_is_news_as_well() -> None:
+    """It may be part of the trees of others."""
     servers = mesh(4)
     one, other, *_ = [server for server in servers if len(server.router.tree_neighbours()) == 1]
     one.unlink(other.router.server, 50.0)
-    assert one.due is None
+    assert one.due == 51.0
+    one.partners(60.0)
+    one.unlink(other.router.server, 70.0)
+    assert one.due is None, "there was no link any more"
+
+
+def test_an_exchange_with_a_neighbour_beside_the_tree_that_fails_is_tried_again() -> None:
+    """The neighbour has shown that it knows more, and believes that it will be asked."""
+    servers = mesh(4)
+    one, other, *_ = [server for server in servers if len(server.router.tree_neighbours()) == 1]
+    other.execute([Operation(b"k", b"v", 1, None)], 0.0)
+    carry_out(other.exchange(one.router.server, is_gossip=True), one, 50.0)
+    loop = GossipLoop(one)
+    exchange = loop.next(50.0)
+    assert exchange is not None
+    assert exchange.neighbour == other.router.server
+    loop.failed(exchange, 50.0)
+    again = loop.next(60.0)
+    found = []
+    while again is not None:
+        found.append(again.neighbour)
+        carry_out(again, servers[again.neighbour], 60.0)
+        loop.done(again)
+        again = loop.next(60.0)
+    assert other.router.server in found
+    assert one.model.get(b"k") is not None
 
 
 def test_many_records_of_links_are_listed_only_for_a_neighbour_that_knows_others(
