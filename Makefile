@@ -1,6 +1,6 @@
 # make          an executable ./master: ./master < script works from any folder
 # make run      shows the tour line by line; SCRIPT=path runs another, SCRIPT=- one from standard input
-# make test     all tests, three at a time since many of them wait; ARGS="tests/unit/test_model.py -k cursor" for some
+# make test     all tests, four at a time since many of them wait; ARGS="tests/unit/test_model.py -k cursor" for some
 # make check    ruff and mypy, and Biome for the report's page
 # make lesson   writes a random script, runs it, checks its history, and makes lesson/report.html, to look at;
 #               ARGS="--operations 100 --kill-every 20" for the script, or SCRIPT=path (or -) for one of yours
@@ -40,7 +40,7 @@ run: .venv/ready
 	@$(IN_VENV) master.py $(if $(findstring file,$(origin SCRIPT)),--show) -- "$$script"
 
 test: .venv/dev
-	@eval "set -- $$words" && $(IN_VENV) -m pytest -n 3 --dist worksteal "$$@"
+	@eval "set -- $$words" && $(IN_VENV) -m pytest -n 4 --dist worksteal "$$@"
 
 check: .venv/dev
 	@$(IN_VENV) -m ruff check .

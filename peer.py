@@ -209,8 +209,8 @@ class Peer:
     def unlink(self, neighbour: int, now: float) -> None:
         """Remove the link to this neighbour: from now on nothing from there is applied or answered.
 
-        This counts as news, also if the link is not part of this server's spanning tree: it may be part of others' trees,
-        and what was to be passed on over it must go another way.
+        This counts as news, also if the link is not part of this server's spanning tree: it may be part of the trees of
+        others, and what was to be passed on over it must go another way.
         """
         if self.links.pop(neighbour, None) is not None:
             self._note_news(now)
