@@ -33,10 +33,13 @@ export class Script {
   /** Give every line its place. To be called when what is said below the lines has changed. */
   measure() {
     let y = 0;
+    let command = null; // the one before a line
     this.tops = this.run.lines.map((line) => {
       const top = y;
+      line.givesAway = isAnswer(line) && command !== null && this.isHidden(command);
+      if (!isComment(line)) command = line;
       line.rows = isComment(line)
-        ? this.wrapped(line.text)
+        ? this.wrapped(line.givesAway ? "Answer: …" : line.text)
         : [["text", line.text || "(no command)"], ...this.below(line)];
       y += ROW * line.rows.length + BETWEEN;
       return top;
@@ -97,6 +100,7 @@ export class Script {
     const style = `top: ${this.tops[line.number]}px`;
     const attributes = { class: "line", title: [line.text, line.answer, line.error].filter(Boolean).join("\n") };
     if (this.isHidden(line)) attributes.title = line.text;
+    if (line.givesAway) attributes.title = "";
     if (isComment(line)) return element("li", { style, class: classes || null }, element("div", attributes, inside));
     const current = line === this.current ? "step" : null;
     const onclick = () => this.choose(line);
@@ -137,4 +141,9 @@ export class Script {
 
 function isComment({ text }) {
   return text.startsWith("#");
+}
+
+/** Whether a comment answers a question about the command before it, as those of the lessons do. */
+function isAnswer({ text }) {
+  return text.startsWith("# Answer:");
 }

@@ -370,6 +370,9 @@ def test_a_quiz(lesson: Path, chromium: Any) -> None:
         seen = page.locator("#lines .answer").all_inner_texts()
         assert seen
         assert {*seen} == {"?"}
+        comments = " ".join(page.locator("#lines .comment").all_inner_texts())
+        assert "Answer: …" in comments
+        assert "must not answer her" not in comments + page.locator("#lines").inner_html()
         assert "ERR_DEP" not in " ".join(page.locator("#canvas text").all_text_contents())
         page.keyboard.press("End")
         assert page.evaluate("view.moment === run.operations[run.events[view.moment].operation].command")
@@ -390,6 +393,7 @@ def test_a_quiz(lesson: Path, chromium: Any) -> None:
         assert page.locator("#details .big").inner_text() == f"You foresaw {right} of {len(questions)}."
         page.keyboard.press("Enter")
         assert "?" not in page.locator("#lines .answer").all_inner_texts()
+        assert "Answer: …" not in page.locator("#lines .comment").all_inner_texts()
         assert page.locator("#verdict").is_visible()
         assert "quiz" not in page.url
 
