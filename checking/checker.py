@@ -161,28 +161,26 @@ class Checker:
     def _put(self, line: int, began: int, client: int, entry: dict[str, Any]) -> None:
         name, value = entry["value"]
         server, version = entry["server"], entry["timestamp"]
-        usable, certain = self._members.usable(line, began, client)
+        asked, usable, certain = self._members.usable(line, began, client)
         if server not in usable or any(other in certain for other in usable[: usable.index(server)]):
-            raise self._members.wrong_turn(line, client, certain, server, "took the put")
-        key = self._write(line, client, name, value, version)
+            raise self._members.wrong_turn(line, client, asked, certain, server, "took the put")
+        key = self._write(line, asked.session, name, value, version)
         time = LINE * line
         key.log.put(server, time, version, self.timeline)
-        for other in self._members.died_since(began) & self._members.clients[client].connections.keys() - {server}:
+        for other in self._members.died_since(began) & asked.connections.keys() - {server}:
             key.log.may_put(other, time, version, later=False, timeline=self.timeline)
         self.timeline.settle(time + 2)  # a server that died may have passed the put on before
         self._open[name] = key
-        session = self._members.clients[client].session
-        self._see(key, session, line, version, own=True)
-        self._held.setdefault(server, {})[session] = line
+        self._see(key, asked.session, line, version, own=True)
+        self._held.setdefault(server, {})[asked.session] = line
 
-    def _write(self, line: int, client: int, name: str, value: str, version: int) -> Key:
+    def _write(self, line: int, session: int, name: str, value: str, version: int) -> Key:
         if version <= self._newest:
             text = f"line {line}: timestamp {version} is not larger than that of the put in line {self._newest_line}"
             raise Invalid(text, self._newest_line, line)
         self._first = self._first or version
         self._newest, self._newest_line = version, line
         key = self._key(name)
-        session = self._members.clients[client].session if client in self._members.clients else 0
         key.writes[version] = Write(line, kept(value), session)
         return key
 
@@ -191,22 +189,20 @@ class Checker:
             self._doubt(line, f"whether {entry['f']} was carried out is not known")
             return
         name, value = entry["value"]
-        key = self._write(line, client, name, value, entry["timestamp"])
-        died_at, connections = self._members.ghosts.get(client, (0, []))
-        if client in self._members.clients:
-            died_at, connections = line, list(self._members.clients[client].connections)
+        asked = self._members.asked(began, client)
+        key = self._write(line, 0 if asked is None else asked.session, name, value, entry["timestamp"])
         died = self._members.died_since(began)
-        for server in connections:
+        for server in () if asked is None else asked.connections:
             alive = server in self.timeline.running  # the put may still be on its way there
-            if died_at > began and (alive or server in died):
+            if alive or server in died:
                 key.log.may_put(server, LINE * line, entry["timestamp"], later=alive, timeline=self.timeline)
         self.timeline.settle(LINE * line + 2)
         self._open[name] = key
 
     def _get(self, line: int, began: int, client: int, entry: dict[str, Any]) -> None:
         name, value = entry["value"]
-        usable, certain = self._members.usable(line, began, client)
-        session = self._members.clients[client].session
+        who, usable, certain = self._members.usable(line, began, client)
+        session = who.session
         key = self._key(name)
         seen = key.sessions.get(session, ())
         dependency = seen[-1].version if seen else 0
@@ -222,7 +218,7 @@ class Checker:
             server = entry["server"]
             asked = [other for other in usable[: usable.index(server)] if other in certain] if server in usable else []
             if server not in usable or (asked and not dependency):
-                raise self._members.wrong_turn(line, client, certain, server, "answered")
+                raise self._members.wrong_turn(line, client, who, certain, server, "answered")
         time = LINE * line
         try:
             for other in asked:

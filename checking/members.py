@@ -43,7 +43,7 @@ class Members:
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
         self.clients: dict[int, Client] = {}
-        self.ghosts: dict[int, tuple[int, list[int]]] = {}
+        self._ghosts: dict[int, tuple[int, Client]] = {}  # clients that have died: the line, and what they were
         """Dead client -> the line in which it was found dead, and its connections then."""
         self._sessions = 0
         self._deaths: list[tuple[int, int]] = []
@@ -115,7 +115,7 @@ class Members:
         self._fates[ident] = line, "died"
         client = self.clients.pop(ident, None)
         if client is not None:
-            self.ghosts[ident] = line, list(client.connections)
+            self._ghosts[ident] = line, client
         if ident in self.timeline.running:
             self._deaths.append((line, ident))
             if f == "stabilize":
@@ -172,19 +172,32 @@ class Members:
             return None
         return (f"it is the id of a {kind} since line {since}" if since else "nothing has this id"), since
 
-    def usable(self, line: int, began: int, client: int) -> tuple[list[int], list[int]]:
-        """Return the servers that a client may have used, and those of them that were certainly there.
+    def usable(self, line: int, began: int, client: int) -> tuple[Client, list[int], list[int]]:
+        """Return a client, the servers that it may have used, and those of them that were certainly there.
 
         A server that was found dead after the line *began* may have answered before it died. Raises Invalid if the
         client is not running.
         """
-        if client not in self.clients:
+        asked = self.asked(began, client)
+        if asked is None:
             why, since = self.fate_of(client, "client")
             raise Invalid(f"line {line}: {why}, so it cannot have been answered", since, line)
-        connections, running = self.clients[client].connections, self.timeline.running
+        connections, running = asked.connections, self.timeline.running
         certain = [server for server in connections if server in running]
         died = self.died_since(began)
-        return [server for server in connections if server in running or server in died] if died else certain, certain
+        usable = [server for server in connections if server in running or server in died] if died else certain
+        return asked, usable, certain
+
+    def asked(self, began: int, client: int) -> Client | None:
+        """Return the client that was asked in the line *began*; None if there was none.
+
+        It may have been found dead since. In a group it may have answered before, and the answers of a group come into
+        the history in the order of the script.
+        """
+        if client in self.clients:
+            return self.clients[client]
+        died_at, ghost = self._ghosts.get(client, (0, None))
+        return ghost if died_at > began else None
 
     def died_since(self, began: int) -> set[int]:
         """Return the servers that were found dead after a line."""
@@ -192,9 +205,9 @@ class Members:
             return set()
         return {ident for at, ident in self._deaths if at > began}
 
-    def wrong_turn(self, line: int, client: int, usable: list[int], server: int, what: str) -> Invalid:
+    def wrong_turn(self, line: int, client: int, asked: Client, usable: list[int], server: int, what: str) -> Invalid:
         """Return the finding that a client turned to the wrong server, with the lines that show why."""
-        connections, broken = self.clients[client].connections, self.clients[client].broken
+        connections, broken = asked.connections, asked.broken
         if server not in connections:
             since = broken.get(server, 0)
             why = f"client {client} has no connection to it{f' since line {since}' if since else ''}"

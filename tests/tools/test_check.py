@@ -761,6 +761,23 @@ def test_a_client_that_died_can_have_no_connection(tmp_path: Path) -> None:
         assert verdict_of(spelled(HEADER, writer.lines), tmp_path).why[: len(why) or None] == why
 
 
+def test_a_client_may_have_answered_and_be_found_dead_before_that_is_written_down(tmp_path: Path) -> None:
+    """In a group, answers are written down in the order of the script, and the end of a client when it is noticed."""
+    for command in (get(10, 2, "red", 1), put(10, 2, "blue", 2)):
+        writer = Run(Random(0), gossips=True)
+        writer.lines = asks_two(("stabilize", []), ("breakConnection", [10, 1]), command)[:-2]
+        answer = writer.lines.pop()
+        writer.add("info", "died", [10], error="client 10 died")
+        writer.lines.append(answer | {"index": len(writer.lines)})
+        verdict = verdict_of(spelled(GOSSIP, writer.lines), tmp_path)
+        assert (verdict.verdict, verdict.why) == ("valid", "")
+        writer.begin(command[0], [*answer["value"][:1], None] if command[0] == "get" else answer["value"], 10)
+        writer.lines.append(answer | {"index": len(writer.lines), "timestamp": 3 if command[0] == "put" else 1})
+        verdict = verdict_of(spelled(GOSSIP, writer.lines), tmp_path)
+        assert verdict.verdict == "invalid"
+        assert "client 10 died" in verdict.why
+
+
 def test_a_process_that_is_not_running_can_not_die(tmp_path: Path) -> None:
     writer = Run(Random(0), gossips=False)
     writer.lines = history(*BEGUN)

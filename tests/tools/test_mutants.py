@@ -550,6 +550,13 @@ MUTANTS = [
         pytest_run("tests/tools/test_check.py", "-k", "asks_one_server_after_another"),
     ),
     Mutant(
+        "the checker forgets at once what a client was that has died",
+        "checking/members.py",
+        "return ghost if died_at > began else None",
+        "return None",
+        pytest_run("tests/tools/test_check.py", "-k", "client_may_have_answered"),
+    ),
+    Mutant(
         "the checker believes any reason why a command failed",
         "checking/members.py",
         "self._speaks_against(excuse, int(found[1])) if found else None",
