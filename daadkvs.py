@@ -388,6 +388,7 @@ class _Talk:
             self.process: Any = subprocess.Popen(command, 0, None, pipe, pipe, pipe, start_new_session=True)
         except OSError as error:
             raise DaadkvsError(f"no master could be started: {error.strerror}") from error
+        os.set_blocking(self.process.stdin.fileno(), False)
         self._owner = os.getpid()
         self._ended: str | None = None  # why nothing more is to be had from the master
         self._questions: SimpleQueue[Any] = SimpleQueue()
@@ -431,8 +432,9 @@ class _Talk:
     def _exchange(self, lines: bytes, missing: int, objects: list[dict[str, Any]]) -> None:
         """Send the lines, and read what comes meanwhile: a master whose objects nobody reads takes no more lines."""
         stdin, stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
-        os.set_blocking(stdin, False)
         data = memoryview(lines)
+        if len(data) <= select.PIPE_BUF:  # there is room for it: nothing else is on its way
+            data = data[os.write(stdin, data) :]
         while data or missing:
             if data:
                 poller = select.poll()
