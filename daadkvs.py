@@ -388,7 +388,6 @@ class _Talk:
             self.process: Any = subprocess.Popen(command, 0, None, pipe, pipe, pipe, start_new_session=True)
         except OSError as error:
             raise DaadkvsError(f"no master could be started: {error.strerror}") from error
-        os.set_blocking(self.process.stdin.fileno(), False)
         self._owner = os.getpid()
         self._ended: str | None = None  # why nothing more is to be had from the master
         self._questions: SimpleQueue[Any] = SimpleQueue()
@@ -417,6 +416,7 @@ class _Talk:
         return objects
 
     def _serve(self) -> None:
+        os.set_blocking(self.process.stdin.fileno(), False)
         while (question := self._questions.get()) is not None:
             *asked, done = question
             try:
