@@ -50,9 +50,13 @@ export function drawArrows(diagram, layer, top, bottom) {
     .attr("class", "reach")
     .attr("d", path)
     .attr("data-message", ({ number }) => number)
-    .on("pointermove", (pointer, message) => diagram.onhover(pointer, sayMessage(run, message)))
-    .on("pointerleave", () => diagram.onhover(null))
-    .on("click", (_, { received }) => diagram.onselect(layout.nextMark(received)));
+    .call((reach) =>
+      diagram.listen(
+        reach,
+        (message) => sayMessage(run, message),
+        ({ received }) => diagram.onselect(layout.nextMark(received)),
+      ),
+    );
   return dense;
 }
 
@@ -80,8 +84,7 @@ export function drawLosses(diagram, layer, top, bottom) {
     .join("path")
     .attr("class", "cross")
     .attr("d", (loss) => `M${end(loss)}m-5,-5l10,10m0,-10l-10,10`)
-    .on("pointermove", (pointer, { event }) => diagram.onhover(pointer, sayEvent(run, event)))
-    .on("pointerleave", () => diagram.onhover(null));
+    .call((crosses) => diagram.listen(crosses, ({ event }) => sayEvent(run, event)));
 }
 
 /** Draws the ways that the followed writes took from server to server. */

@@ -14,10 +14,11 @@ export function drawBars(diagram, layer, top, bottom) {
   const bars = barsIn(diagram, top, bottom);
   const room = layout.gap - 14;
   const listening = (drawn) =>
-    drawn
-      .on("pointermove", (pointer, { done }) => diagram.onhover(pointer, sayOperation(run, done)))
-      .on("pointerleave", () => diagram.onhover(null))
-      .on("click", (_, { number }) => diagram.onselect(number));
+    diagram.listen(
+      drawn,
+      ({ done }) => sayOperation(run, done),
+      ({ number }) => diagram.onselect(number),
+    );
   const x = ({ done, place, places }) => layout.x.get(done.client) - 8 + (room * place) / places;
   const width = ({ places }) => Math.max(LEAST, room / places - 2);
   layer

@@ -200,18 +200,25 @@ export class Diagram {
       .attr("x", ({ x }) => x)
       .attr("y", ({ y }) => y)
       .text(({ text }) => text)
-      .on("pointermove", (pointer, { name }) => this.onhover(pointer, [name]))
+      .call((drawn) => this.listen(drawn, ({ name }) => [name]));
+  }
+
+  /** Have what is drawn say something in the tip (*say* returns its lines) and, after a click, *act*. */
+  listen(drawn, say, act) {
+    drawn
+      .on("pointermove", (pointer, one) => this.onhover(pointer, say(one)))
       .on("pointerleave", () => this.onhover(null));
+    if (act) drawn.on("click", (_, one) => act(one));
   }
 
   /** Draw what lies between two heights. *whole*: each event by itself, however many there are. */
   drawInto(svg, top, bottom, whole = false) {
-    const { marks, y, view } = this.layout;
+    const { layout } = this;
+    const { y, view } = layout;
     const from = Math.max(0, d3.bisectLeft(y, top) - 1);
     const to = d3.bisectRight(y, bottom);
     const layer = (name) => svg.selectAll(`g.${name}`).data([name]).join("g").attr("class", name);
-    const inSight = d3.bisectLeft(marks, to) - d3.bisectLeft(marks, from);
-    this.crowded = !whole && isCrowded(inSight, bottom - top);
+    this.crowded = !whole && isCrowded(layout.marksBetween(from, to).length, bottom - top);
     const styles = this.crowded
       ? ["sums"]
       : view === "bars"
@@ -229,12 +236,12 @@ export class Diagram {
       drawSummary(this, layer("sums"), top, bottom, from, to);
     } else if (view === "bars") {
       drawBars(this, layer("bars"), top, bottom);
-      this.drawMarks(layer("marks"), from, to, ({ operation }) => operation === null);
+      this.drawMarks(layer("marks"), from, to, { isWanted: ({ operation }) => operation === null });
     } else {
-      this.dense = drawArrows(this, layer("arrows"), top, bottom);
+      const dense = drawArrows(this, layer("arrows"), top, bottom);
       drawLosses(this, layer("losses"), top, bottom);
       drawFollowed(this, layer("paths"));
-      this.drawMarks(layer("marks"), from, to);
+      this.drawMarks(layer("marks"), from, to, { dense });
     }
     this.drawRing(svg);
   }
@@ -268,8 +275,7 @@ export class Diagram {
         .attr("y", ({ begin }) => begin)
         .attr("height", ({ begin, end }) => Math.max(1, end - begin))
         .attr("fill", ({ colour }) => colour)
-        .on("pointermove", (pointer, { together }) => this.onhover(pointer, [together]))
-        .on("pointerleave", () => this.onhover(null));
+        .call((drawn) => this.listen(drawn, ({ together }) => [together]));
     draw("partition", 2 * half);
     draw("edge", EDGE);
   }
@@ -352,17 +358,12 @@ export class Diagram {
     return followed.has(run.operations[operation]?.write) || writes.some((one) => followed.has(one));
   }
 
-  /** Draw the events between two, or some of them, as marks with labels. */
-  drawMarks(layer, from, to, isWanted = () => true) {
+  /** Draw the events between two, or some of them, as marks with labels. *dense*: only what matters gets a label. */
+  drawMarks(layer, from, to, { dense = false, isWanted = () => true }) {
     const { run, layout } = this;
     const last = new Map(); // lane -> the height of its last mark
     const marks = [];
-    for (
-      let index = d3.bisectLeft(layout.marks, from);
-      index < layout.marks.length && layout.marks[index] < to;
-      index++
-    ) {
-      const number = layout.marks[index];
+    for (const number of layout.marksBetween(from, to)) {
       const event = run.events[number];
       if (!this.isSeen(event) || !layout.x.has(event.process) || !isWanted(event)) continue;
       const look = run.lookOf(event);
@@ -370,17 +371,18 @@ export class Diagram {
       const chosen = number === this.selected;
       const matters = chosen || ["dependency", "error", "warning", "killed"].includes(look);
       if (y - last.get(event.process) < 3 && !matters) continue;
-      const telling = !this.dense || matters || (event.kind === "command" && event.operation === null);
+      const telling = !dense || matters || (event.kind === "command" && event.operation === null);
       last.set(event.process, y);
       const rank = chosen ? 2 : matters ? 1 : 0;
       marks.push({ number, event, look, x: layout.x.get(event.process), y, on: this.isOn(number), rank, telling });
     }
     this.label(marks);
     const listening = (drawn) =>
-      drawn
-        .on("pointermove", (pointer, { number }) => this.onhover(pointer, sayEvent(run, number)))
-        .on("pointerleave", () => this.onhover(null))
-        .on("click", (_, { number }) => this.onselect(number));
+      this.listen(
+        drawn,
+        ({ number }) => sayEvent(run, number),
+        ({ number }) => this.onselect(number),
+      );
     layer
       .selectAll("path")
       .data(marks, ({ number }) => number)

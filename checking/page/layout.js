@@ -4,7 +4,7 @@
 
 export const ROW = 24; // pixels between two events, in order
 export const HEAD = 46;
-export const NARROW = 90; // columns are not narrower than this, or labels would say little; one scrolls to the others
+const NARROW = 90; // columns are not narrower than this, or labels would say little; one scrolls to the others
 const LEFT = 78; // where the lane of the master is
 const WIDE = 260;
 const ARROW_END = 0.45; // rows that an event takes which is only the end of an arrow
@@ -137,6 +137,11 @@ export class Layout {
   /** Returns the pixels to the right of a lane that are its own. */
   column(lane) {
     return this.gap * (this.run.kindOf[lane] === "master" ? MASTER : 1);
+  }
+
+  /** Returns the events that are drawn from one up to another, which is left out. */
+  marksBetween(from, to) {
+    return this.marks.slice(d3.bisectLeft(this.marks, from), d3.bisectLeft(this.marks, to));
   }
 
   /** Returns the position, among the events that are drawn, of the last one up to this. */

@@ -45,11 +45,12 @@ export function drawSummary(diagram, layer, top, bottom, from, to) {
     cell.end = x;
   }
   drawBundles(diagram, layer, top, bottom);
-  const heard = (drawn, cellOf) =>
-    drawn
-      .on("pointermove", (pointer, one) => diagram.onhover(pointer, sayCell(diagram, cellOf(one))))
-      .on("pointerleave", () => diagram.onhover(null))
-      .on("click", (_, one) => diagram.zoomInto(cellOf(one).first));
+  const listening = (drawn, cellOf) =>
+    diagram.listen(
+      drawn,
+      (one) => sayCell(diagram, cellOf(one)),
+      (one) => diagram.zoomInto(cellOf(one).first),
+    );
   layer
     .selectAll("rect.sum")
     .data(cells.flatMap(({ parts }) => parts))
@@ -59,7 +60,7 @@ export function drawSummary(diagram, layer, top, bottom, from, to) {
     .attr("width", ({ width }) => width)
     .attr("y", ({ cell }) => cell.y - THICK / 2)
     .attr("height", THICK)
-    .call(heard, ({ cell }) => cell);
+    .call(listening, ({ cell }) => cell);
   layer
     .selectAll("text.sum")
     .data(cells.filter((cell) => labelOf(diagram, cell)))
@@ -68,7 +69,7 @@ export function drawSummary(diagram, layer, top, bottom, from, to) {
     .attr("x", ({ end }) => end + 4)
     .attr("y", ({ y }) => y + 4)
     .text((cell) => labelOf(diagram, cell))
-    .call(heard, (cell) => cell);
+    .call(listening, (cell) => cell);
 }
 
 function labelOf(diagram, cell) {
@@ -90,17 +91,13 @@ function sayCell(diagram, { lane, counts, lines }) {
 function cellsOf(diagram, from, to) {
   const { run, layout } = diagram;
   const cells = new Map();
-  for (
-    let index = d3.bisectLeft(layout.marks, from);
-    index < layout.marks.length && layout.marks[index] < to;
-    index++
-  ) {
-    const event = run.events[layout.marks[index]];
+  for (const number of layout.marksBetween(from, to)) {
+    const event = run.events[number];
     if (!diagram.isSeen(event)) continue;
     const x = layout.x.get(event.process);
     const look = run.lookOf(event);
     if (x === undefined || !PARTS.some(([part]) => part === look)) continue;
-    const bucket = Math.floor(layout.y[event.number] / BUCKET);
+    const bucket = Math.floor(layout.y[number] / BUCKET);
     const name = bucket * run.processes.length + event.process;
     let cell = cells.get(name);
     if (cell === undefined) {
@@ -108,7 +105,7 @@ function cellsOf(diagram, from, to) {
         lane: event.process,
         x,
         y: (bucket + 0.5) * BUCKET,
-        first: event.number,
+        first: number,
         counts: {},
         total: 0,
         notable: [],
@@ -118,12 +115,12 @@ function cellsOf(diagram, from, to) {
     }
     cell.counts[look] = (cell.counts[look] ?? 0) + 1;
     cell.total++;
-    if (event.where) cell.lines.push(event.number);
+    if (event.where) cell.lines.push(number);
     if (look === "command" && !CALM.includes(event.text.split(" ")[0])) cell.notable.push(event.text);
   }
   for (const cell of cells.values()) {
     const ends = cell.lines.length ? [cell.lines[0], cell.lines.at(-1)] : [];
-    cell.lines = ends.map((number) => run.events[number].where);
+    cell.lines = ends.map((end) => run.events[end].where);
   }
   return [...cells.values()];
 }
