@@ -28,16 +28,7 @@ function toldOf({ answer, error }) {
 function pairedLines(runs) {
   return runs[0].differences.pairs.map((numbers, number) => {
     const pair = numbers.map((one, side) => (one === null ? null : runs[side].lines[one]));
-    const known = pair[0] ?? pair[1];
-    return {
-      number,
-      pair,
-      event: known.event,
-      where: known.where,
-      text: known.text,
-      answer: known.answer,
-      error: known.error,
-    };
+    return { ...(pair[0] ?? pair[1]), number, pair };
   });
 }
 

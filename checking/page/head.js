@@ -13,12 +13,11 @@ const WORDS = {
 /** Returns what ran, in one line. */
 export function summary(run) {
   const processes = (kind) => run.kindOf.filter((one) => one === kind).length;
-  const missed = run.operations.filter(({ outcome }) => outcome === "ERR_DEP").length;
   return [
     count(processes("server"), "server"),
     count(processes("client"), "client"),
     count(run.operations.length, "put or get", "puts and gets"),
-    ...(missed ? [`${missed} × ERR_DEP`] : []),
+    ...(run.missed.length ? [`${run.missed.length} × ERR_DEP`] : []),
     count(run.events.length, "event"),
     duration(run.length),
     `Daadkvs ${run.version}`,

@@ -189,7 +189,9 @@ function closeMenus() {
 
 // -- one run -------------------------------------------------------------------------------------------------
 
-function startQuiz(run, view, script, showDetails) {
+const isQuiz = () => document.body.classList.contains("quiz");
+
+function startQuiz(run, view, script) {
   const { diagram } = view;
   document.body.classList.add("quiz");
   const hide = (limit, from) => {
@@ -202,14 +204,13 @@ function startQuiz(run, view, script, showDetails) {
     document.body.classList.remove("quiz");
     history.replaceState(null, "", location.pathname + location.hash);
     view.choose(run.opening ?? 0);
-    showDetails();
   };
   const showUpTo = (number, answered) => {
     const { command, event } = run.operations[number];
     hide(answered ? event : command, answered ? number + 1 : number);
     view.choose(answered ? event : command);
   };
-  return new Quiz(run, byId("details"), { showUpTo, leave });
+  new Quiz(run, byId("details"), { showUpTo, leave }).ask();
 }
 
 function single(run) {
@@ -227,15 +228,12 @@ function single(run) {
     (number) => view.choose(number),
     () => diagram.selected,
   );
-  let quiz = null;
-  const showDetails = () => {
-    quiz = null;
-    if (diagram.selected === null) details.welcome();
-    else details.show(diagram.selected);
-  };
   diagram.onhover = showTip;
   view.onchoose = (number) => {
-    if (quiz === null && !document.body.classList.contains("quiz")) showDetails();
+    if (!isQuiz()) {
+      if (number === null) details.welcome();
+      else details.show(number);
+    }
     if (number !== null) script.show(run.lineAt(number));
     search.tell();
     writePlace(diagram);
@@ -256,16 +254,14 @@ function single(run) {
   choices(byId("views"), diagram.layout.view, "view", (which) => diagram.showView(which));
   listenToZoom([view]);
   listenToKeys(view, () => {
-    if (!closeMenus() && quiz === null) view.unchoose();
+    if (!closeMenus() && !isQuiz()) view.unchoose();
   });
   listenToPrinter([view], script);
   byId("next-dependency").disabled = !run.missed.length;
   byId("next-dependency").onclick = () =>
     view.choose(run.missed[d3.bisectRight(run.missed, diagram.selected ?? -1)] ?? run.missed[0]);
   byId("save").onclick = () => save(picture(diagram));
-  const begin = () => {
-    quiz = startQuiz(run, view, script, showDetails);
-  };
+  const begin = () => startQuiz(run, view, script);
   byId("predict").onclick = begin;
   byId("predict").disabled = !run.operations.some(({ put, event }) => !put && event !== null);
   if (place.key !== undefined) {

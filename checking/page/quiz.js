@@ -16,7 +16,7 @@ export function questionsOf(run) {
 }
 
 /** Returns the values that had been put under the key of a get before it; the newest of them, if they are many. */
-export function valuesOf(run, number) {
+function valuesOf(run, number) {
   const { key, event } = run.operations[number];
   const before = run.writes.filter((write) => {
     if (write.key !== key) return false;
@@ -38,9 +38,9 @@ export class Quiz {
     this.questions = questionsOf(run);
     this.asked = 0;
     this.right = 0;
-    this.ask();
   }
 
+  /** Ask the next question; to be called for the first one. */
   ask() {
     const number = this.questions[this.asked];
     this.position = this.asked + 1;
@@ -48,7 +48,7 @@ export class Quiz {
     this.page.showUpTo(number, false);
     const choices = [...valuesOf(this.run, number), "ERR_KEY", "ERR_DEP"];
     const buttons = choices.map((choice) =>
-      element("button", { class: "choice", onclick: () => this.judge(choice) }, shorten(choice, 60)),
+      element("button", { onclick: () => this.judge(choice) }, shorten(choice, 60)),
     );
     this.show(
       element("p", { class: "big" }, `What will get ${key} print?`),

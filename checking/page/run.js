@@ -23,6 +23,7 @@ export class Run {
       this.byProcess[event.process].push(number);
     });
     this.keys = [...new Set([...this.operations, ...this.writes].map(({ key }) => key))].sort();
+    // The events at which a get ended in ERR_DEP.
     this.missed = this.operations
       .filter(({ outcome, event }) => outcome === "ERR_DEP" && event !== null)
       .map(({ event }) => event)

@@ -138,8 +138,7 @@ export class View {
     const { run, diagram, slider } = this;
     if (number === undefined || !run.events.length) return;
     this.moment = number;
-    const last = d3.bisectRight(diagram.layout.marks, diagram.limit) - 1;
-    slider.max = Math.max(0, last);
+    slider.max = diagram.layout.positionOf(diagram.limit);
     slider.value = diagram.layout.positionOf(number);
     slider.setAttribute("aria-valuetext", run.events[number].said || run.events[number].text);
     this.stores.show(number);
