@@ -8,7 +8,7 @@ import { otherAnswers, showVerdict, summary } from "./head.js";
 import { legend } from "./legend.js";
 import { picture, sheet } from "./paper.js";
 import { readPlace, writePlace } from "./place.js";
-import { Quiz } from "./quiz.js";
+import { isQuestion, Quiz } from "./quiz.js";
 import { KINDS, Run } from "./run.js";
 import { Script } from "./script.js";
 import { Search } from "./search.js";
@@ -263,7 +263,7 @@ function single(run) {
   byId("save").onclick = () => save(picture(diagram));
   const begin = () => startQuiz(run, view, script);
   byId("predict").onclick = begin;
-  byId("predict").disabled = !run.operations.some(({ put, event }) => !put && event !== null);
+  byId("predict").disabled = !run.operations.some(isQuestion);
   if (place.key !== undefined) {
     byId("key").value = place.key;
     byId("key").dispatchEvent(new Event("input"));

@@ -6,13 +6,20 @@ import { shorten } from "./texts.js";
 const MOST_QUESTIONS = 10;
 const MOST_VALUES = 5; // that are offered for an answer
 
+/** Whether an operation is a get that printed something, so that it can be asked about. */
+export function isQuestion({ put, outcome, event, command }) {
+  return !put && event !== null && command !== null && ["value", "ERR_KEY", "ERR_DEP"].includes(outcome);
+}
+
 /** Returns the gets to ask about, as numbers of operations: the first ones that can be got wrong. */
 export function questionsOf(run) {
-  const gets = run.operations.flatMap(({ put, outcome, event, command }, number) =>
-    !put && event !== null && command !== null && ["value", "ERR_KEY", "ERR_DEP"].includes(outcome) ? [number] : [],
-  );
-  const open = gets.filter((number) => valuesOf(run, number).length > 1 || run.operations[number].outcome !== "value");
-  return (open.length ? open : gets).slice(0, MOST_QUESTIONS);
+  const gets = d3.range(run.operations.length).filter((number) => isQuestion(run.operations[number]));
+  const open = [];
+  for (const number of gets) {
+    if (open.length === MOST_QUESTIONS) break;
+    if (run.operations[number].outcome !== "value" || valuesOf(run, number).length > 1) open.push(number);
+  }
+  return open.length ? open : gets.slice(0, MOST_QUESTIONS);
 }
 
 /** Returns the values that had been put under the key of a get before it; the newest of them, if they are many. */

@@ -7,7 +7,9 @@ anything else, and nothing is cut.
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import pytest
 from support.scripts import FAULTS, generated
 
 from checking.browser import opened
-from checking.driver import ROOT, run
+from checking.driver import ROOT, Conversation, run
 
 SCRIPT = ROOT / "examples" / "2-sessions.txt"
 SIZES = {"laptop": (1280, 800), "monitor": (1920, 1080), "telephone": (390, 844)}
@@ -396,6 +398,20 @@ def test_a_quiz(lesson: Path, chromium: Any) -> None:
         assert "Answer: …" not in page.locator("#lines .comment").all_inner_texts()
         assert page.locator("#verdict").is_visible()
         assert "quiz" not in page.url
+
+
+def test_gets_that_printed_nothing_are_not_asked_about(tmp_path: Path, chromium: Any) -> None:
+    with Conversation("--gossip-interval", "0", "--trace", str(tmp_path / "trace")) as conversation:
+        conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v")
+        os.kill(conversation.pids()["server 0"], signal.SIGKILL)
+        conversation.do("get 5 k")
+    with opened(chromium, made(tmp_path, tmp_path / "trace"), "?quiz") as page:
+        assert page.evaluate("run.operations.map(({put, outcome}) => [put, outcome])") == [
+            [True, "stored"],
+            [False, "unusable"],
+        ]
+        assert page.locator("#predict").is_disabled()
+        assert page.locator("#details .big").inner_text() == "put k v"
 
 
 # -- large runs --------------------------------------------------------------------------------------------------
