@@ -209,6 +209,8 @@ def test_paper(lesson: Path, chromium: Any) -> None:
         assert all(whole)  # pages break between labels
         heads = page.locator(".sheet thead").evaluate("(head) => getComputedStyle(head).display")
         assert heads == "table-header-group"  # it comes again on each page
+        page.emulate_media(media="print", color_scheme="dark")  # paper is white for whoever has a dark screen, too
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         page.emulate_media(media="screen")
         page.wait_for_selector(".sheet", state="detached")
 
