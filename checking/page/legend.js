@@ -5,6 +5,8 @@ import { element } from "./dom.js";
 
 const MARKS = [
   ["command", "a command of the script"],
+  ["error", "an error, also of a put or get"],
+  ["warning", "a warning"],
   ["put", "a put: at its client, and at each server that took it"],
   ["get", "a get that was answered"],
   ["dependency", "ERR_DEP: older than what the session has seen"],
@@ -46,6 +48,7 @@ export function legend() {
     ...MARKS.map(([look, text]) =>
       drawn((svg) => svg.append("path").attr("class", `mark ${look}`).attr("d", shapeOf(look)), text),
     ),
+    drawn((svg) => svg.append("circle").attr("class", "ring").attr("r", 7), "around the event that is chosen"),
     ...LINES.map(([look, text]) => drawn((svg) => svg.append("path").attr("class", look).attr("d", "M-13,0H13"), text)),
     ...BOXES.map(([look, text]) =>
       drawn((svg) => {

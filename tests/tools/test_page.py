@@ -139,7 +139,7 @@ def test_folded_parts_open_without_covering_others(page: Any) -> None:
     page.click("#legend summary")
     assert_apart(boxes(page, PARTS))
     legend = page.locator("#legend").inner_text()
-    assert {"ERR_KEY: no value", "a server is dead"} <= {*legend.splitlines()}
+    assert {"ERR_KEY: no value", "a server is dead", "around the event that is chosen"} <= {*legend.splitlines()}
     page.click("#menu summary")
     (menu,) = boxes(page, "#menu > div")
     assert menu["left"] >= 0 and menu["right"] <= 1280

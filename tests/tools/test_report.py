@@ -246,7 +246,7 @@ def test_a_click_on_an_err_dep_explains_it(page: Any) -> None:
 def test_a_click_on_the_mark_of_an_err_dep_explains_it_as_well(page: Any) -> None:
     mark(page, "get password → ERR_DEP").click()
     assert page.locator("#details .why.dependency").count() == 1
-    assert page.locator(".ring").count() == 1
+    assert page.locator("#canvas .ring").count() == 1
 
 
 def test_a_write_is_followed_to_every_server(page: Any) -> None:
@@ -452,7 +452,7 @@ def test_a_choice_that_is_filtered_away_is_dropped(page: Any) -> None:
     only(page, "password")
     assert chosen.inner_text() == text
     only(page, "shoesize")
-    assert chosen.count() == page.locator(".ring").count() == 0
+    assert chosen.count() == page.locator("#canvas .ring").count() == 0
     assert "What this shows" in page.locator("#details").inner_text()
     only(page, "")
     mark(page, text).click()
@@ -563,7 +563,7 @@ def test_a_label_does_what_its_mark_does(page: Any) -> None:
     assert page.locator("#tip").inner_text().startswith("put 10 password mellon")
     label.click()
     assert page.locator("#details .big").inner_text() == "put 10 password mellon"
-    assert page.locator(".ring").count() == 1
+    assert page.locator("#canvas .ring").count() == 1
 
 
 def test_a_table_of_many_servers_scrolls(busy: Any) -> None:
