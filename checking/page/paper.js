@@ -13,16 +13,9 @@ const STRIP = 110; // pixels: pages break between strips
 const GAP = 15; // pixels between two marks, between which a strip may end
 
 /** Returns a diagram like another, in which nothing is chosen, to be drawn elsewhere. */
-function copyOf({ run, scroller, limit }, layout) {
+function copyOf({ run, scroller, limit, hiddenFrom }, layout) {
   const nothing = { selected: null, followed: new Set(), onselect() {}, onhover() {} };
-  return Object.assign(Object.create(Diagram.prototype), {
-    run,
-    scroller,
-    limit,
-    layout,
-    hiddenFrom: Infinity,
-    ...nothing,
-  });
+  return Object.assign(Object.create(Diagram.prototype), { run, scroller, limit, hiddenFrom, layout, ...nothing });
 }
 
 /** Returns the whole diagram as the text of an SVG file; for a long run, only what is in sight. *width*: of a window. */

@@ -416,6 +416,16 @@ def test_gets_that_printed_nothing_are_not_asked_about(tmp_path: Path, chromium:
         assert page.locator("#details .big").inner_text() == "put k v"
 
 
+def test_a_picture_gives_no_answer_away(tmp_path: Path, chromium: Any) -> None:
+    trace = traced("joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 a\nget 5 b\n", tmp_path / "trace")
+    with opened(chromium, made(tmp_path, trace), "?quiz") as page:
+        page.locator("#details .choices button", has_text="ERR_KEY").click()
+        # The server has answered both gets at once, and only the first is known to the reader.
+        assert page.evaluate("run.operations[2].asked[0].event < diagram.limit")
+        drawn = page.evaluate("picture(diagram)")
+        assert "a: ERR_KEY" in drawn and "b: ERR_KEY" not in drawn
+
+
 # -- large runs --------------------------------------------------------------------------------------------------
 
 
