@@ -24,7 +24,6 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -100,6 +99,14 @@ COLUMNS = {
 }
 """Each table: its columns and their types. What belongs to a record of another table names it as its *owner*."""
 
+OWNED = {
+    "asked": ("operations", "asked"),
+    "arrivals": ("writes", "arrivals"),
+    "reasons": ("operations", "why"),
+    "clocks": ("writes", "clock"),
+}
+"""Tables whose records belong to those of another: to which, and what they are called there. A text has no columns."""
+
 
 def packed(story: Story, **more: Any) -> str:
     """Return a story, with *more* values for the page, as one line of letters that means nothing in HTML."""
@@ -130,9 +137,8 @@ def _json(story: Story, more: dict[str, Any]) -> Iterator[str]:
         separator = ","
         inner = "{"
         for column, kind in columns.items():
-            get = _GETTERS.get((table, column)) or attrgetter(column)
             yield f'{inner}"{column}":'
-            yield _text([kind, *_PACK[kind]([get(record) for record in _records(story, table)])])
+            yield _text([kind, *_PACK[kind](list(map(_getter(table, column), _records(story, table))))])
             inner = ","
         yield "}"
     yield "}}"
@@ -143,33 +149,21 @@ def _text(value: Any) -> str:
 
 
 def _records(story: Story, table: str) -> Iterable[Any]:
-    if table == "asked":
-        return ((number, one) for number, done in enumerate(story.operations) for one in done.asked)
-    if table == "arrivals":
-        return ((number, one) for number, write in enumerate(story.writes) for one in write.arrivals)
-    if table == "reasons":
-        return ((number, one) for number, done in enumerate(story.operations) for one in done.why)
-    if table == "clocks":
-        return ((number, one) for number, write in enumerate(story.writes) for one in write.clock)
-    records: Iterable[Any] = getattr(story, table)
-    return records
+    """The records of a table; those that belong to others, each together with the number of its owner."""
+    if table not in OWNED:
+        records: Iterable[Any] = getattr(story, table)
+        return records
+    owners, name = OWNED[table]
+    return ((number, one) for number, owner in enumerate(getattr(story, owners)) for one in getattr(owner, name))
 
 
-def _getters() -> Iterator[tuple[tuple[str, str], Callable[[Any], Any]]]:
-    """How to get the columns of those tables whose records stand together with the number of their owner."""
-    for table in ("asked", "arrivals", "reasons", "clocks"):
-        for column in COLUMNS[table]:
-            if column in ("owner", "text"):
-                yield (table, column), itemgetter(column == "text")
-            else:
-                yield (table, column), partial(_of_owned, column)
-
-
-def _of_owned(column: str, record: tuple[int, Any]) -> Any:
-    return getattr(record[1], column)
-
-
-_GETTERS = dict(_getters())
+def _getter(table: str, column: str) -> Callable[[Any], Any]:
+    """How to get a column from what `_records` returns."""
+    if table not in OWNED:
+        return attrgetter(column)
+    if column in ("owner", "text"):
+        return itemgetter(column == "text")
+    return lambda record: getattr(record[1], column)
 
 
 # -- columns -----------------------------------------------------------------------------------------------------
