@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from checking.outcomes.analysis import outcomes
-from checking.outcomes.telling import heading, line_text
+from checking.outcomes.telling import answers_text, heading
 from checking.story import ScriptLine, Story
 from checking.verdict import check
 from control.explaining import shown
@@ -79,12 +79,9 @@ def _places(story: Story, entries: dict[int, dict[str, Any]]) -> dict[int, Scrip
 
 def _asked(entry: dict[str, Any]) -> list[str]:
     """The command of an entry, and its ids."""
-    ids = [entry["process"]] if entry["f"] in ("put", "get") else entry["value"]
-    return (
-        [entry["f"], *(str(ident) for ident in ids if isinstance(ident, int))]
-        if isinstance(ids, list)
-        else [entry["f"]]
-    )
+    value = entry["value"] if isinstance(entry["value"], list) else []
+    ids = [entry["process"]] if entry["f"] in ("put", "get") else value
+    return [entry["f"], *(str(ident) for ident in ids if isinstance(ident, int))]
 
 
 def _words(text: str) -> list[str]:
@@ -119,9 +116,10 @@ def assess_script(story: Story, script: Path) -> dict[str, Any] | None:
         return None
     found = outcomes(source, gossip=not _is_without_gossip(story.options))
     depending = [answers for answers in found.lines if answers.depends or not answers.is_complete]
-    texts = {answers.line: line_text(answers).split(": ", 2)[2] for answers in depending}
     lines = [
-        {"event": ran[line].event, "where": f"line {line}", "text": text} for line, text in texts.items() if line in ran
+        {"event": ran[answers.line].event, "where": f"line {answers.line}", "text": answers_text(answers)}
+        for answers in depending
+        if answers.line in ran
     ]
     return {"heading": heading(found), "lines": lines}
 

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from checking.story import ScriptLine, Story
-from control.explaining import place
+from control.explaining import capital, line_of
 
 __all__ = ["differences"]
 
@@ -69,7 +69,7 @@ def _printed(line: ScriptLine) -> str:
 
 
 def _where(line: ScriptLine) -> str:
-    return place(line.where).removeprefix(" in ").capitalize() or "A line"
+    return capital(line_of(line.where)) or "A line"
 
 
 class _Stores:

@@ -31,7 +31,7 @@ from checking.report import page
 from checking.story import Story
 from checking.telling import tell
 from checking.traces import read
-from control.explaining import listed
+from control.explaining import capital, listed
 
 __all__ = ["EXAMPLES", "PAGES", "Lesson", "learn", "picture", "scripts", "text"]
 
@@ -128,10 +128,9 @@ def _await_commands(history: Path, number: int) -> None:
 def _answers(told: str) -> dict[int, list[str]]:
     """Return for each line what its command printed, or its error, from what `--json` told."""
     answers: dict[int, list[str]] = {}
-    commands = {}
-    for found in map(json.loads, told.splitlines()):
-        commands[found.get("line")] = found.get("f", "")
-    for found in map(json.loads, told.splitlines()):
+    every = [json.loads(line) for line in told.splitlines()]
+    commands = {found.get("line"): found.get("f", "") for found in every}
+    for found in every:
         if "error" in found:
             kind = "warning" if found["type"] == "warning" else "error"
             place = f"{kind}: line {found['line']}: {commands[found['line']]}: {found['error']}"
@@ -155,18 +154,14 @@ def text(lesson: Lesson) -> str:
         if kind == "commands":
             listing = lines
             parts.append(_listing(listing, {}))
-            if not any(line in lesson.answers for line, _ in listing):
-                listing = []
             continue
         words = " ".join(line.removeprefix("#").strip() for _, line in lines)
         if words.startswith(ANSWER):
-            parts += _folded(
-                lesson, listing, _filled(words.removeprefix(ANSWER)[:1].upper() + words[len(ANSWER) + 1 :])
-            )
+            parts += _folded(lesson, listing, _filled(capital(words.removeprefix(ANSWER))))
         else:
-            parts += [*(_folded(lesson, listing) if listing else []), _filled(words)]
+            parts += [*_folded(lesson, listing), _filled(words)]
         listing = []
-    parts += [*(_folded(lesson, listing) if listing else []), *_end(lesson)]
+    parts += [*_folded(lesson, listing), *_end(lesson)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -204,8 +199,10 @@ def _listing(lines: Iterable[tuple[int, str]], answers: dict[int, list[str]]) ->
 
 
 def _folded(lesson: Lesson, listing: list[tuple[int, str]], answer: str = "") -> list[str]:
-    """What the commands of a listing have printed, and why, below the question about it."""
+    """What the commands of a listing have printed, and why, below the question about it; nothing if none has."""
     printing = [(number, line) for number, line in listing if number in lesson.answers]
+    if not printing and not answer:
+        return []
     numbers = [str(number) for number, _ in printing]
     lines = f"line{'s' * (len(numbers) > 1)} {listed(numbers)}"
     question = [f"**What will {lines} print?**"] if numbers else []
@@ -314,7 +311,7 @@ def _exercises(lesson: Lesson) -> Iterator[str]:
     if found:
         yield "## Exercises"
     for number, exercise in enumerate(found, 1):
-        yield _filled(f"{number}. {exercise.task[:1].upper()}{exercise.task[1:]}", "   ")
+        yield _filled(f"{number}. {capital(exercise.task)}", "   ")
         yield '<details markdown="1"><summary>A solution</summary>'
         printed = {line: answers for line, (_, answers) in enumerate(exercise.lines, 1) if answers}
         yield _listing([(line, command) for line, (command, _) in enumerate(exercise.lines, 1)], printed)

@@ -143,7 +143,7 @@ class Reasons:
     def _line_of(self, event: int) -> str:
         """The line of the last command before an event, in brackets."""
         command = self._command_of(event)
-        return f" ({command.where.rpartition(': ')[2]})" if command is not None and command.where else ""
+        return f" ({explaining.line_of(command.where)})" if command is not None and command.where else ""
 
     def _names(self, processes: list[int]) -> list[str]:
         return [self.story.processes[process] for process in processes]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from checking.story import ServerAnswer, Story, StoryEvent, StoryOperation
-from control.explaining import listed, place
+from control.explaining import capital, line_of, listed, place
 
 __all__ = ["say"]
 
@@ -65,7 +65,7 @@ class _Sentences:
     # -- the master ----------------------------------------------------------------------------------------
 
     def _on_command(self, _: int, event: StoryEvent) -> str:
-        where = place(event.where).removeprefix(" in ").capitalize() or "The prompt"
+        where = capital(line_of(event.where)) or "The prompt"
         name, *words = event.text.split(" ", 3)
         sentence = self._of_command(name, words)
         return f"{where} {sentence}." if sentence else f"{where}: {event.text}."

@@ -14,9 +14,11 @@ __all__ = [
     "PARTITIONED",
     "Had",
     "Seen",
+    "capital",
     "had",
     "had_but",
     "had_since",
+    "line_of",
     "listed",
     "nobody_has",
     "not_moved",
@@ -59,19 +61,19 @@ def seen(client: str, key: str, what: Seen) -> str:
     """Which guarantee binds the session."""
     how, guarantee = ("put", "Read Your Writes") if what.put else ("read", "Monotonic Reads")
     return (
-        f"{_capital(client)} had itself {how} {key} = {what.value}{place(what.where)}. "
+        f"{capital(client)} had itself {how} {key} = {what.value}{place(what.where)}. "
         f"It must not read anything older from now on ({guarantee})."
     )
 
 
 def unbound(client: str, key: str) -> str:
     """No guarantee binds the session."""
-    return f"{_capital(client)} had neither read nor written {key} before, so any value, or none, is right."
+    return f"{capital(client)} had neither read nor written {key} before, so any value, or none, is right."
 
 
 def had(server: str, what: Had, bound: bool) -> str:
     """What a server that was asked had, and what follows; *bound*: whether the session had seen something."""
-    server = _capital(server)
+    server = capital(server)
     if what.value is None:
         answer = f"{server} had no value for it"
         return f"{answer}, which counts as older than any." if bound else f"{answer}: ERR_KEY."
@@ -99,8 +101,8 @@ def not_moved(servers: Iterable[str]) -> str:
 
 def had_but(server: str, end: str, where: str = "") -> str:
     """A server had what was asked for, and can't answer: *end* says what became of it, in the line *where*."""
-    line = f" ({where.rpartition(': ')[2]})" if where else ""
-    return f"{_capital(server)} had it, but {end}{line}."
+    line = f" ({line_of(where)})" if where else ""
+    return f"{capital(server)} had it, but {end}{line}."
 
 
 def nobody_has(key: str) -> str:
@@ -110,13 +112,13 @@ def nobody_has(key: str) -> str:
 
 def had_since(server: str, value: str) -> str:
     """A server was behind when it was asked, and isn't any more."""
-    return f"{_capital(server)} was behind when it was asked; gossip has brought it {value} since then."
+    return f"{capital(server)} was behind when it was asked; gossip has brought it {value} since then."
 
 
 def silent(servers: list[str]) -> str:
     """The sentence for servers that run and don't answer, so that they may or may not have had it."""
     are, they, have = ("is", "it", "has") if len(servers) == 1 else ("are", "they", "have")
-    return f"{_capital(listed(servers))} {are} silent, so what {they} {have} is unknown."
+    return f"{capital(listed(servers))} {are} silent, so what {they} {have} is unknown."
 
 
 def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
@@ -127,7 +129,12 @@ def shown(data: bytes, most: int = SHOWN_BYTES) -> str:
 
 def place(where: str) -> str:
     """Return the place of a command in its script, as a part of a sentence."""
-    return f" in {where.rpartition(': ')[2]}" if where else ""
+    return f" in {line_of(where)}" if where else ""
+
+
+def line_of(where: str) -> str:
+    """Return "line 12" for the place of a command, which is "line 12" or "file: line 12"."""
+    return where.rpartition(": ")[2]
 
 
 def listed(names: Iterable[str]) -> str:
@@ -136,5 +143,6 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _capital(name: str) -> str:
+def capital(name: str) -> str:
+    """Return a text as the beginning of a sentence."""
     return name[:1].upper() + name[1:]

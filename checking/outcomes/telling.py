@@ -18,7 +18,7 @@ from checking.outcomes.exchanges import Exchange
 from checking.outcomes.plan import Get, Plan
 from checking.outcomes.play import play
 
-__all__ = ["heading", "line_text", "page", "plain", "schedule_of", "text"]
+__all__ = ["answers_text", "heading", "line_text", "page", "plain", "schedule_of", "text"]
 
 PAGE = Path(__file__).resolve().parent / "page.html"
 
@@ -67,13 +67,17 @@ def text(found: Outcomes, shown: int) -> Iterator[str]:
 
 def line_text(answers: LineAnswers) -> str:
     """One line: `line 12: get 5 colour: red | blue | ERR_DEP`."""
+    return f"line {answers.line}: {_short(_decoded(answers.command), LONGEST)}: {answers_text(answers)}"
+
+
+def answers_text(answers: LineAnswers) -> str:
+    """What one line can print: `red | blue | ERR_DEP`; of several keys, `colour: red | blue; size: 7 | ERR_KEY`."""
     more = "" if answers.is_complete else " | maybe others"
-    command = _short(_decoded(answers.command), LONGEST)
     several = [(key, values) for key, values in answers.keys if len(values) > 1 or not answers.is_complete]
     if answers.command.startswith(b"get"):
-        return f"line {answers.line}: {command}: {' | '.join(_value(v) for _, vs in several for v in vs)}{more}"
+        return f"{' | '.join(_value(v) for _, vs in several for v in vs)}{more}"
     parts = [f"{_short(_decoded(key), LONGEST)}: {' | '.join(map(_value, values))}{more}" for key, values in several]
-    return f"line {answers.line}: {command}: {'; '.join(parts)}"
+    return "; ".join(parts)
 
 
 def schedule_of(outcome: Outcome) -> list[str]:
