@@ -31,11 +31,9 @@ from scripts.shared import need, run_main
 
 ROOT = Path(__file__).resolve().parent.parent
 
-NAV: dict[str, list[str]] = {
-    "Using it": ["semantics", "outcomes", "json", "python", "grading", "trace", "history"],
-    "How it works": ["architecture", "protocol", "performance", "reliability"],
-}
-"""The pages of docs/ by chapter. Those that aren't named here come at the end of the first one."""
+USING = ["semantics", "outcomes", "json", "python", "grading", "trace", "history"]
+WORKING = ["architecture", "protocol", "performance", "reliability"]
+"""The pages of docs/ in two chapters. Those that aren't named here come at the end of the first one."""
 
 BOOK = ROOT / "docs" / "book"
 LOOKS, STYLE, WORKER = BOOK / "mkdocs.yml", BOOK / "book.css", BOOK / "worker.js"
@@ -102,15 +100,12 @@ def make_whole(site: Path) -> None:
 
 def navigation() -> list[Any]:
     """The pages in their order, as MkDocs wants them."""
-    named = {name for names in NAV.values() for name in names}
-    others = sorted(path.stem for path in ROOT.glob("docs/*.md") if path.stem not in named)
-    lessons = [f"docs/lessons/{path.name}" for path in sorted(ROOT.glob("docs/lessons/*.md"))]
-    using, working = ([f"docs/{name}.md" for name in names] for names in NAV.values())
+    others = sorted({path.stem for path in ROOT.glob("docs/*.md")} - {*USING, *WORKING})
     return [
         {"Daadkvs": "README.md"},
-        {"Lessons": lessons},
-        {"Using it": using + [f"docs/{name}.md" for name in others]},
-        {"How it works": working},
+        {"Lessons": [f"docs/lessons/{path.name}" for path in sorted(ROOT.glob("docs/lessons/*.md"))]},
+        {"Using it": [f"docs/{name}.md" for name in USING + others]},
+        {"How it works": [f"docs/{name}.md" for name in WORKING]},
         {"Changing it": ["CONTRIBUTING.md", "CHANGELOG.md"]},
     ]
 
