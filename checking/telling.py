@@ -5,11 +5,12 @@ operations were answered as they were (checking/reasons.py), and how anything lo
 
 Theory of operation
 -------------------
-All processes run on one machine, and the times in their traces come from one clock, which agrees with the vector
-clocks: the cause of an event is older than the event. So the events of all processes, in the order of their times, are
-a history that can be told from its beginning to its end. On the way, the teller keeps what each server's store holds
-(what the server started with, what clients put, what it has learnt from other servers), which links there are, and what
-each session has seen. So it can say for each ERR_DEP what was missing, and for each write where it went.
+The times in all traces are those of one clock (engine/traces.py has seen to it where a run had several hosts), which
+agrees with the vector clocks: the cause of an event is older than the event. So the events of all processes, in the
+order of their times, are a history that can be told from its beginning to its end. On the way, the teller keeps what
+each server's store holds (what the server started with, what clients put, what it has learnt from other servers), which
+links there are, and what each session has seen. So it can say for each ERR_DEP what was missing, and for each write
+where it went.
 
 An event of a trace is one event of the story; only a batch of operations becomes one event for each operation, in the
 order of the script. These share their time and their clock.
