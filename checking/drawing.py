@@ -24,7 +24,7 @@ MASTER_COLUMN = 250
 LETTER = 6.6
 """About how wide a letter is."""
 
-PAPER, INK, FAINT, BLUE, GREEN, RED, BROWN = "#fff", "#1d2430", "#6b7482", "#2563c9", "#15803d", "#c81e3a", "#b45309"
+PAPER, INK, FAINT, BLUE, GREEN, RED, BROWN = "#fff", "#1d2430", "#5c6573", "#2563c9", "#15803d", "#c81e3a", "#a84d06"
 PARTITIONS = ("#4e79a7", "#f28e2b", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#59a14f", "#bab0ac")
 
 MARKS = {
