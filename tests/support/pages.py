@@ -1,16 +1,27 @@
-"""What a report is made of, without a browser.
+"""Making reports, and what they are made of, without a browser.
 
-May live here: reading the data of a page. May not: a browser (support/browser.py), nor any test.
+May live here: calling scripts/report.py, and reading the data of a page. May not: a browser (support/browser.py), nor
+any test.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
-__all__ = ["data_of"]
+from checking.driver import ROOT
+
+__all__ = ["data_of", "report"]
+
+
+def report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run scripts/report.py."""
+    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def data_of(page: Path) -> str:

@@ -10,13 +10,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.pages import report
 from support.scripts import FAULTS, generated
 
 from checking.browser import opened
@@ -28,8 +27,7 @@ SIZES = {"laptop": (1280, 800), "monitor": (1920, 1080), "telephone": (390, 844)
 
 def made(folder: Path, *arguments: str | Path) -> Path:
     """A page that scripts/report.py makes."""
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *map(str, arguments)]
-    done = subprocess.run([*command, "-o", str(folder / "report.html")], capture_output=True, text=True, check=False)
+    done = report(*arguments, "-o", folder / "report.html")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return folder / "report.html"
 
@@ -359,8 +357,7 @@ def test_files_of_another_run_are_an_error(option: str, trace: Path, tmp_path: P
             ' "server": 0, "timestamp": 7}\n'
         )
     )
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), str(trace), option, str(other)]
-    done = subprocess.run([*command, "-o", str(tmp_path / "p")], capture_output=True, text=True, check=False)
+    done = report(trace, option, other, "-o", tmp_path / "p")
     kind = "the script of that run" if option == "--script" else "the history of another run"
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"error: {other}: this is (not )?{kind}\n", done.stderr)
@@ -565,8 +562,7 @@ def test_two_runs_side_by_side(trace: Path, tmp_path: Path, chromium: Any) -> No
 
 
 def test_two_runs_and_what_is_for_one(trace: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), str(trace), str(trace)]
     for more, said in ((["--svg", "-"], "--svg is for one run"), ([str(trace)], "at most two runs")):
-        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+        done = report(trace, trace, *more)
         assert done.returncode == 2
         assert said in done.stderr

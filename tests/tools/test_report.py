@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.pages import report
 from support.scripts import FAULTS, SESSIONS, generated
 
 from checking.browser import opened
@@ -20,11 +21,6 @@ from checking.report import EXPORT, IMPORT, MODULES, PARTS
 
 MOST_ELEMENTS = 6_000
 """More than this at once makes a browser slow."""
-
-
-def report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def reported(script: str, folder: Path, *options: str) -> Path:
