@@ -115,11 +115,10 @@ def assess_script(story: Story, script: Path) -> dict[str, Any] | None:
     if len(ran) > MOST_COMMANDS:
         return None
     found = outcomes(source, gossip=not _is_without_gossip(story.options))
-    depending = [answers for answers in found.lines if answers.depends or not answers.is_complete]
     lines = [
         {"event": ran[answers.line].event, "where": f"line {answers.line}", "text": answers_text(answers)}
-        for answers in depending
-        if answers.line in ran
+        for answers in found.lines
+        if answers.may_depend and answers.line in ran
     ]
     return {"heading": heading(found), "lines": lines}
 

@@ -55,6 +55,11 @@ class LineAnswers(NamedTuple):
         """Whether it can print different bytes."""
         return any(len(answers) > 1 for _, answers in self.keys)
 
+    @property
+    def may_depend(self) -> bool:
+        """Whether it can print different bytes, or could for all that is known."""
+        return self.depends or not self.is_complete
+
 
 class Outcome(NamedTuple):
     """An output, and what has to happen for it."""

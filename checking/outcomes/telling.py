@@ -41,7 +41,7 @@ def heading(found: Outcomes) -> str:
 def text(found: Outcomes, shown: int) -> Iterator[str]:
     """The lines of a report for people. *shown*: how many outputs are shown, with their schedules."""
     yield heading(found)
-    depending = [answers for answers in found.lines if answers.depends or not answers.is_complete]
+    depending = [answers for answers in found.lines if answers.may_depend]
     if depending:
         yield ""
         yield "What depends on timing:"
