@@ -33,7 +33,7 @@ export class Charts {
     for (const { line, x } of this.lines) line.attr("x1", x(time)).attr("x2", x(time));
   }
 
-  /** Makes a plot with its axes; *say* returns the lines of the tip for a time. */
+  /** Makes a plot with its axes; *legend*: names with their colours; *say* returns the lines of the tip for a time. */
   chart(id, title, legend, y, say) {
     const { length } = this.run;
     const keys = legend.map(([name, colour]) =>
@@ -135,8 +135,7 @@ export class Charts {
       ];
     };
     const scale = d3.scaleLog([(least ?? 1) / 1.3, (most ?? 10) * 1.3], [0, 1]);
-    const legend = groups.map(([name, colour]) => [name, colour]);
-    const { plot, x, y } = this.chart("latency", "Latency", legend, scale, near);
+    const { plot, x, y } = this.chart("latency", "Latency", groups, scale, near);
     for (const [, colour, belongs] of groups) {
       const points = done
         .filter(belongs)

@@ -7,7 +7,6 @@ import { drawArrows, drawFollowed, drawLosses } from "./arrows.js";
 import { drawBars } from "./bars.js";
 import { duration } from "./dom.js";
 import { HEAD, Layout, ROW, scrolled } from "./layout.js";
-import { KINDS } from "./run.js";
 import { drawSummary, isCrowded } from "./summary.js";
 import { COMMAND, fitted, HEADING, PLAIN, pixels, sayEvent } from "./texts.js";
 
@@ -43,7 +42,7 @@ export class Diagram {
     this.heads = d3.select(heads);
     this.canvas = d3.select(canvas);
     this.svg = this.canvas.append("svg").attr("class", "diagram").attr("aria-hidden", "true");
-    this.layout = new Layout(run, KINDS);
+    this.layout = new Layout(run);
     this.selected = null; // an event
     this.followed = new Set(); // writes
     this.limit = Infinity; // the last event that may be seen

@@ -2,6 +2,8 @@
 //
 // Nothing here draws. All heights are those of the whole diagram, which may be millions of pixels high.
 
+import { KINDS } from "./run.js";
+
 export const ROW = 24; // pixels between two events, in order
 export const HEAD = 46;
 const NARROW = 90; // columns are not narrower than this, or labels would say little; one scrolls to the others
@@ -11,17 +13,17 @@ const ARROW_END = 0.45; // rows that an event takes which is only the end of an 
 const MASTER = 1.5; // columns: the labels of the master are whole commands
 const LAST = 1.4; // columns: the labels of the last lane have no room beyond it
 const NEAR = 4; // rows between two events at the largest zoom; in real time, between half of them
-export const TALLEST = 8e6; // pixels, which is what browsers can bear
+const TALLEST = 8e6; // pixels, which is what browsers can bear
 
 const ALWAYS = ["killed", "started", "linked", "unlinked", "stable", "error", "warning"];
 
 export class Layout {
-  constructor(run, kinds) {
+  constructor(run) {
     this.run = run;
     this.axis = "order";
     this.zoom = 1;
     this.fitting = false; // whether all columns have to be in sight, however narrow they become
-    this.shown = Object.fromEntries(Object.entries(kinds).map(([kind, [, first]]) => [kind, first]));
+    this.shown = Object.fromEntries(Object.entries(KINDS).map(([kind, [, first]]) => [kind, first]));
     this.key = "";
     this.hidden = new Set();
     this.view = "diagram";

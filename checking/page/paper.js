@@ -3,7 +3,6 @@
 import { BESIDE, Diagram } from "./diagram.js";
 import { element } from "./dom.js";
 import { HEAD, Layout, ROW } from "./layout.js";
-import { KINDS } from "./run.js";
 import { pixels } from "./texts.js";
 
 const TALLEST = 12_000; // pixels: of a run that is longer, only what is in sight
@@ -46,7 +45,7 @@ export function picture(diagram, width = diagram.layout.lanes().length * COLUMN)
 function layoutLike({ run, layout, scroller }, width, { zoom, fitting } = layout) {
   if (layout.height > TALLEST) return layout;
   const { shown, key, hidden, view, axis } = layout;
-  const like = Object.assign(new Layout(run, KINDS), { shown, key, hidden, view, axis, zoom, fitting });
+  const like = Object.assign(new Layout(run), { shown, key, hidden, view, axis, zoom, fitting });
   like.measure(width, scroller.clientHeight);
   return like;
 }

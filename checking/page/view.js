@@ -29,6 +29,7 @@ export class View {
 
   build(place, suffix) {
     const id = (name) => `${name}${suffix}`;
+    const whose = suffix ? " of the second run" : "";
     const button = (name, title, text, onclick) =>
       element("button", { id: id(name), title, "aria-label": title, onclick }, text);
     this.playButton = button("play", "play (space)", "▶", () => this.toggle());
@@ -56,10 +57,9 @@ export class View {
     );
     this.heads = element("div", { id: id("heads"), class: "heads" });
     this.canvas = element("div", { id: id("canvas"), class: "canvas" });
-    const label = `space-time diagram${suffix ? " of the second run" : ""}`;
     this.scroller = element(
       "section",
-      { id: id("diagram"), class: "scroller", "aria-label": label, tabindex: 0 },
+      { id: id("diagram"), class: "scroller", "aria-label": `space-time diagram${whose}`, tabindex: 0 },
       this.heads,
       this.canvas,
     );
@@ -73,16 +73,11 @@ export class View {
       class: "table",
       tabindex: 0,
       role: "region",
-      "aria-label": `stores${suffix ? " of the second run" : ""}`,
+      "aria-label": `stores${whose}`,
     });
     this.sight = element("div", { class: "sight" }, this.scroller, this.map);
     place.append(
-      element(
-        "section",
-        { class: "player", "aria-label": `moment${suffix ? " of the second run" : ""}` },
-        controls,
-        this.said,
-      ),
+      element("section", { class: "player", "aria-label": `moment${whose}` }, controls, this.said),
       this.sight,
       element("section", { id: id("stores"), class: "stores" }, element("h2", {}, "Stores"), this.table),
     );
