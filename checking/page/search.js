@@ -3,7 +3,7 @@
 const PATIENCE = 150; // milliseconds without a letter typed, before a large run is searched
 
 /** Returns which events a text asks for, of those that are drawn. */
-export function found(run, layout, text) {
+function found(run, layout, text) {
   const wanted = text.trim().toLowerCase();
   if (!wanted) return [];
   const number = wanted.match(/^(?:line\s*)?(\d+)$/)?.[1];
