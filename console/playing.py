@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from console.output import dressed_for
+from console.output import REMOVE, dressed_for
 from console.status import wrapped
-from console.waiting import REMOVE
 from control.script import Script, Step
 
 __all__ = ["Player", "Stage"]
