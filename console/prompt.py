@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from console import environment, help, status
 from console.output import hidden_when_writing
-from console.playing import Player
+from console.playing import Player, read_terminal
 from console.prompt_output import PromptOutput
 from console.suggestions import QUOTED, Suggestion, is_quoted, suggestions
 from console.waiting import Waiting
@@ -379,7 +379,7 @@ class _PlainLines:
                     _show(self._terminal, "\n")
                     raise KeyboardInterrupt
                 continue
-            piece = _read_terminal()
+            piece = read_terminal(65536)
             if not piece:
                 break
             data += piece
@@ -389,13 +389,6 @@ class _PlainLines:
 
     def forget(self) -> None:
         """See `_Lines.forget`."""
-
-
-def _read_terminal() -> bytes:
-    try:
-        return os.read(0, 65536)
-    except OSError:
-        return b""  # the terminal has disappeared
 
 
 def _terminal() -> int:
