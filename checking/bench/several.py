@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from checking.bench.runs import Row, by_turns, cluster, conversation, prints, puts, run_script
-from checking.lab.hosts import Lab, why_not
+from checking.lab.hosts import why_not
 
 __all__ = ["hosts", "hosts_100"]
 
@@ -38,12 +38,9 @@ def _why_not() -> str | None:
 @contextmanager
 def _hosts(count: int) -> Iterator[Place]:
     """The place of a master whose servers and clients are on *count* hosts."""
-    from checking.lab.dask_cluster import DaskCluster
+    from checking.lab.dask_cluster import cluster_in_a_lab
 
-    names = [f"host{number}" for number in range(count)]
-    with Lab(["driver", "head", *names]) as lab:
-        dask = DaskCluster(lab, "head", names, "driver")
-        dask.start()
+    with cluster_in_a_lab(f"host{number}" for number in range(count)) as dask:
         yield Place(dask.driver.prefix, tuple(dask.options))
 
 
