@@ -14,7 +14,7 @@ from itertools import count
 from random import Random
 
 from checking.chaos.answers import Violation
-from checking.chaos.nemesis import Nemesis
+from checking.chaos.nemesis import Nemesis, wake
 from checking.chaos.rounds import Round
 from checking.driver import Conversation
 from checking.lab.dask_cluster import DaskCluster
@@ -130,8 +130,5 @@ class ClusterRound(Round):
         os.kill(self._conversation.master, signal.SIGKILL)
         self._conversation.process.wait()
         for pid in self._conversation.pids().values():
-            try:
-                os.kill(pid, signal.SIGCONT)  # a frozen process cannot notice that the master is gone
-            except ProcessLookupError:
-                pass
+            wake(pid)  # a frozen process cannot notice that the master is gone
         self._conversation.await_nothing()
