@@ -86,8 +86,7 @@ class ClusterNemesis(Nemesis):
 class ClusterRound(Round):
     """A round on several hosts. Its stores are kept, since those of a run are gone with the agent of their host.
 
-    If its commands run one by one, their history must be valid as well. (In a group, a client that has answered may die
-    before the group ends; its answers are then in the history behind its death.)
+    The history of its last master must be valid as well.
     """
 
     def __init__(self, seed: int, cluster: DaskCluster) -> None:
@@ -111,7 +110,7 @@ class ClusterRound(Round):
 
     def _run_master(self, epochs: int) -> int:
         left = super()._run_master(epochs)
-        if left == 0 and not self.plan.pipeline:
+        if left == 0:
             verdict = check(self._cluster.driver.path("/tmp/home/history"))
             self.judge.counts[f"histories that are {verdict.verdict}"] += 1
             if verdict.verdict == "invalid":
