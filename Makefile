@@ -56,6 +56,7 @@ lesson: WRITE := eval "set -- $$words" && $(IN_VENV) scripts/generate.py "$$@"
 else
 lesson: export title := $(value SCRIPT)
 lesson: WRITE := cat -- "$$script"
+# The diagram then shows one command after another, as the script has them.
 lesson: ONE_BY_ONE := --no-pipeline
 endif
 lesson: .venv/ready

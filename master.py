@@ -25,7 +25,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from console.failures import given_up, internal, is_interruption
-from console.options import Arguments, CannotBegin, absolute, check_scripts, settings_of
+from console.options import Arguments, CannotBegin, absolute, check_files, settings_of
 from console.output import (
     OutputGone,
     dressed_for,
@@ -333,7 +333,7 @@ def main() -> int:
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again
     arguments = _arguments()
     try:
-        check_scripts(arguments.scripts)
+        check_files(arguments.scripts)
         return _run(arguments)
     except CannotBegin as error:
         say(f"error: {error}")

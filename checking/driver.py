@@ -199,10 +199,7 @@ class Conversation:
 
     def signal(self, name: str, signum: int) -> None:
         """Send a signal to one process by its name, and wait until it has taken effect."""
-        pid = self.pids()[name]
-        os.kill(pid, signum)
-        wanted = {signal.SIGKILL: "ZXx", signal.SIGSTOP: "T", signal.SIGCONT: "RSDZ"}[signal.Signals(signum)]
-        wait_until(lambda: all(letter in wanted for letter in states(pid)), f"{name} after signal {signum}")
+        send_signal(self.pids()[name], signum, name)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -285,6 +282,13 @@ def states(pid: int) -> list[str]:
         return [state(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return []
+
+
+def send_signal(pid: int, signum: int, name: str) -> None:
+    """Send SIGKILL, SIGSTOP or SIGCONT to a process, and wait until it has taken effect."""
+    os.kill(pid, signum)
+    wanted = {signal.SIGKILL: "ZXx", signal.SIGSTOP: "T", signal.SIGCONT: "RSDZ"}[signal.Signals(signum)]
+    wait_until(lambda: all(letter in wanted for letter in states(pid)), f"{name} after signal {signum}")
 
 
 def titles() -> dict[int, str]:

@@ -12,21 +12,22 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from console.options import ENGINE, Arguments
 from console.output import OutputGone, output_gone, write_all
 from control import commands
 from shape import Shape, loss_of, time_of
 
-__all__ = ["parse"]
+__all__ = ["parse", "reading"]
+
+Value = TypeVar("Value")
 
 COMMAND_VARIABLE = "DAADKVS_COMMAND"
 """The environment variable by which ./master says how it was called."""
 
 SHORTEST_TIMEOUT_SECONDS = 0.1
 """The smallest --timeout. An ordinary call may take nearly as long on a busy machine."""
-
 
 SHORTEST_HOST_TIMEOUT = 1.0
 """The smallest --host-timeout: the system looks for signs of another machine once a second."""
@@ -60,19 +61,16 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _time(text: str) -> float:
-    return _of_a_link(time_of, text)
+def reading(read: Callable[[str], Value]) -> Callable[[str], Value]:
+    """A type for argparse: what *read* makes of a text; its ValueError is the error that is shown."""
 
+    def read_or_explain(text: str) -> Value:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _loss(text: str) -> float:
-    return _of_a_link(loss_of, text)
-
-
-def _of_a_link(read: Callable[[str], float], text: str) -> float:
-    try:
-        return read(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return read_or_explain
 
 
 def _folder(text: str) -> Path:
@@ -202,19 +200,19 @@ def _add_options_of_links(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--delay",
         metavar="TIME",
-        type=_time,
+        type=reading(time_of),
         help="how late each message between two servers arrives, such as 20ms (default: 0ms)",
     )
     parser.add_argument(
         "--jitter",
         metavar="TIME",
-        type=_time,
+        type=reading(time_of),
         help="by how much, at most, the delay of a message is shorter or longer, such as 5ms (default: 0ms)",
     )
     parser.add_argument(
         "--loss",
         metavar="PERCENT",
-        type=_loss,
+        type=reading(loss_of),
         help="how many of the messages between servers are lost, such as 2%% (default: 0%%); each is sent again",
     )
     parser.add_argument(

@@ -58,15 +58,15 @@ def enter(name: str, packages: Iterable[str] = PACKAGES) -> None:
         return
     from importlib.machinery import PathFinder  # lighter than importlib.util
 
-    found = all(map(PathFinder.find_spec, packages))
-    if found and sys.prefix != sys.base_prefix:
+    missing = [package for package in packages if not PathFinder.find_spec(package)]
+    if not missing and sys.prefix != sys.base_prefix:
         return
     python = os.path.join(_VENV, "bin", "python")
     here, there = (os.path.realpath(os.path.dirname(path)) for path in (sys.executable, python))
     if here != there and os.access(python, os.X_OK):
         _start_again(python)
-    if not found:
-        _end(f"packages that this needs are missing; {advice()}")
+    if missing:
+        _end(f"packages that this needs are missing; {advice(missing)}")
 
 
 def culprit(error: ImportError) -> str:
@@ -83,11 +83,13 @@ def culprit(error: ImportError) -> str:
     return f"{problem}; {advice()}"
 
 
-def advice() -> str:
-    """What a user can do if packages are missing."""
-    if os.path.exists(os.path.join(_ROOT, "Makefile")):
+def advice(missing: Iterable[str] = ()) -> str:
+    """What a user can do if packages are missing. *missing*: their names, if some may be others than `PACKAGES`."""
+    if not os.path.exists(os.path.join(_ROOT, "Makefile")):
+        return "reinstall Daadkvs"
+    if all(package in PACKAGES for package in missing):
         return "`make` installs everything in .venv, for ./master"
-    return "reinstall Daadkvs"
+    return f"`make check` adds {', '.join(missing)} to .venv, with all that tests need"
 
 
 def _is_used_by_python(variable: str) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from console.status import wrapped
 from control import commands
 
-__all__ = ["TOPICS", "about", "listed", "usages"]
+__all__ = ["TOPICS", "about", "listed"]
 
 
 class Page(NamedTuple):
@@ -159,7 +159,7 @@ TOPICS = {
 }
 
 
-def usages() -> dict[str, str]:
+def _usages() -> dict[str, str]:
     """All words of the prompt as they are used, each with its summary."""
     return {commands.usage(name): form.summary for name, form in commands.COMMANDS.items()} | {
         commands.prompt_usage(name): summary for name, summary in commands.PROMPT_WORDS.items()
@@ -168,7 +168,7 @@ def usages() -> dict[str, str]:
 
 def listed(width: int) -> Iterator[str]:
     """All words and topics, for a terminal of *width* columns. Summaries stand below usages if there is no room."""
-    texts = usages() | {f"help {name}": summary for name, (summary, _, _) in TOPICS.items()}
+    texts = _usages() | {f"help {name}": summary for name, (summary, _, _) in TOPICS.items()}
     column = max(len(usage) for usage in texts if len(usage) <= USAGE_COLUMNS) + 2
     if column > width // 2:
         column = 2
@@ -188,7 +188,7 @@ def about(word: str, width: int) -> Iterator[str]:
             yield from wrapped("  ", text, width)
         yield from _also(also, width)
         return
-    usage, summary = next((usage, text) for usage, text in usages().items() if usage.split()[0] == word)
+    usage, summary = next((usage, text) for usage, text in _usages().items() if usage.split()[0] == word)
     yield from wrapped("", usage, width)
     yield from wrapped("  ", summary, width)
     page = PAGES.get(word)

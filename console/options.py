@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from control.settings import Engine, Settings
 
-__all__ = ["ENGINE", "Arguments", "CannotBegin", "absolute", "check_scripts", "settings_of"]
+__all__ = ["ENGINE", "Arguments", "CannotBegin", "absolute", "check_files", "settings_of"]
+
+ENGINE = "dask:"
+"""How an --engine begins."""
 
 
 class CannotBegin(Exception):
@@ -52,8 +55,8 @@ class Arguments:
         self.scripts: list[str] = []
 
 
-def check_scripts(names: list[str]) -> None:
-    """Raise CannotBegin if one of the scripts can't be read."""
+def check_files(names: list[str]) -> None:
+    """Raise CannotBegin if one of these files can't be read; - is standard input."""
     for name in names:
         try:
             if name == "-" or stat.S_ISFIFO(os.stat(name).st_mode):
@@ -82,13 +85,9 @@ def _engine_of(arguments: Arguments) -> Engine | None:
     from control.settings import Engine
 
     files = [path and absolute(path) for path in (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)]
-    check_scripts([str(path) for path in files if path])
+    check_files([str(path) for path in files if path])
     places = arguments.place and absolute(arguments.place)
     return Engine(arguments.engine.removeprefix(ENGINE), files[0], files[1], files[2], places, arguments.host_timeout)
-
-
-ENGINE = "dask:"
-"""How an --engine begins."""
 
 
 def settings_of(arguments: Arguments) -> Settings:

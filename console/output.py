@@ -16,6 +16,8 @@ from typing import Protocol
 from control.script import wait_for
 
 __all__ = [
+    "REMOVE",
+    "ROOM",
     "Hidden",
     "OutputGone",
     "dressed_for",
@@ -46,6 +48,14 @@ def dressed_for(fd: int) -> Callable[[bytes], bytes]:
         return dim + line + plain + b"\n" if text else b"\n"
 
     return dressed
+
+
+REMOVE = "\r\x1b[K"
+"""Removes the line in which the cursor is, on terminals that are capable of it."""
+
+ROOM = 8
+"""Columns that a hidden line leaves free at the right for the ^C that the terminal echoes. Without them, the line would
+wrap, and only a part of it would be removed."""
 
 
 class Hidden(Protocol):

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from console.output import dressed_for
+from console.output import REMOVE, dressed_for
 from console.status import wrapped
-from console.waiting import REMOVE
 from control.script import Script, Step
 
-__all__ = ["Player", "Stage"]
+__all__ = ["Player", "Stage", "read_terminal"]
 
 ENTER, ESCAPE, CTRL_D = b"\r\n", b"\x1b", b"\x04"
 
@@ -108,7 +107,7 @@ class Player:
                     return ESCAPE
                 os.read(self._stage.woken, 4096)
                 continue
-            key = _read_key()
+            key = read_terminal(1)
             if key == ESCAPE and select.select([0], [], [], SEQUENCE_SECONDS)[0]:
                 _skip_sequence()
             elif key in (b"", ESCAPE, CTRL_D):
@@ -117,18 +116,19 @@ class Player:
                 return key
 
 
-def _read_key() -> bytes:
+def read_terminal(most: int) -> bytes:
+    """At most so many bytes that have been typed; none at the end of the terminal. Blocks."""
     try:
-        return os.read(0, 1)
+        return os.read(0, most)
     except OSError:
         return b""  # the terminal has disappeared
 
 
 def _skip_sequence() -> None:
     """Read what follows an Escape: a letter, or `[` or `O` and what ends with a letter or `~`."""
-    key = _read_key()
+    key = read_terminal(1)
     while key in (b"[", b"O") or b" " <= key < b"@":
-        key = _read_key()
+        key = read_terminal(1)
 
 
 def _open(name: str) -> int:

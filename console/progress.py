@@ -12,6 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from console.output import REMOVE, ROOM
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -22,10 +24,6 @@ SILENT_SECONDS = 1.0
 
 DRAW_SECONDS = 0.1
 """The shortest time between two updates."""
-
-ROOM = 8
-"""Columns that are left free at the right for the ^C that the terminal echoes. Without them, the line would wrap, and
-only a part of it would be removed."""
 
 USUAL_COLUMNS = 80
 """The width that is assumed if the terminal does not report one."""
@@ -71,7 +69,7 @@ class Progress:
         """Remove the line, until `done` draws it again."""
         if self._drawn:
             try:
-                sys.stderr.write("\r\x1b[K")  # to the end of the terminal's line, not just of the bar's
+                sys.stderr.write(REMOVE)  # to the end of the terminal's line, not just of the bar's
                 sys.stderr.flush()
             except OSError:
                 pass

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from console import environment, help, status
 from console.output import hidden_when_writing
-from console.playing import Player
+from console.playing import Player, read_terminal
 from console.prompt_output import PromptOutput
+from console.suggestions import QUOTED, Suggestion, is_quoted, suggestions
 from console.waiting import Waiting
 from control import commands, explaining
 from rpc import tracing, transport
 
 if TYPE_CHECKING:
-    from console.suggestions import Suggestion
     from console.text_output import TextOutput
     from control.cluster import Cluster
     from control.overview import Overview
@@ -57,8 +57,6 @@ FILES = 200
 
 PLACES = 5
 """How many places of ERR_DEP are named at most."""
-
-QUOTES = "\"'"
 
 FILE_WORDS = ("run", "step", "report")
 ARGUMENTS = {"help": (0, 1), "why": (0, 1), "run": (1, 1), "step": (1, 1), "report": (0, 1)}
@@ -189,10 +187,8 @@ class Prompt:
         return _PlainLines(self.terminal, self.woken, self._settle)
 
     def _suggestions(self, words: list[str], typed: str) -> list[Suggestion]:
-        from console.suggestions import files, suggestions
-
         if words and words[0] in FILE_WORDS:
-            return files(_files(typed), typed) if len(words) == 1 else []
+            return [Suggestion(name) for name in _files(typed)] if len(words) == 1 else []
         return suggestions(words, self._master.cluster.overview(), self._keys)
 
     def _wake_by_signals(self) -> None:
@@ -242,8 +238,8 @@ class Prompt:
                 self._tell("(the command was carried out nevertheless)")
             if name == "put" and len(words) >= 3 and len(words[1]) <= KEY_CHARACTERS:
                 self._remember(words[1])
-            if name in ("put", "get") and succeeded and len(words) > 1 and words[1][0] in QUOTES:
-                self._tell("(quotes are part of the key, which is one word)")
+            if name in ("put", "get") and succeeded and len(words) > 1 and is_quoted(words[1]):
+                self._tell(QUOTED)
         else:
             word = name.encode("utf-8", "surrogateescape")
             self._master.error(commands.unknown(word, commands.ALL_WORDS))
@@ -383,7 +379,7 @@ class _PlainLines:
                     _show(self._terminal, "\n")
                     raise KeyboardInterrupt
                 continue
-            piece = _read_terminal()
+            piece = read_terminal(65536)
             if not piece:
                 break
             data += piece
@@ -393,13 +389,6 @@ class _PlainLines:
 
     def forget(self) -> None:
         """See `_Lines.forget`."""
-
-
-def _read_terminal() -> bytes:
-    try:
-        return os.read(0, 65536)
-    except OSError:
-        return b""  # the terminal has disappeared
 
 
 def _terminal() -> int:

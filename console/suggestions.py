@@ -13,9 +13,10 @@ from console.help import TOPICS
 from control import commands
 from control.overview import Overview
 
-__all__ = ["Hint", "Suggestion", "files", "hint", "split", "suggestions"]
+__all__ = ["QUOTED", "Hint", "Suggestion", "hint", "is_quoted", "split", "suggestions"]
 
-QUOTED = "  (quotes are part of the key, which is one word)"
+QUOTED = "(quotes are part of the key, which is one word)"
+"""What is said of a key that `is_quoted`."""
 
 NUMBERS = ("id", "id1", "id2", "clientId", "serverId")
 
@@ -33,6 +34,11 @@ class Hint(NamedTuple):
 
     text: str
     current: bool = False
+
+
+def is_quoted(key: str) -> bool:
+    """Whether a key looks as if its author thought that quotes hold words together."""
+    return key.startswith(('"', "'"))
 
 
 def split(text: str) -> tuple[list[str], str]:
@@ -66,11 +72,6 @@ def suggestions(whole: list[str], overview: Overview, keys: Iterable[str]) -> li
         fitting = _ids(name, wanted, given, overview)
         return [Suggestion(str(ident), _kind(ident, overview), more) for ident in fitting]
     return [Suggestion(key, "", more) for key in keys] if wanted == "key" else []
-
-
-def files(names: Iterable[str], typed: str) -> list[Suggestion]:
-    """Files and folders that begin with what has been *typed*; folders end with a slash."""
-    return [Suggestion(name) for name in names if name.startswith(typed)]
 
 
 def _ids(name: str, wanted: str, given: list[str], overview: Overview) -> list[int]:
@@ -130,8 +131,8 @@ def hint(text: str) -> list[Hint]:
         # As long as no blank follows the name, it may still become the name of a command.
         return [Hint("  " + commands.unknown(name.encode("utf-8", "replace"), commands.ALL_WORDS))] if given else []
     words = commands.COMMANDS[name].words
-    if "key" in words and len(given) > 1 and given[1][:1] in ('"', "'"):
-        return [Hint(QUOTED)]
+    if "key" in words and len(given) > 1 and is_quoted(given[1]):
+        return [Hint(f"  {QUOTED}")]
     if len(given) > len(words):
         too_many = any(given[len(words) :]) and "value" not in words
         return [Hint(f"  usage: {commands.usage(name)}")] if too_many else []

@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from console.output import REMOVE, ROOM
+
 __all__ = ["Waiting"]
 
 SILENT_SECONDS = 0.5
@@ -20,12 +22,6 @@ SILENT_SECONDS = 0.5
 
 AGAIN_SECONDS = 0.5
 """After how long it is looked again who is waited for."""
-
-ROOM = 8
-"""Columns that are left free at the right for the ^C that the terminal echoes."""
-
-REMOVE = "\r\x1b[K"
-"""Removes the line in which the cursor is, on terminals that are capable of it."""
 
 
 class Waiting:

@@ -5,6 +5,7 @@
     scripts/chaos.py --kills 200            until this many processes have been killed
     scripts/chaos.py --seed 7 --rounds 1    one round; its script and its events depend on the seed alone, but the
                                             instants of the events differ from run to run
+    scripts/chaos.py --hosts                on several hosts, whose workers are killed and whose cables are cut as well
 
 Afterwards everything that was acknowledged must be there, all servers must hold the same, no session may have read an
 older value after a newer one, and no process or file may be left. What is expected follows from the contract alone:
@@ -33,7 +34,7 @@ from contextlib import ExitStack, contextmanager
 
 from checking.chaos.answers import Violation
 from checking.chaos.rounds import Round, run_rounds
-from checking.lab.hosts import Lab, LabError
+from checking.lab.hosts import LabError
 from scripts.shared import at_least, minutes, need, run_main, show_progress
 
 
@@ -42,12 +43,10 @@ def rounds_on_hosts() -> Iterator[Callable[[int], Round]]:
     """A function that makes a round on the hosts of a new lab."""
     need("distributed", "requirements-cluster.txt")
     from checking.lab.chaos import ClusterRound
-    from checking.lab.dask_cluster import DaskCluster
+    from checking.lab.dask_cluster import cluster_in_a_lab
 
     try:
-        with Lab(["driver", "head", "alpha", "beta", "gamma"]) as lab:
-            cluster = DaskCluster(lab, "head", ["alpha", "beta", "gamma"], "driver")
-            cluster.start()
+        with cluster_in_a_lab(["alpha", "beta", "gamma"]) as cluster:
             yield lambda seed: ClusterRound(seed, cluster)
     except LabError as error:
         sys.exit(f"error: hosts can't be had here: {error}")

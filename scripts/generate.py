@@ -23,18 +23,11 @@ from console import environment
 environment.enter(__name__, ("msgpack",))
 
 import argparse
-from collections.abc import Callable
 
 from checking.workload import TOPOLOGIES, Plan, Sizes, Workload
+from console.command_line import reading
 from scripts.shared import at_least, output_gone, run_main
 from shape import loss_of, time_of
-
-
-def _sizes(text: str) -> Sizes:
-    try:
-        return Sizes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _share(text: str) -> float:
@@ -45,16 +38,6 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
     return share
-
-
-def _of_a_link(read: Callable[[str], float]) -> Callable[[str], float]:
-    def read_or_explain(text: str) -> float:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read_or_explain
 
 
 def main() -> int:
@@ -74,7 +57,7 @@ def main() -> int:
     add("--keys", type=at_least(1), default=100, metavar="N", help="how many keys there are")
     add("--distribution", choices=("uniform", "zipf"), default="uniform", help="how often each key is chosen")
     sizes = "the size of a value: N, or MIN-MAX, or a list of these with weights, like 16:90,1000-4000:9,40000:1"
-    add("--value-size", type=_sizes, default="16", metavar="BYTES", help=sizes)
+    add("--value-size", type=reading(Sizes), default="16", metavar="BYTES", help=sizes)
     add(
         "--stabilize-every",
         type=at_least(0),
@@ -86,8 +69,8 @@ def main() -> int:
     add("--partition-every", type=at_least(0), default=0, metavar="N", help=every % "partitions or healings")
     add("--kill-every", type=at_least(0), default=0, metavar="N", help=every % "kills or revivals of a server")
     add("--move-every", type=at_least(0), default=0, metavar="N", help=every % "moves of a client to another server")
-    add("--delay", type=_of_a_link(time_of), default="0ms", metavar="TIME", help="the longest delay of a link")
-    add("--loss", type=_of_a_link(loss_of), default="0%", metavar="PERCENT", help="the largest loss of such a link")
+    add("--delay", type=reading(time_of), default="0ms", metavar="TIME", help="the longest delay of a link")
+    add("--loss", type=reading(loss_of), default="0%", metavar="PERCENT", help="the largest loss of such a link")
     add("--seed", type=at_least(0), default=0, metavar="N", help="each seed gives another script")
     options = parser.parse_args()
     try:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import IO, NamedTuple
 
-from checking.bench.runs import cluster, prints, puts
+from checking.bench.runs import cluster, whole
 from checking.driver import ROOT
 
 __all__ = ["Comparison", "compare"]
@@ -47,12 +47,9 @@ def compare(command: str, runs: int = 5) -> list[Callable[[], Comparison]]:
     """What can be compared with a program that is started by *command*, a line of words; each blocks while it runs."""
     theirs = shlex.split(command)
     scripts = {
-        "start and end of 5 + 5, 40 puts, stabilize, print": cluster(5, 5)
-        + puts(40, 40, 16, 5)
-        + "stabilize\n"
-        + prints(5),
-        "4,000 puts of 16 bytes": cluster(5, 5) + puts(4000, 1000, 16, 5) + "stabilize\n" + prints(5),
-        "4,000 puts of 800 bytes": cluster(5, 5) + puts(4000, 1000, 800, 5) + "stabilize\n" + prints(5),
+        "start and end of 5 + 5, 40 puts, stabilize, print": whole(40, 40, 16),
+        "4,000 puts of 16 bytes": whole(4000, 1000, 16),
+        "4,000 puts of 800 bytes": whole(4000, 1000, 800),
     }
     compared = [_whole(name, script, theirs, runs) for name, script in scripts.items()]
     return [*compared, lambda: _by_turns(f"{GETS} gets, one by one", theirs, _lock_step, runs)]

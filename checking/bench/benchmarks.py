@@ -21,6 +21,7 @@ from checking.bench.pages import report
 from checking.bench.programs import many, programs
 from checking.bench.runs import (
     Row,
+    by_turns,
     cluster,
     conversation,
     cpu_seconds,
@@ -30,6 +31,7 @@ from checking.bench.runs import (
     prints,
     puts,
     run_script,
+    whole,
 )
 from checking.bench.several import hosts, hosts_100
 from checking.telling import tell
@@ -61,13 +63,13 @@ def _whole_run(name: str, script: str, commands: int, size: int, goal: float) ->
 
 
 def puts_16() -> list[Row]:
-    script = cluster(5, 5) + puts(20000, 1000, 16, 5) + "stabilize\n" + prints(5)
-    return _whole_run("20,000 puts of 16 bytes, 5 + 5, stabilize, print: whole run", script, 20000, 16, 1.0)
+    what = "20,000 puts of 16 bytes, 5 + 5, stabilize, print: whole run"
+    return _whole_run(what, whole(20000, 1000, 16), 20000, 16, 1.0)
 
 
 def puts_800() -> list[Row]:
-    script = cluster(5, 5) + puts(4000, 1000, 800, 5) + "stabilize\n" + prints(5)
-    return _whole_run("4,000 puts of 800 bytes, 5 + 5, stabilize, print: whole run", script, 4000, 800, 0.7)
+    what = "4,000 puts of 800 bytes, 5 + 5, stabilize, print: whole run"
+    return _whole_run(what, whole(4000, 1000, 800), 4000, 800, 0.7)
 
 
 def mixed() -> list[Row]:
@@ -108,23 +110,16 @@ def lock_step() -> list[Row]:
 
 
 def start_up() -> list[Row]:
-    script = cluster(5, 5) + puts(40, 40, 16, 5) + "stabilize\n" + prints(5)
-
     def interpreters() -> float:
         start = time.perf_counter()
         for _ in range(16):
             subprocess.run([sys.executable, "-c", ""], check=True)
         return time.perf_counter() - start
 
-    ratios, runs, bares = [], [], []
-    for _ in range(7):
-        bares.append(interpreters())
-        runs.append(run_script(script))
-        ratios.append(runs[-1] / bares[-1])
+    seconds, bare, ratio = by_turns(lambda: run_script(whole(40, 40, 16)), interpreters, 7)
     return [
-        Row("5 + 5 up, 40 puts, stabilize, print, exit", f"{statistics.median(runs) * 1e3:,.0f} ms",
-            f"16 bare interpreters: {statistics.median(bares) * 1e3:,.0f} ms",
-            statistics.median(ratios), "×", 1.5, False)
+        Row("5 + 5 up, 40 puts, stabilize, print, exit", f"{seconds * 1e3:,.0f} ms",
+            f"16 bare interpreters: {bare * 1e3:,.0f} ms", ratio, "×", 1.5, False)
     ]  # fmt: skip
 
 
@@ -283,10 +278,9 @@ def delays() -> list[Row]:
 def records() -> list[Row]:
     """How much throughput is left with --trace and --history, with many commands under way and with one at a time."""
     rows = []
-    many = cluster(5, 5) + puts(20000, 1000, 16, 5) + "stabilize\n" + prints(5)
-    alone = cluster(5, 5) + puts(3000, 1000, 16, 5) + "stabilize\n" + prints(5)
+    grouped, alone = whole(20000, 1000, 16), whole(3000, 1000, 16)
     for option in ("--trace", "--history"):
-        for how, script, options in (("pipelined", many, ()), ("one by one", alone, ("--no-pipeline",))):
+        for how, script, options in (("pipelined", grouped, ()), ("one by one", alone, ("--no-pipeline",))):
             shares, seconds = [], []
             for _ in range(5):
                 with tempfile.TemporaryDirectory() as folder:

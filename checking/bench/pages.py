@@ -34,7 +34,8 @@ def _rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="daadkvs-bench-") as folder:
         trace, page = Path(folder, "trace"), Path(folder, "report.html")
         options = ("--operations", str(OPERATIONS), "--servers", "6", "--clients", "8", *FAULTS)
-        script = _python("generate.py", *options)
+        command = [sys.executable, str(ROOT / "scripts" / "generate.py"), *options]
+        script = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         run_script(script, "--trace", str(trace))
         start = time.perf_counter()
         process = subprocess.Popen([sys.executable, ROOT / "scripts" / "report.py", trace, "-o", page])
@@ -52,11 +53,6 @@ def _rows() -> Iterator[Row]:
         except NoBrowser:
             return
         yield Row(f"{what}: loaded", f"{loaded:.2f} s", "", loaded, "s", 1.0, False)
-
-
-def _python(name: str, *options: str) -> str:
-    command = [sys.executable, str(ROOT / "scripts" / name), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _load_seconds(page: Path) -> float:

@@ -6,7 +6,6 @@ May live here: what is run, and what each figure is compared with. May not: how 
 from __future__ import annotations
 
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ import time
 from pathlib import Path
 
 import daadkvs
-from checking.bench.runs import Row, cluster, median, run_script
+from checking.bench.runs import Row, by_turns, cluster, median, run_script
 from checking.driver import ROOT
 
 __all__ = ["many", "programs"]
@@ -38,11 +37,7 @@ def programs() -> list[Row]:
 
     imported()  # compiles it
     milliseconds = median(imported, 9) * 1e3
-    masters, runs, ratios = [], [], []
-    for _ in range(7):
-        masters.append(run_script(cluster(5, 5)))
-        runs.append(started())
-        ratios.append(runs[-1] / masters[-1])
+    seconds, plain, ratio = by_turns(started, lambda: run_script(cluster(5, 5)), 7)
     with daadkvs.Run(gossip_interval=0, trace=False) as run:
         run.script(cluster(5, 5) + "put 100 k v\n")
 
@@ -55,13 +50,13 @@ def programs() -> list[Row]:
         rate = median(gets)
     return [
         Row("import daadkvs", f"{milliseconds:.1f} ms", "", milliseconds, "ms", 20, False),
-        Row("a Run with 5 + 5, up and down", f"{statistics.median(runs) * 1e3:.0f} ms",
-            f"./master: {statistics.median(masters) * 1e3:.0f} ms", statistics.median(ratios), "×", 1.2, False),
+        Row("a Run with 5 + 5, up and down", f"{seconds * 1e3:.0f} ms", f"./master: {plain * 1e3:.0f} ms",
+            ratio, "×", 1.2, False),
         Row("gets through a Run, one by one", f"{rate:,.0f}/s", "", rate, "/s", 2000, True),
     ]  # fmt: skip
 
 
-def short_script(chance: random.Random) -> str:
+def _short_script(chance: random.Random) -> str:
     """A script of 12 lines, ten of which start 5 servers and 5 clients."""
     put = f"put {100 + chance.randrange(5)} k{chance.randrange(3)} v{chance.randrange(100)}\n"
     client, server = 100 + chance.randrange(5), chance.randrange(5)
@@ -74,7 +69,7 @@ def many() -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(SCRIPTS):
-            Path(folder, f"{number:03}.txt").write_text(short_script(chance))
+            Path(folder, f"{number:03}.txt").write_text(_short_script(chance))
         for name, options in (("many", ()), ("grade", ("--master", str(ROOT / "master.py")))):
             command = [sys.executable, ROOT / "scripts" / f"{name}.py", folder, *options]
             start = time.perf_counter()

@@ -20,6 +20,7 @@ from checking.driver import ROOT
 __all__ = [
     "Conversation",
     "Row",
+    "by_turns",
     "cluster",
     "conversation",
     "cpu_seconds",
@@ -29,6 +30,7 @@ __all__ = [
     "prints",
     "puts",
     "run_script",
+    "whole",
 ]
 
 
@@ -143,8 +145,20 @@ def prints(servers: int) -> str:
     return "".join(f"printStore {server}\n" for server in range(servers))
 
 
+def whole(count: int, keys: int, size: int) -> str:
+    """Return a whole script: 5 servers and 5 clients, puts, stabilize, and prints of all stores."""
+    return cluster(5, 5) + puts(count, keys, size, 5) + "stabilize\n" + prints(5)
+
+
 def median(measure: Callable[[], float], times: int = 5) -> float:
     return statistics.median(measure() for _ in range(times))
+
+
+def by_turns(measure: Callable[[], float], baseline: Callable[[], float], times: int = 5) -> tuple[float, float, float]:
+    """Measure something and its baseline in turn; returns both medians, and the median of the ratios."""
+    pairs = [(measure(), baseline()) for _ in range(times)]
+    one, other = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return one, other, statistics.median(measured / base for measured, base in pairs)
 
 
 def cpu_seconds(pids: list[int]) -> float:

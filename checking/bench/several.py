@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from checking.bench.runs import Row, cluster, conversation, prints, puts, run_script
-from checking.lab.hosts import Lab, why_not
+from checking.bench.runs import Row, by_turns, cluster, conversation, prints, puts, run_script
+from checking.lab.hosts import why_not
 
 __all__ = ["hosts", "hosts_100"]
 
@@ -38,20 +38,15 @@ def _why_not() -> str | None:
 @contextmanager
 def _hosts(count: int) -> Iterator[Place]:
     """The place of a master whose servers and clients are on *count* hosts."""
-    from checking.lab.dask_cluster import DaskCluster
+    from checking.lab.dask_cluster import cluster_in_a_lab
 
-    names = [f"host{number}" for number in range(count)]
-    with Lab(["driver", "head", *names]) as lab:
-        dask = DaskCluster(lab, "head", names, "driver")
-        dask.start()
+    with cluster_in_a_lab(f"host{number}" for number in range(count)) as dask:
         yield Place(dask.driver.prefix, tuple(dask.options))
 
 
-def _compare(there: Place, measure: Callable[[Place], float], times: int) -> tuple[float, float, float]:
+def _compare(there: Place, measure: Callable[[Place], float], times: int = 5) -> tuple[float, float, float]:
     """Measure in turn on the hosts and on one machine; returns both medians, and the median of the ratios."""
-    pairs = [(measure(there), measure(HERE)) for _ in range(times)]
-    far, near = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return far, near, statistics.median(one / other for one, other in pairs)
+    return by_turns(lambda: measure(there), lambda: measure(HERE), times)
 
 
 def _first_answer(place: Place) -> float:
@@ -96,19 +91,19 @@ def hosts() -> list[Row]:
         return []
     rows = []
     with _hosts(3) as there:
-        far, near, ratio = _compare(there, _first_answer, 5)
+        far, near, ratio = _compare(there, _first_answer)
         rows.append(Row("3 hosts: 5 + 5 up, and the first answer", f"{far:.2f} s", f"one machine: {near:.2f} s",
                         ratio, "×", 5, False))  # fmt: skip
-        far, near, ratio = _compare(there, _get, 5)
+        far, near, ratio = _compare(there, _get)
         rows.append(Row("3 hosts: a lone get", f"{far * 1e6:,.0f} µs", f"one machine: {near * 1e6:,.0f} µs",
                         ratio, "×", 2.5, False))  # fmt: skip
-        far, near, ratio = _compare(there, _grouped_puts, 5)
+        far, near, ratio = _compare(there, _grouped_puts)
         rows.append(Row("3 hosts: 20,000 puts of 16 bytes, in groups", f"{20000 / far:,.0f}/s",
                         f"one machine: {20000 / near:,.0f}/s", 1 / ratio, "×", 0.5, True))  # fmt: skip
-        far, near, ratio = _compare(there, _stabilize, 5)
+        far, near, ratio = _compare(there, _stabilize)
         rows.append(Row("3 hosts: stabilize of 5 with 4,000 new writes of 800 bytes", f"{far:.3f} s",
                         f"one machine: {near:.3f} s", ratio, "×", 2, False))  # fmt: skip
-        far, near, ratio = _compare(there, _few_new, 5)
+        far, near, ratio = _compare(there, _few_new)
         rows.append(Row("3 hosts: stabilize of 5 with 10 new writes", f"{far * 1e3:.2f} ms",
                         f"one machine: {near * 1e3:.2f} ms", ratio, "×", 2, False))  # fmt: skip
     return rows

@@ -14,7 +14,7 @@ from random import Random
 
 from checking.driver import Conversation, states, wait_until
 
-__all__ = ["TIMEOUT_SECONDS", "Nemesis"]
+__all__ = ["TIMEOUT_SECONDS", "Nemesis", "wake"]
 
 TIMEOUT_SECONDS = 1.0
 
@@ -78,7 +78,12 @@ class Nemesis:
     def _wake(self, now: float) -> None:
         for when, pid in [frozen for frozen in self._frozen if frozen[0] <= now]:
             self._frozen.remove((when, pid))
-            try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
+            wake(pid)
+
+
+def wake(pid: int) -> None:
+    """Wake a process, which may be frozen, or gone."""
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass

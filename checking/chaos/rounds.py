@@ -6,8 +6,6 @@ May live here: the scripts, and when there are faults and when there is peace. M
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
 import threading
 import time
@@ -19,7 +17,7 @@ from random import Random
 from typing import NamedTuple
 
 from checking.chaos.answers import Judge, Violation
-from checking.chaos.nemesis import TIMEOUT_SECONDS, Nemesis
+from checking.chaos.nemesis import TIMEOUT_SECONDS, Nemesis, wake
 from checking.driver import Conversation, Output, processes, run_directory, wait_until
 from checking.traces import given_up
 
@@ -160,10 +158,7 @@ class Round:
         self._conversation.process.wait()
         if directory is not None:
             for pid in processes(directory).values():
-                try:
-                    os.kill(pid, signal.SIGCONT)  # a frozen process cannot notice that the master is gone
-                except ProcessLookupError:
-                    pass
+                wake(pid)  # a frozen process cannot notice that the master is gone
             wait_until(lambda: not processes(directory), "the end of all processes")
 
     def _do(self, script: bytes) -> None:

@@ -14,7 +14,7 @@ from itertools import count
 from random import Random
 
 from checking.chaos.answers import Violation
-from checking.chaos.nemesis import Nemesis
+from checking.chaos.nemesis import Nemesis, wake
 from checking.chaos.rounds import Round
 from checking.driver import Conversation
 from checking.lab.dask_cluster import DaskCluster
@@ -86,8 +86,7 @@ class ClusterNemesis(Nemesis):
 class ClusterRound(Round):
     """A round on several hosts. Its stores are kept, since those of a run are gone with the agent of their host.
 
-    If its commands run one by one, their history must be valid as well. (In a group, a client that has answered may die
-    before the group ends; its answers are then in the history behind its death.)
+    The history of its last master must be valid as well.
     """
 
     def __init__(self, seed: int, cluster: DaskCluster) -> None:
@@ -111,7 +110,7 @@ class ClusterRound(Round):
 
     def _run_master(self, epochs: int) -> int:
         left = super()._run_master(epochs)
-        if left == 0 and not self.plan.pipeline:
+        if left == 0:
             verdict = check(self._cluster.driver.path("/tmp/home/history"))
             self.judge.counts[f"histories that are {verdict.verdict}"] += 1
             if verdict.verdict == "invalid":
@@ -130,8 +129,5 @@ class ClusterRound(Round):
         os.kill(self._conversation.master, signal.SIGKILL)
         self._conversation.process.wait()
         for pid in self._conversation.pids().values():
-            try:
-                os.kill(pid, signal.SIGCONT)  # a frozen process cannot notice that the master is gone
-            except ProcessLookupError:
-                pass
+            wake(pid)  # a frozen process cannot notice that the master is gone
         self._conversation.await_nothing()

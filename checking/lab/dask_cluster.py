@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from checking.driver import wait_until
 from checking.lab.certificates import Authority, Files
 from checking.lab.hosts import Host, Lab, Listening, Process
 
-__all__ = ["DaskCluster", "is_of_dask"]
+__all__ = ["DaskCluster", "cluster_in_a_lab"]
 
 PORT = 8786
 """Where the scheduler listens."""
@@ -29,9 +30,19 @@ _DASK = re.compile(r"\bdask (scheduler|worker|nanny)\b|multiprocessing\.(spawn|r
 _WORKER = re.compile(r"^dask worker \[|multiprocessing\.spawn")
 
 
-def is_of_dask(process: Process) -> bool:
+def _is_of_dask(process: Process) -> bool:
     """Whether a process is Dask's own: a scheduler, a worker, its nanny, or a helper of these."""
     return _DASK.search(process.title) is not None
+
+
+@contextmanager
+def cluster_in_a_lab(workers: Iterable[str], others: Iterable[str] = ()) -> Iterator[DaskCluster]:
+    """A running cluster with these workers in a lab of its own. *others*: hosts with no part in it. Raises LabError."""
+    workers = [*workers]
+    with Lab(["driver", "head", *workers, *others]) as lab:
+        cluster = DaskCluster(lab, "head", workers, "driver")
+        cluster.start()
+        yield cluster
 
 
 class DaskCluster:
@@ -43,7 +54,8 @@ class DaskCluster:
         self.driver = lab[driver]
         self.head = lab[head]
         self.workers = [lab[name] for name in workers]
-        self._files = {host.name: self._certify(host) for host in [self.driver, self.head, *self.workers]}
+        self.hosts = [self.driver, self.head, *self.workers]
+        self._files = {host.name: self._certify(host) for host in self.hosts}
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
         self.own_ports: set[Listening] = set()
         """What Dask listened at when it had started."""
@@ -109,7 +121,7 @@ class DaskCluster:
 
     def nanny(self, host: Host) -> int:
         """The process id of a worker's nanny, outside of the lab."""
-        (found,) = [each.pid for each in host.processes() if is_of_dask(each) and each.pid == each.session]
+        (found,) = [each.pid for each in host.processes() if _is_of_dask(each) and each.pid == each.session]
         return found
 
     def worker(self, host: Host) -> int:
@@ -119,22 +131,16 @@ class DaskCluster:
 
     def others(self) -> dict[str, list[str]]:
         """The processes on all hosts of the cluster that aren't Dask's: host -> command lines."""
-        hosts = [self.driver, self.head, *self.workers]
-        found = {host.name: [each.title for each in host.processes() if not is_of_dask(each)] for host in hosts}
+        found = {host.name: [each.title for each in host.processes() if not _is_of_dask(each)] for host in self.hosts}
         return {name: titles for name, titles in found.items() if titles}
 
     def _files_in_tmp(self) -> dict[str, set[str]]:
-        hosts = [self.driver, self.head, *self.workers]
-        return {host.name: {file.name for file in host.path("/tmp").iterdir()} for host in hosts}
+        return {host.name: {file.name for file in host.path("/tmp").iterdir()} for host in self.hosts}
 
     def files(self) -> dict[str, list[str]]:
         """The files in the /tmp of all hosts that neither Dask nor the lab has put there: host -> names."""
-        found = self._files_in_tmp()
-        return {
-            name: sorted(files - self._own_files[name])
-            for name, files in found.items()
-            if files - self._own_files[name]
-        }
+        found = {name: files - self._own_files[name] for name, files in self._files_in_tmp().items()}
+        return {name: sorted(files) for name, files in found.items() if files}
 
 
 def _told(host: Host) -> str:

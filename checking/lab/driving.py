@@ -29,7 +29,7 @@ def ports(cluster: DaskCluster) -> str:
     """All ports of a cluster's hosts that accept connections from the network, but for Dask's own, a line each."""
     return "".join(
         f"{host.address} {listening.port}\n"
-        for host in [cluster.driver, cluster.head, *cluster.workers]
+        for host in cluster.hosts
         for listening in host.listening()
         if listening not in cluster.own_ports
     )
@@ -50,7 +50,7 @@ class ClusterConversation(Conversation):
     def where(self) -> dict[str, tuple[Host, int]]:
         """The processes of the run: name, as "server 3" or "agent alpha" -> host, and process id outside of the lab."""
         found = {}
-        for host in [self.cluster.driver, self.cluster.head, *self.cluster.workers]:
+        for host in self.cluster.hosts:
             for process in host.processes():
                 if match := re.match(r"daadkvs (\w+)( \d+)? \(", process.title):
                     found[match[1] + (match[2] or f" {host.name}")] = host, process.pid

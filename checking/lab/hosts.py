@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from checking.driver import ROOT, states, titles, wait_until
+from checking.driver import ROOT, send_signal, titles
 
 __all__ = ["PROGRAMS", "Host", "Lab", "LabError", "Listening", "Process", "only_child", "why_not"]
 
@@ -257,10 +257,7 @@ class Host:
 
     def signal(self, pid: int, signum: int) -> None:
         """Send a signal to a process of this host, by its id outside of the lab, and wait until it has taken effect."""
-        os.kill(pid, signum)
-        wanted = {signal.SIGKILL: "ZXx", signal.SIGSTOP: "Tt", signal.SIGCONT: "RSDZ"}.get(signal.Signals(signum))
-        if wanted is not None:
-            wait_until(lambda: all(letter in wanted for letter in states(pid)), f"process {pid} after signal {signum}")
+        send_signal(pid, signum, f"process {pid}")
 
     # -- its network ---------------------------------------------------------------------------------------
 

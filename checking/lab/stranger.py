@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-__all__ = ["Attempt", "main"]
+__all__ = ["Attempt", "context", "hello", "main"]
 
 
 class Attempt(NamedTuple):
@@ -79,23 +79,24 @@ def _sends(data: bytes) -> Way:
     return knock
 
 
-def _context(*certificate: str, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # a stranger takes whatever it gets
-    context.maximum_version = newest
+def context(*certificate: str, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> ssl.SSLContext:
+    """What a stranger speaks TLS with: it takes whatever certificate it gets. *certificate*: its own, and the key."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    made.maximum_version = newest
     if certificate:
-        context.load_cert_chain(*certificate)
-    return context
+        made.load_cert_chain(*certificate)
+    return made
 
 
-def _speaks_tls(context: ssl.SSLContext) -> Way:
+def _speaks_tls(spoken: ssl.SSLContext) -> Way:
     """Way: shake hands, then ask for anything, and wait."""
 
     def knock(target: Target, seconds: float) -> tuple[str, bytes]:
         deadline = time.monotonic() + seconds
         try:
-            with context.wrap_socket(_connect(target, seconds)) as sock:
+            with spoken.wrap_socket(_connect(target, seconds)) as sock:
                 try:
                     sock.sendall(bytes(64))
                 except OSError:
@@ -107,11 +108,11 @@ def _speaks_tls(context: ssl.SSLContext) -> Way:
     return knock
 
 
-def _hello() -> bytes:
-    """The first message of a handshake."""
+def hello() -> bytes:
+    """The first message of a handshake, which a TLS client begins with."""
     outgoing = ssl.MemoryBIO()
     try:
-        _context().wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+        context().wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
     except ssl.SSLWantReadError:
         pass
     return outgoing.read()
@@ -121,7 +122,7 @@ def _stops_after_hello(target: Target, seconds: float) -> tuple[str, bytes]:
     """Way: begin a handshake, and never finish it. What comes back is the server's half of the handshake."""
     deadline = time.monotonic() + seconds
     with _connect(target, seconds) as sock:
-        sock.sendall(_hello())
+        sock.sendall(hello())
         ended, _ = _until_end(sock, deadline)
         return ended, b""
 
@@ -131,12 +132,12 @@ def ways(certificates: list[tuple[str, str]]) -> Iterator[tuple[str, Way]]:
     yield "silence", _sends(b"")
     yield "plain text", _sends(b"GET / HTTP/1.0\r\n\r\n")
     yield "zeros", _sends(bytes(4096))
-    yield "a part of a hello", _sends(_hello()[:50])
+    yield "a part of a hello", _sends(hello()[:50])
     yield "half a handshake", _stops_after_hello
-    yield "no certificate", _speaks_tls(_context())
-    yield "an older TLS", _speaks_tls(_context(newest=ssl.TLSVersion.TLSv1_2))
+    yield "no certificate", _speaks_tls(context())
+    yield "an older TLS", _speaks_tls(context(newest=ssl.TLSVersion.TLSv1_2))
     for certificate, key in certificates:
-        yield f"certificate {certificate}", _speaks_tls(_context(certificate, key))
+        yield f"certificate {certificate}", _speaks_tls(context(certificate, key))
 
 
 def attempts(targets: list[Target], seconds: float, certificates: list[tuple[str, str]]) -> list[Attempt]:
@@ -167,8 +168,8 @@ def attempts(targets: list[Target], seconds: float, certificates: list[tuple[str
 
 def besiege(targets: list[Target], count: int) -> NoReturn:
     """Hold *count* silent connections and as many with half a handshake at each port, and never let go."""
-    hello = _hello()
-    wanted = [(target, first) for target in targets for first in (b"", hello[:50]) for _ in range(count)]
+    part = hello()[:50]
+    wanted = [(target, first) for target in targets for first in (b"", part) for _ in range(count)]
     poller = select.poll()
     held: dict[int, tuple[socket.socket, Target, bytes]] = {}
 

@@ -1,7 +1,7 @@
 """Random scripts on several hosts, while workers and agents are killed and cables are cut: nothing promised is broken.
 
-Each round is judged by the contract (checking/chaos/), and by the checker, if commands run one by one. --hosts ROUNDS
-runs more and longer rounds; scripts/chaos.py --hosts goes on for as long as one likes.
+Each round is judged by the contract (checking/chaos/), and its history by the checker. --hosts ROUNDS runs more and
+longer rounds; scripts/chaos.py --hosts goes on for as long as one likes.
 """
 
 from __future__ import annotations

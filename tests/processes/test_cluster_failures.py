@@ -12,9 +12,8 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from support.hosts import WORKERS
 
-from checking.driver import ROOT, run, wait_until
+from checking.driver import wait_until
 
 if TYPE_CHECKING:
     from checking.lab.dask_cluster import DaskCluster
@@ -235,7 +234,6 @@ def test_an_agent_is_frozen(fresh_cluster: DaskCluster) -> None:
 def test_an_agent_is_frozen_and_something_is_to_be_started(fresh_cluster: DaskCluster) -> None:
     host = beta(fresh_cluster)
     with master(fresh_cluster) as conversation:
-        fresh_cluster.driver.path("/tmp/home/places").write_text(PLACES)
         host.signal(agent(conversation, host), signal.SIGSTOP)
         output = conversation.do("joinClient 13 1\njoinClient 14 1\njoinClient 15 1\nget 10 a\nget 12 a")
         assert output.stdout == b"a:1\na:1\n"
@@ -261,7 +259,6 @@ def test_a_cable_is_cut(fresh_cluster: DaskCluster) -> None:
     host = beta(fresh_cluster)
     with master(fresh_cluster) as conversation:
         assert conversation.do(ONLY_THERE) == (b"", [])
-        registrations = fresh_cluster.registrations(host)
         host.cut()
         first = conversation.do("get 11 a")
         assert first.stdout == b""
@@ -274,7 +271,6 @@ def test_a_cable_is_cut(fresh_cluster: DaskCluster) -> None:
         assert len(refused.errors) == 1
         assert "beta" in refused.errors[0]
         host.join()
-        del registrations  # whether Dask gives the worker up depends on how long the cable was cut
         joined = conversation.do("joinServer 1\njoinClient 11 1\nprintStore 1")
         assert joined == (b"a:1\nb:only-there\n", [])
 
@@ -353,11 +349,3 @@ def test_a_later_run_does_not_start_a_server_elsewhere(fresh_cluster: DaskCluste
     assert len(missing.errors) == 1
     assert "line 1: joinServer: " in missing.errors[0]
     assert "beta" in missing.errors[0]
-
-
-def test_the_tour_prints_the_same_bytes(fresh_cluster: DaskCluster) -> None:
-    from checking.lab.driving import run_on
-
-    script = (ROOT / "examples" / "tour.txt").read_bytes()
-    assert run_on(fresh_cluster, script) == run(script)
-    assert len(WORKERS) == len(fresh_cluster.workers)

@@ -1,11 +1,12 @@
-"""Runs on several hosts: who is placed where, traces and histories, and what strangers get."""
+"""Runs on several hosts: who is placed where, what is printed, traces and histories."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from checking import traces
-from checking.driver import run
+from checking.driver import ROOT, Result, run
 
 if TYPE_CHECKING:
     from checking.lab.dask_cluster import DaskCluster
@@ -16,6 +17,12 @@ def conversation_on(cluster: DaskCluster, *options: str) -> ClusterConversation:
     from checking.lab.driving import ClusterConversation
 
     return ClusterConversation(cluster, *options)
+
+
+def run_on(cluster: DaskCluster, script: str | bytes, *options: str) -> Result:
+    from checking.lab import driving
+
+    return driving.run_on(cluster, script, *options)
 
 
 def hosts_of(conversation: ClusterConversation) -> dict[str, str]:
@@ -48,13 +55,15 @@ def test_a_file_says_who_is_where(cluster: DaskCluster) -> None:
 
 
 def test_status_tells_the_hosts(cluster: DaskCluster) -> None:
-    import json
-
-    script = "joinServer 0\njoinServer 1\njoinClient 5 1\nstatus\n"
-    result = run(script, *cluster.options, "--json", prefix=cluster.driver.prefix)
+    result = run_on(cluster, "joinServer 0\njoinServer 1\njoinClient 5 1\nstatus\n", "--json")
     status = json.loads(result.stdout.splitlines()[-1])["status"]
     assert [server["host"] for server in status["servers"]] == ["alpha", "beta"]
     assert [client["host"] for client in status["clients"]] == ["gamma"]
+
+
+def test_the_tour_prints_the_same_bytes(cluster: DaskCluster) -> None:
+    script = (ROOT / "examples" / "tour.txt").read_bytes()
+    assert run_on(cluster, script) == run(script)
 
 
 SCRIPT = """
@@ -75,10 +84,7 @@ printStore 2
 
 def test_a_run_leaves_its_traces_and_its_history(cluster: DaskCluster) -> None:
     home = cluster.driver.path("/tmp/home")
-    result = run(
-        SCRIPT, *cluster.options, "--trace", "/tmp/home/trace", "--history", "/tmp/home/history",
-        prefix=cluster.driver.prefix,
-    )  # fmt: skip
+    result = run_on(cluster, SCRIPT, "--trace", "/tmp/home/trace", "--history", "/tmp/home/history")
     assert (result.stdout, result.stderr, result.status) == (b"colour:blue\ncolour:blue\n", "", 0)
     found = traces.read(home / "trace")
     assert found.keys() == {"master", "client 5", "client 6", "server 0", "server 1", "server 2"}

@@ -156,7 +156,7 @@ def test_dask_runs_on_each_host(cluster: DaskCluster) -> None:
     assert cluster.others() == {}
 
 
-def test_dask_listens_on_the_network_with_tls_only(cluster: DaskCluster) -> None:
+def test_dask_listens_on_the_network_at_ports_of_its_hosts_only(cluster: DaskCluster) -> None:
     listening = [(host.address, port) for host in [cluster.head, *cluster.workers] for port in host.listening()]
     assert len(listening) == 1 + 2 * len(WORKERS)
     assert all(port.address == address for address, port in listening)

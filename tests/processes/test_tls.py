@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from checking.driver import LIMIT_SECONDS, wait_until
+from checking.lab import stranger
 from rpc import transport
 
 pytest.importorskip("cryptography", reason="needs scripts/requirements-cluster.txt")
@@ -148,33 +149,13 @@ def visitor(host: Host) -> socket.socket:
     return socket.create_connection(("127.0.0.1", host.port), LIMIT_SECONDS)
 
 
-def context_of(credentials: tls.Credentials | None) -> ssl.SSLContext:
-    """What a stranger speaks TLS with, who takes any certificate of the other side."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if credentials is not None:
-        tls._load(context, credentials)
-    return context
-
-
-def half_a_hello() -> bytes:
-    """The first half of what a TLS client begins with."""
-    written = ssl.MemoryBIO()
-    shaking = context_of(None).wrap_bio(ssl.MemoryBIO(), written)
-    with suppress(ssl.SSLWantReadError):
-        shaking.do_handshake()
-    whole = written.read()
-    return whole[: len(whole) // 2]
-
-
 @contextmanager
-def stranger(host: Host, kind: str) -> Iterator[socket.socket]:
+def visit(host: Host, kind: str) -> Iterator[socket.socket]:
     with closing(visitor(host)) as sock:
         if kind == "plain text":
             sock.sendall(b"joinServer 0\n" * 100)
         elif kind == "half a handshake":
-            sock.sendall(half_a_hello())
+            sock.sendall(stranger.hello()[:50])
         yield sock
 
 
@@ -182,7 +163,7 @@ def stranger(host: Host, kind: str) -> Iterator[socket.socket]:
 def test_a_stranger_gets_nothing_and_blocks_nobody(host: Host, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_serves(host)
     monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.5)
-    with stranger(host, kind) as sock:
+    with visit(host, kind) as sock:
         assert_serves(host)
         with suppress(ConnectionResetError):
             while got := sock.recv(1000):  # until it is closed: an alert of TLS is all that there may be
@@ -192,8 +173,10 @@ def test_a_stranger_gets_nothing_and_blocks_nobody(host: Host, kind: str, monkey
 
 @pytest.mark.parametrize("kind", ["no certificate", "the certificate of another run", "an older TLS"])
 def test_a_stranger_who_speaks_tls_gets_nothing(host: Host, kind: str) -> None:
-    context = context_of(Authority().issue("a test") if kind == "the certificate of another run" else None)
-    if kind == "an older TLS":
+    context = stranger.context()
+    if kind == "the certificate of another run":
+        tls._load(context, Authority().issue("a test"))
+    elif kind == "an older TLS":
         tls._load(context, OF_THE_RUN.issue("a test"))
         context.maximum_version = ssl.TLSVersion.TLSv1_2
     got = b""

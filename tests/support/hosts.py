@@ -6,13 +6,13 @@ May live here: fixtures. May not: how hosts and clusters are made (checking/lab/
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checking.lab.hosts import Lab, why_not
+from checking.lab.hosts import why_not
 
 if TYPE_CHECKING:
     from checking.lab.dask_cluster import DaskCluster
@@ -37,14 +37,10 @@ def clusters_can_be_had(hosts_can_be_had: None) -> None:
         pytest.skip(f"no Dask cluster can be had here: {' and '.join(missing)} are not installed")
 
 
-@contextmanager
-def _cluster() -> Iterator[DaskCluster]:
-    from checking.lab.dask_cluster import DaskCluster
+def _cluster() -> AbstractContextManager[DaskCluster]:
+    from checking.lab.dask_cluster import cluster_in_a_lab
 
-    with Lab(["driver", "head", *WORKERS, "stranger"]) as lab:
-        cluster = DaskCluster(lab, "head", WORKERS, "driver")
-        cluster.start()
-        yield cluster
+    return cluster_in_a_lab(WORKERS, ["stranger"])
 
 
 @pytest.fixture(scope="session")

@@ -527,21 +527,26 @@ def test_gossip_of_a_server_that_is_found_dead_may_have_run_between_two_asks(tmp
     assert verdict_of(text, tmp_path).verdict == "valid"
 
 
+def around_a_death(command: Any, ident: int, error: str) -> tuple[str, str]:
+    """Two histories: of a command that is answered behind a death, and of one more that only begins there."""
+    writer = Run(Random(0), gossips=True)
+    writer.lines = asks_two(("stabilize", []), ("breakConnection", [10, 1]), command)[:-2]
+    answer = writer.lines.pop()
+    writer.add("info", "died", [ident], error=error)
+    writer.lines.append(answer | {"index": len(writer.lines)})
+    one = spelled(GOSSIP, writer.lines)
+    writer.begin(command[0], [*answer["value"][:1], None] if command[0] == "get" else answer["value"], 10)
+    writer.lines.append(answer | {"index": len(writer.lines), "timestamp": 3 if command[0] == "put" else 1})
+    return one, spelled(GOSSIP, writer.lines)
+
+
 def test_a_server_may_have_answered_and_be_found_dead_before_that_is_written_down(tmp_path: Path) -> None:
     for command in (get(10, 2, "red", 1), put(10, 2, "blue", 2)):
-        writer = Run(Random(0), gossips=True)
-        writer.lines = asks_two(("stabilize", []), ("breakConnection", [10, 1]), command)[:-2]
-        answer = writer.lines.pop()
-        writer.add("info", "died", [2], error="server 2 died")
-        writer.lines.append(answer | {"index": len(writer.lines)})
-        text = spelled(GOSSIP, writer.lines)
+        text, more = around_a_death(command, 2, "server 2 died")
         assert Judge(text).is_valid()
         assert (verdict_of(text, tmp_path).verdict, verdict_of(text, tmp_path).why) == ("valid", "")
-        writer.begin(command[0], [*answer["value"][:1], None] if command[0] == "get" else answer["value"], 10)
-        writer.lines.append(answer | {"index": len(writer.lines), "timestamp": 3 if command[0] == "put" else 1})
-        text = spelled(GOSSIP, writer.lines)
-        assert not Judge(text).is_valid()
-        assert verdict_of(text, tmp_path).verdict == "invalid"
+        assert not Judge(more).is_valid()
+        assert verdict_of(more, tmp_path).verdict == "invalid"
 
 
 def test_real_gets_that_ask_several_servers_while_gossip_runs(tmp_path: Path) -> None:
@@ -764,16 +769,10 @@ def test_a_client_that_died_can_have_no_connection(tmp_path: Path) -> None:
 def test_a_client_may_have_answered_and_be_found_dead_before_that_is_written_down(tmp_path: Path) -> None:
     """In a group, answers are written down in the order of the script, and the end of a client when it is noticed."""
     for command in (get(10, 2, "red", 1), put(10, 2, "blue", 2)):
-        writer = Run(Random(0), gossips=True)
-        writer.lines = asks_two(("stabilize", []), ("breakConnection", [10, 1]), command)[:-2]
-        answer = writer.lines.pop()
-        writer.add("info", "died", [10], error="client 10 died")
-        writer.lines.append(answer | {"index": len(writer.lines)})
-        verdict = verdict_of(spelled(GOSSIP, writer.lines), tmp_path)
+        text, more = around_a_death(command, 10, "client 10 died")
+        verdict = verdict_of(text, tmp_path)
         assert (verdict.verdict, verdict.why) == ("valid", "")
-        writer.begin(command[0], [*answer["value"][:1], None] if command[0] == "get" else answer["value"], 10)
-        writer.lines.append(answer | {"index": len(writer.lines), "timestamp": 3 if command[0] == "put" else 1})
-        verdict = verdict_of(spelled(GOSSIP, writer.lines), tmp_path)
+        verdict = verdict_of(more, tmp_path)
         assert verdict.verdict == "invalid"
         assert "client 10 died" in verdict.why
 

@@ -116,7 +116,7 @@ def hand_in(folder: Path, peer: str) -> Path:
     return submission
 
 
-# -- marks -------------------------------------------------------------------------------------------------
+# -- processes ---------------------------------------------------------------------------------------------
 
 
 def test_descendants_are_found_with_the_kernel_s_list_of_children_and_without(
@@ -133,6 +133,9 @@ def test_descendants_are_found_with_the_kernel_s_list_of_children_and_without(
         assert len(found[0]) == 7
         assert found[-1] == found[0]
         process.stdin.write(b"-" * 8)
+
+
+# -- marks -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("namespaces", [True, False], ids=["namespaces", "no-namespaces"])

@@ -29,6 +29,7 @@ LOCKS = {
     "scripts/requirements-plots.txt": ("plots",),
     "scripts/requirements-grading.txt": ("grading",),
     "scripts/requirements-fuzz.txt": ("fuzz",),
+    "scripts/requirements-cluster.txt": ("cluster",),
 }
 """Each requirements file, with the extras that it is for."""
 

@@ -373,6 +373,13 @@ def test_missing_packages_are_an_error() -> None:
     assert re.fullmatch(rb"error: packages that this needs are missing; .*\n", done.stderr)
 
 
+def test_a_package_that_only_tests_need_comes_with_make_check() -> None:
+    program = "from console import environment; environment.enter('__main__', ('msgpack', 'no_such_package'))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    told = "packages that this needs are missing; `make check` adds no_such_package to .venv, with all that tests need"
+    assert (done.stdout, done.stderr, done.returncode) == ("", f"error: {told}\n", 2)
+
+
 def test_version() -> None:
     result = run("joinServer 0\n", "--version")
     assert_silent(result)

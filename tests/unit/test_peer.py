@@ -91,32 +91,32 @@ def gossiper() -> tuple[Peer, GossipLoop]:
     return server, GossipLoop(server)
 
 
+def begun(loop: GossipLoop, now: float) -> Exchange:
+    """The next exchange, which must begin by now."""
+    exchange = loop.next(now)
+    assert exchange is not None
+    return exchange
+
+
 def test_while_an_exchange_is_under_way_others_begin_and_none_with_the_same_neighbour() -> None:
     server, loop = gossiper()
     assert loop.next(0.5) is None
-    first, second = loop.next(1.0), loop.next(1.0)
-    assert first is not None
-    assert second is not None
+    first, second = begun(loop, 1.0), begun(loop, 1.0)
     assert {first.neighbour, second.neighbour} == {1, 2}
     server.execute([Operation(b"k", b"v", 1, None)], 2.0)
     assert loop.next(5.0) is None, "both neighbours are busy"
     loop.done(second)
-    again = loop.next(5.0)
-    assert again is not None, "the put came after the exchange had begun"
-    assert again.neighbour == second.neighbour
+    again = begun(loop, 5.0)
+    assert again.neighbour == second.neighbour, "the put came after the exchange had begun"
     loop.done(again)
     assert loop.next(5.0) is None, "nothing is new for this one any more"
     loop.done(first)
-    again = loop.next(5.0)
-    assert again is not None
-    assert again.neighbour == first.neighbour
+    assert begun(loop, 5.0).neighbour == first.neighbour
 
 
 def test_what_a_neighbour_knows_more_is_asked_for_when_the_exchange_with_it_is_done() -> None:
     server, loop = gossiper()
-    (first, second) = (loop.next(1.0), loop.next(1.0))
-    assert first is not None
-    assert second is not None
+    first, _ = begun(loop, 1.0), begun(loop, 1.0)
     neighbour, _ = peer(first.neighbour)
     neighbour.link(0, "address", 0.0)
     neighbour.execute([Operation(b"k", b"v", 1, None)], 1.0)
@@ -125,24 +125,18 @@ def test_what_a_neighbour_knows_more_is_asked_for_when_the_exchange_with_it_is_d
     assert loop.next(2.0) is None
     assert server.due is None, "it is remembered, and keeps nobody busy"
     loop.done(first)
-    again = loop.next(2.0)
-    assert again is not None
-    assert again.neighbour == first.neighbour
+    assert begun(loop, 2.0).neighbour == first.neighbour
 
 
 def test_an_exchange_that_has_failed_is_not_repeated_at_once() -> None:
     server, loop = gossiper()
-    (first, second) = (loop.next(1.0), loop.next(1.0))
-    assert first is not None
-    assert second is not None
+    first, _ = begun(loop, 1.0), begun(loop, 1.0)
     server.execute([Operation(b"k", b"v", 1, None)], 1.0)
     assert loop.next(3.0) is None
     loop.failed(first, 3.0)
     assert loop.next(3.5) is None
     assert server.due == 4.0
-    again = loop.next(4.0)
-    assert again is not None
-    assert again.neighbour == first.neighbour
+    assert begun(loop, 4.0).neighbour == first.neighbour
 
 
 def test_a_link_gets_a_shape_and_keeps_it_over_a_break() -> None:
