@@ -53,7 +53,6 @@ class RemoteHost:
         self._timeout = timeout
         sock = transport.connect(about["address"], timeout)
         transport.detect_loss(sock, host_timeout)
-        self._link = sock
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._remotes: weakref.WeakSet[transport.Remote] = weakref.WeakSet()
@@ -141,7 +140,7 @@ class RemoteHost:
         """
         difference = self._difference()
         names = self._agent.call("trace_files")
-        for name in self._agent.call("trace_files"):
+        for name in names:
             with open(folder / os.path.basename(name), "wb") as file:
                 while piece := self._agent.call("read_trace", name, file.tell()):
                     file.write(piece)
