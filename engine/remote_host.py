@@ -25,7 +25,7 @@ from control.hosts import EXIT_PATIENCE_SECONDS
 from engine.dask_cluster import DaskCluster, Found
 from rpc import transport
 from rpc.spawner import ask_to_start
-from storage import StorageError
+from storage import StorageError, folder_of
 
 __all__ = ["RemoteHost"]
 
@@ -121,7 +121,7 @@ class RemoteHost:
         return self.found in self._cluster.end_agents({self.found: self.process})
 
     def folder(self, server: int) -> str:
-        return str(self._stores / f"server-{server}")
+        return str(folder_of(self._stores, server))
 
     def has_store(self, server: int) -> bool:
         return bool(self._agent.call("has_store", server))
