@@ -40,7 +40,6 @@ HANDSHAKE_SECONDS = 10.0
 MOST_HANDSHAKES = 64
 """How many handshakes one listener has under way at most."""
 
-
 RECORD_BYTES = 16 << 10
 """The largest record of TLS, without what TLS adds."""
 
