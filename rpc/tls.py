@@ -268,8 +268,7 @@ def detect_loss(sock: socket.socket, seconds: float) -> None:
     for option, value in (
         (socket.TCP_KEEPIDLE, 1),
         (socket.TCP_KEEPINTVL, 1),
-        (socket.TCP_KEEPCNT, max(1, round(seconds))),
-        (socket.TCP_USER_TIMEOUT, round(seconds * 1000)),
+        (socket.TCP_USER_TIMEOUT, round(seconds * 1000)),  # the system then ignores TCP_KEEPCNT, which is 127 at most
     ):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
