@@ -138,7 +138,7 @@ class _Agent:
             tracing.enable(Path(folder, "trace"))
         loaded = roles.load()  # once, for all processes that are forked from here
         set_title(f"daadkvs agent ({folder})")
-        tls.use(terms.credentials)
+        tls.use(terms.credentials, terms.host_timeout)
         self._gone, self._alive = os.pipe()
         place = f"tls:{terms.ip}"
         self._listener = transport.listen(transport.new_address(place, "agent"))

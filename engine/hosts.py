@@ -80,7 +80,7 @@ class EngineHosts:
 
     def _start(self) -> None:
         """Start an agent on each host that there is. Raises EngineError."""
-        tls.use(self._authority.issue("master"))
+        tls.use(self._authority.issue("master"), self._engine.host_timeout)
         found = self._cluster.hosts()
         if not found:
             raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
