@@ -242,7 +242,6 @@ class Server:
             if tracing.on:
                 tracing.event("unlinked", neighbour=neighbour)
             self._exchanges.abort(neighbour)
-            self._exchanges.wake_up()
 
     def shape(self, neighbours: Iterable[tuple[int, float, float, float]], seed: int) -> None:
         """Give the links to these neighbours a shape: (server id, delay, jitter, loss) of each. *seed*: the run's."""

@@ -87,6 +87,8 @@ __all__ = [
     "Storage",
     "StorageError",
     "cut_group",
+    "folder_of",
+    "holds_store",
     "make_folder",
 ]
 
@@ -306,6 +308,16 @@ def make_folder(path: Path, sync: bool) -> None:
     if sync:
         for folder in reversed(missing or [path]):
             sync_folder(folder.parent)
+
+
+def folder_of(stores: Path, server: int) -> Path:
+    """The folder of a server's store, in that of all stores."""
+    return stores / f"server-{server}"
+
+
+def holds_store(folder: Path) -> bool:
+    """Whether there is anything in the folder of a server's store. Raises OSError."""
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _check_owner(folder: Path) -> None:

@@ -43,8 +43,7 @@ class Members:
     def __init__(self, timeline: Timeline) -> None:
         self.timeline = timeline
         self.clients: dict[int, Client] = {}
-        self._ghosts: dict[int, tuple[int, Client]] = {}  # clients that have died: the line, and what they were
-        """Dead client -> the line in which it was found dead, and its connections then."""
+        self._ghosts: dict[int, tuple[int, Client]] = {}  # dead client -> the line in which it was found dead, and it
         self._sessions = 0
         self._deaths: list[tuple[int, int]] = []
         self._kinds: dict[int, tuple[str, int]] = {}  # id -> "server" or "client", and the line that made it one

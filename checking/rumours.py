@@ -15,7 +15,7 @@ __all__ = ["EXPLAINED", "SERVERS", "picture", "table"]
 SERVERS = 100
 
 SHOWN = ("star", "random", "tree", "grid")
-"""The topologies. A full mesh of so many servers would take half a minute, and a chain a hundred intervals."""
+"""The topologies. A full mesh of so many servers would take longer than these, and a chain a hundred intervals."""
 
 COLOURS = ("#1b6ca8", "#b3541e", "#2e7d32", "#7b3fa0")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 340, 56, 44, 16, 92

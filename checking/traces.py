@@ -41,7 +41,7 @@ def stream(folder: Path) -> dict[str, Iterator[Event]]:
         events = _events(path)
         first = list(islice(events, 1))
         is_empty = is_empty and not first
-        traces[path.stem.replace("-", " ")] = chain(first, events)
+        traces[tracing.process_of(path)] = chain(first, events)
     if is_empty:
         raise NoTrace(f"{folder}: there are no traces in it; they are written by ./master.py --trace {folder}")
     return traces

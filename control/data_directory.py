@@ -9,6 +9,7 @@ files are written and recovered (storage.py), the rules of the clock (clock.py),
     DIR/clock.damaged-S  a file that held no such number, set aside at the time S
     DIR/hosts            lines `ID HOST`: on which host the store of a server is, if it is on another machine; HOST is
                          as in a URL, %20 for a blank. DIR/hosts.part: the next such file, while it is written
+    DIR/lock-HOST        on another machine: locked for as long as the agent of HOST (engine/agent.py) uses DIR there
     DIR/server-ID/       the files of one server, described in storage.py
 
 If the number can't be read, or is missing although there are stores, all records of all stores are read once to find a

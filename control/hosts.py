@@ -10,7 +10,6 @@ therefore goes through these methods.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 from control import roles
@@ -19,7 +18,7 @@ from control.run_directory import RunDirectory, check_length
 from control.settings import Settings
 from rpc import transport
 from rpc.spawner import Spawner
-from storage import cut_group
+from storage import cut_group, folder_of, holds_store
 
 __all__ = ["EXIT_PATIENCE_SECONDS", "EngineError", "Host", "Hosts", "ThisMachine"]
 
@@ -128,17 +127,13 @@ class ThisMachine:
         return self._spawner.kill(pid, patience)
 
     def folder(self, server: int) -> str:
-        return str(self._folder(server))
-
-    def _folder(self, server: int) -> Path:
-        return self._stores / f"server-{server}"
+        return str(folder_of(self._stores, server))
 
     def has_store(self, server: int) -> bool:
-        folder = self._folder(server)
-        return folder.is_dir() and any(folder.iterdir())
+        return holds_store(folder_of(self._stores, server))
 
     def cut_group(self, server: int, group: int, fsync: str) -> None:
-        cut_group(self._folder(server), group, fsync)
+        cut_group(folder_of(self._stores, server), group, fsync)
 
     def of_server(self, ident: int) -> Host:
         if ident in self._elsewhere:

@@ -7,7 +7,6 @@ shown (console/status.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import router
@@ -51,7 +50,7 @@ class Overview(NamedTuple):
     """The shape of links between servers that have no other, such as `20ms 5ms 2%`; empty if they have none."""
     shapes: Mapping[tuple[int, int], str] = {}
     """The ends of links whose shape is another than the usual one, the lower id first -> the shape."""
-    hosts: Mapping[int, str] = MappingProxyType({})
+    hosts: Mapping[int, str] = {}
     """Server or client -> the name of its host; empty where all processes are on one machine."""
 
     def partitions(self) -> list[list[int]]:

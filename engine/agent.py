@@ -29,7 +29,7 @@ from engine.terms import Terms
 from rpc import tls, tracing, transport
 from rpc.forking import set_title
 from rpc.spawner import END_PATIENCE_SECONDS, GC_THRESHOLDS, Roles, SpawnerService, kill_in_session
-from storage import Lock, StorageError, cut_group, make_folder
+from storage import Lock, StorageError, cut_group, folder_of, holds_store, make_folder
 
 __all__ = ["AgentService", "main"]
 
@@ -58,19 +58,15 @@ class AgentService(SpawnerService):
 
     def exposed_has_store(self, server: int) -> bool:
         """Whether there is anything in the folder of a server's store."""
-        folder = self._folder(server)
-        return folder.is_dir() and any(folder.iterdir())
+        return holds_store(folder_of(self._stores, server))
 
     def exposed_cut_group(self, server: int, group: int, fsync: str) -> str | None:
         """Take a group back from the log of a server that has ended; returns why that could not be done, if so."""
         try:
-            cut_group(self._folder(server), group, fsync)
+            cut_group(folder_of(self._stores, server), group, fsync)
         except StorageError as error:
             return str(error)
         return None
-
-    def _folder(self, server: int) -> Path:
-        return self._stores / f"server-{server}"
 
     def exposed_clock(self) -> int:
         """The time by which processes on this host are traced, in nanoseconds."""
@@ -142,7 +138,7 @@ class _Agent:
             tracing.enable(Path(folder, "trace"))
         loaded = roles.load()  # once, for all processes that are forked from here
         set_title(f"daadkvs agent ({folder})")
-        tls.use(terms.credentials)
+        tls.use(terms.credentials, terms.host_timeout)
         self._gone, self._alive = os.pipe()
         place = f"tls:{terms.ip}"
         self._listener = transport.listen(transport.new_address(place, "agent"))

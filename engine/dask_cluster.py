@@ -42,11 +42,11 @@ END_SECONDS = 4.0
 ROOT = Path(__file__).resolve().parent.parent
 
 CODE = ("*.py", "rpc/*.py", "control/*.py", "engine/*.py")
-"""What an agent is made of."""
-
-T = TypeVar("T")
+"""What an agent is made of, except for `NOT_FOR_AGENTS`."""
 
 NOT_FOR_AGENTS = ("master.py", "daadkvs.py")
+
+T = TypeVar("T")
 
 
 class Found(NamedTuple):

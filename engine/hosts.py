@@ -27,7 +27,7 @@ from engine.placement import Places, natural
 from engine.remote_host import RemoteHost
 from engine.terms import Terms
 from rpc import tls, tracing, transport
-from storage import StorageError
+from storage import StorageError, folder_of, holds_store
 
 __all__ = ["EngineHosts"]
 
@@ -61,7 +61,7 @@ class EngineHosts:
         """The server that is being started for the first time."""
         self._turn = 0
         self._hosts: dict[str, RemoteHost] = {}
-        """Every host that there has been, by name, in order."""
+        """Every host that there has been, by name."""
         self._former: list[RemoteHost] = []
         """Hosts that were lost, and have another agent now."""
         self._lost = 0  # how many hosts had been lost when that was last asked
@@ -80,7 +80,7 @@ class EngineHosts:
 
     def _start(self) -> None:
         """Start an agent on each host that there is. Raises EngineError."""
-        tls.use(self._authority.issue("master"))
+        tls.use(self._authority.issue("master"), self._engine.host_timeout)
         found = self._cluster.hosts()
         if not found:
             raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
@@ -182,8 +182,8 @@ class EngineHosts:
 
     def _refuse_local_store(self, ident: int, host: RemoteHost) -> None:
         """Raise CommandError if a server's store is on this machine, and not on its host."""
-        folder = self._settings.data_directory and self._settings.data_directory / f"server-{ident}"
-        if folder and folder.is_dir() and any(folder.iterdir()) and not host.has_store(ident):
+        folder = self._settings.data_directory and folder_of(self._settings.data_directory, ident)
+        if folder and holds_store(folder) and not host.has_store(ident):
             raise CommandError(f"its store is {folder} on this machine, but not on host {host.name}")
 
     def forget_server(self, ident: int) -> None:

@@ -25,7 +25,7 @@ from control.hosts import EXIT_PATIENCE_SECONDS
 from engine.dask_cluster import DaskCluster, Found
 from rpc import transport
 from rpc.spawner import ask_to_start
-from storage import StorageError
+from storage import StorageError, folder_of
 
 __all__ = ["RemoteHost"]
 
@@ -53,7 +53,6 @@ class RemoteHost:
         self._timeout = timeout
         sock = transport.connect(about["address"], timeout)
         transport.detect_loss(sock, host_timeout)
-        self._link = sock
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._remotes: weakref.WeakSet[transport.Remote] = weakref.WeakSet()
@@ -122,7 +121,7 @@ class RemoteHost:
         return self.found in self._cluster.end_agents({self.found: self.process})
 
     def folder(self, server: int) -> str:
-        return str(self._stores / f"server-{server}")
+        return str(folder_of(self._stores, server))
 
     def has_store(self, server: int) -> bool:
         return bool(self._agent.call("has_store", server))
@@ -141,7 +140,7 @@ class RemoteHost:
         """
         difference = self._difference()
         names = self._agent.call("trace_files")
-        for name in self._agent.call("trace_files"):
+        for name in names:
             with open(folder / os.path.basename(name), "wb") as file:
                 while piece := self._agent.call("read_trace", name, file.tell()):
                     file.write(piece)

@@ -26,17 +26,13 @@ def agree(folder: Path, differences: Mapping[str, int]) -> None:
     """
     if not any(differences.values()):
         return
-    traces = {path.stem.replace("-", " "): list(tracing.read(path)) for path in folder.glob("*.trace")}
+    traces = {tracing.process_of(path): list(tracing.read(path)) for path in folder.glob("*.trace")}
     moved = {
-        process: [event._replace(time=event.time + differences.get(_file_of(process), 0)) for event in events]
+        process: [event._replace(time=event.time + differences.get(tracing.file_of(process), 0)) for event in events]
         for process, events in traces.items()
     }
     for process, events in _in_order(moved).items():
-        tracing.write(folder / _file_of(process), events)
-
-
-def _file_of(process: str) -> str:
-    return f"{process.replace(' ', '-')}.trace"
+        tracing.write(folder / tracing.file_of(process), events)
 
 
 def _in_order(traces: Mapping[str, list[Event]]) -> dict[str, list[Event]]:

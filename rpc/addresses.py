@@ -25,7 +25,6 @@ from rpc.listener import Listener
 
 __all__ = [
     "Listener",
-    "accept",
     "accept_only",
     "check_place",
     "connect",
@@ -137,11 +136,6 @@ def _is_of_this_run(sock: socket.socket) -> bool:
         return pid == _master or (pid > 0 and os.getsid(pid) == os.getsid(0))
     except ProcessLookupError:
         return False  # it has already ended
-
-
-def accept(listener: Listener) -> socket.socket:
-    """Wait for the next connection from a process of this run. Raises OSError."""
-    return listener.admit()
 
 
 def accept_only(listener: Listener) -> socket.socket:

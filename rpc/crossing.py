@@ -100,7 +100,7 @@ def wait_out(under_way: Generator[float, None, Any], connection: int, others: in
     descriptor that is readable when there is something else to do; this raises Displaced.
     """
     poller = select.poll()
-    poller.register(connection, select.POLLRDHUP)
+    poller.register(connection, transport.ENDED)
     poller.register(others, select.POLLIN)
     try:
         due = next(under_way)

@@ -85,7 +85,10 @@ class Exchanges:
     # -- links ---------------------------------------------------------------------------------------------
 
     def abort(self, neighbour: int) -> None:
-        """End the calls to a neighbour to which there is no link any more. The caller holds the lock."""
+        """End the calls to a neighbour to which there is no link any more, and wake the threads that wait for others.
+
+        The caller holds the lock.
+        """
         self._for_gossip.abort(neighbour)
         self._for_master.abort(neighbour)
         self.end_waits()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rpc.library import Channel as RpycChannel
 from rpc.library import Stream
@@ -121,17 +121,12 @@ class SocketStream(Stream):  # type: ignore[misc]
             raise EOFError("the connection is closed")
         return self._sock
 
-    def poll(self, timeout: Any) -> bool:
-        """RPyC's interface: wait for data, at most until its timeout object expires. Can't be interrupted."""
+    def is_readable(self) -> bool:
+        """Whether there is data, or the end of the connection. Never blocks, and can't be interrupted."""
         if self._buffer:
             return True
         self._open()
-        left = timeout.timeleft() if hasattr(timeout, "timeleft") else timeout
-        return bool(self._readable.poll(None if left is None else _milliseconds(left)))
-
-    def is_readable(self) -> bool:
-        """Whether there is data, or the end of the connection. Never blocks, and can't be interrupted."""
-        return self.poll(0)
+        return bool(self._readable.poll(0))
 
     def wait_readable(self, seconds: float | None) -> bool:
         """Wait up to *seconds* (None: without limit) for data, and return whether there is some. Raises Interrupted."""

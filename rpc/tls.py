@@ -22,6 +22,7 @@ Traps, each of which has a line here:
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -40,9 +41,14 @@ HANDSHAKE_SECONDS = 10.0
 MOST_HANDSHAKES = 64
 """How many handshakes one listener has under way at most."""
 
-
 RECORD_BYTES = 16 << 10
 """The largest record of TLS, without what TLS adds."""
+
+LONGEST_KEEPALIVE_SECONDS = 32767
+"""The longest TCP_KEEPIDLE and TCP_KEEPINTVL that the system takes."""
+
+HOST_TIMEOUT_SECONDS = 5.0
+"""After how long without a sign of it a machine is lost, where `use` is not told."""
 
 
 class Credentials(NamedTuple):
@@ -80,11 +86,15 @@ class _Contexts(NamedTuple):
 
 
 _contexts: _Contexts | None = None
+_host_timeout = HOST_TIMEOUT_SECONDS
 
 
-def use(credentials: Credentials) -> None:
-    """Show and accept these certificates from now on, also in processes that are forked later. Raises OSError."""
-    global _contexts
+def use(credentials: Credentials, host_timeout: float = HOST_TIMEOUT_SECONDS) -> None:
+    """Show and accept these certificates from now on, also in processes that are forked later. Raises OSError.
+
+    *host_timeout*: after how many seconds without a sign of it a machine is lost.
+    """
+    global _contexts, _host_timeout
     listening, connecting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for context in (listening, connecting):
         context.check_hostname = False  # any process of the run may be the peer; others have no certificate
@@ -94,7 +104,7 @@ def use(credentials: Credentials) -> None:
         _load(context, credentials)
         context.sslsocket_class = _TlsSocket
     listening.num_tickets = 0
-    _contexts = _Contexts(listening, connecting)
+    _contexts, _host_timeout = _Contexts(listening, connecting), host_timeout
 
 
 def _load(context: ssl.SSLContext, credentials: Credentials) -> None:
@@ -124,6 +134,23 @@ def _split(address: str) -> tuple[str, int]:
 
 def _new_socket(kind: type[socket.socket], ip: str) -> socket.socket:
     return kind(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
+
+
+def _prepare(sock: socket.socket) -> None:
+    """Send without delay; and have the system end the connection if the other machine is lost while it is idle.
+
+    Nobody else ends it: a server only waits for calls of clients and neighbours. This takes four times as long as it
+    takes for a machine to be lost (`detect_loss`), so that it decides nothing.
+    """
+    seconds = min(math.ceil(_host_timeout), LONGEST_KEEPALIVE_SECONDS)
+    for option, value in (
+        (socket.TCP_NODELAY, 1),
+        (socket.TCP_KEEPIDLE, seconds),
+        (socket.TCP_KEEPINTVL, seconds),
+        (socket.TCP_KEEPCNT, 3),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 # -- listening ---------------------------------------------------------------------------------------------
@@ -171,7 +198,7 @@ class TlsListener(Listener):
             self._drop(next(iter(self._handshakes)))
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _prepare(sock)
             made = _in_use().listening.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError:
             sock.close()  # the peer has already gone
@@ -243,7 +270,7 @@ def connect(address: str, timeout: float) -> socket.socket:
     try:
         plain.settimeout(timeout)
         plain.connect((ip, port))
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _prepare(plain)
         sock = contexts.connecting.wrap_socket(plain, do_handshake_on_connect=False)
     except OSError as error:
         plain.close()
@@ -264,13 +291,12 @@ def detect_loss(sock: socket.socket, seconds: float) -> None:
     """Have the system end a connection when the other machine has not been heard of for about *seconds*.
 
     The system answers for its processes, so one that is frozen is not lost. On the connections that carry data, this
-    would count a peer as lost that is slow to take a large message; there it is left out.
+    would count a peer as lost that is slow to take a large message; they end only while they are idle (`_prepare`).
     """
     for option, value in (
         (socket.TCP_KEEPIDLE, 1),
         (socket.TCP_KEEPINTVL, 1),
-        (socket.TCP_KEEPCNT, max(1, round(seconds))),
-        (socket.TCP_USER_TIMEOUT, round(seconds * 1000)),
+        (socket.TCP_USER_TIMEOUT, round(seconds * 1000)),  # the system then ignores TCP_KEEPCNT, which is 127 at most
     ):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

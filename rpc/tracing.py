@@ -68,7 +68,21 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-__all__ = ["Event", "begin", "called", "clear", "enable", "event", "folder", "on", "read", "stamp", "write"]
+__all__ = [
+    "Event",
+    "begin",
+    "called",
+    "clear",
+    "enable",
+    "event",
+    "file_of",
+    "folder",
+    "on",
+    "process_of",
+    "read",
+    "stamp",
+    "write",
+]
 
 on = False
 """Whether this run is traced."""
@@ -106,6 +120,16 @@ def folder() -> Path | None:
     return _folder if on else None
 
 
+def file_of(process: str) -> str:
+    """The name of the file with the trace of a process."""
+    return f"{process.replace(' ', '-')}.trace"
+
+
+def process_of(path: Path) -> str:
+    """The name of the process whose trace is in this file."""
+    return path.stem.replace("-", " ")
+
+
 def clear() -> None:
     """If this run is traced, remove the traces that an earlier run has left in the folder. Raises OSError."""
     if on:
@@ -121,7 +145,7 @@ def begin(process: str) -> None:
     global _process, _file, _clock
     if not on:
         return
-    path = _folder / f"{process.replace(' ', '-')}.trace"
+    path = _folder / file_of(process)
     _process, _clock = process, {process: 0}
     if path.exists():  # an earlier process had the same name
         whole = 0

@@ -34,7 +34,6 @@ import messages
 from rpc import answers, tracing
 from rpc.addresses import (
     Listener,
-    accept,
     accept_only,
     check_place,
     connect,
@@ -109,7 +108,7 @@ def read(packed: Any, is_expected: messages.Check) -> Any:
 def accept_forever(listener: Listener, make_service: Callable[[], Service]) -> NoReturn:
     """Serve each connection in a daemon thread, with a service of its own. If there is no room, say so to the peer."""
     while True:
-        sock = accept(listener)
+        sock = listener.admit()
         try:
             start_thread(serve, sock, make_service())
         except (NoRoom, MemoryError) as error:
@@ -143,7 +142,7 @@ def turn_away(listener: Listener, error: BaseException) -> None:
     """Tell the first process that connects within `TURN_AWAY_SECONDS` why nobody serves it. Blocks until then."""
     try:
         listener.settimeout(TURN_AWAY_SECONDS)
-        farewell(accept(listener), error)
+        farewell(listener.admit(), error)
     except OSError:
         pass  # no process has connected, or one was accepted before
 

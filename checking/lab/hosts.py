@@ -269,6 +269,13 @@ class Host:
         """Mend the cable."""
         self._lab.wire(f"link set {self.name} master bridge")
 
+    def connections_to(self, other: Host) -> list[int]:
+        """The TCP connections with another host, as far as this one knows: of each, how much is not acknowledged."""
+        table = Path(f"/proc/{self.init}/net/tcp").read_text()
+        address = socket.inet_aton(other.address)[::-1].hex().upper()
+        sent = re.findall(rf"^ *\d+: \w+:\w+ {address}:\w+ 01 (\w+):", table, re.MULTILINE)
+        return [int(count, 16) for count in sent]
+
     def listening(self) -> list[Listening]:
         """The TCP ports that accept connections here, except from this host only."""
         found = []

@@ -283,6 +283,20 @@ def test_a_cable_is_cut_while_nothing_is_asked(fresh_cluster: DaskCluster) -> No
         check_the_others_go_on(conversation)
 
 
+def test_a_host_is_lost_and_servers_elsewhere_keep_no_connection_to_it(fresh_cluster: DaskCluster) -> None:
+    """Nobody tells them, since the cable is never mended."""
+    host = beta(fresh_cluster)
+    alpha = next(other for other in fresh_cluster.workers if other.name == "alpha")
+    with master(fresh_cluster) as conversation:
+        assert conversation.do("createConnection 11 0\nbreakConnection 11 1\nget 11 a") == (b"a:1\n", [])
+        assert alpha.connections_to(host)
+        wait_until(lambda: not any(alpha.connections_to(host)), "the acknowledgement of all that was sent")
+        host.cut()
+        await_end(conversation, host)
+        wait_until(lambda: not alpha.connections_to(host), "the end of the connections")
+        assert conversation.do("get 10 a").stdout == b"a:1\n"
+
+
 def test_a_cable_is_cut_for_a_moment(fresh_cluster: DaskCluster) -> None:
     """What is sent meanwhile arrives later."""
     host = beta(fresh_cluster)

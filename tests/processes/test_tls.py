@@ -142,6 +142,14 @@ def test_a_key_is_never_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize("seconds", [1.0, 127.0, 128.0, 86400.0])
+def test_the_loss_of_a_machine_is_noticed_after_any_time_that_an_option_allows(host: Host, seconds: float) -> None:
+    with closing(transport.connect(host.address, LIMIT_SECONDS)) as ours:
+        transport.detect_loss(ours, seconds)
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == seconds * 1000
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 # -- strangers -----------------------------------------------------------------------------------------------
 
 
