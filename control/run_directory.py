@@ -15,6 +15,7 @@ The file `owner` has one line for each fact, written as soon as the fact is know
     stores-in "FOLDER"  the folder that contains the stores' folder, or soon will; a JSON string
     spawner PID START   the process that leads the session of all other processes of the run; their current folder is
                         the run directory
+    agent [...]         with an engine, an agent on another host: the fields of `Agent` as JSON; a line for each
 
 As long as the master lives, it holds a lock (flock) on the run directory itself. The lock shows reliably that the
 master is alive, also across containers. Besides, systemd-tmpfiles does not remove a locked folder, however old its
@@ -39,6 +40,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
+    "Agent",
     "Owner",
     "Process",
     "RunDirectory",
@@ -56,7 +58,7 @@ __all__ = [
 LONGEST_NAME = f"server-{'9' * 18}/snapshot.{'9' * 20}.damaged-{'9' * 20}"
 """The longest path of a file, relative to a folder of stores."""
 
-OWNER_BYTES = 64 << 10
+OWNER_BYTES = 1 << 20
 """A size in bytes that the file `owner` never reaches."""
 
 
@@ -67,12 +69,22 @@ class Process(NamedTuple):
     started: str
 
 
+class Agent(NamedTuple):
+    """An agent of the run: its host's name, where the worker there listened, and after how many seconds it is lost."""
+
+    host: str
+    ip: str
+    port: int
+    host_timeout: float
+
+
 class Owner(NamedTuple):
     """The content of the file `owner`. *spawner* and *stores_in* are None until they are known."""
 
     master: Process
     spawner: Process | None
     stores_in: str | None
+    agents: tuple[Agent, ...] = ()
 
 
 def process(pid: int) -> Process | None:
@@ -117,6 +129,12 @@ class RunDirectory:
     def note_spawner(self, pid: int) -> None:
         """Record which process leads the session of all others. Raises OSError."""
         self._note("spawner", process(pid))
+
+    def note_agent(self, agent: Agent) -> None:
+        """Record an agent, which may have taken the place of a former one on its host. Raises OSError."""
+        import json
+
+        self._append(f"agent {json.dumps(agent)}\n")
 
     def _note(self, what: str, named: Process | None) -> None:
         if named is None:
@@ -242,9 +260,18 @@ def read_owner(folder: int) -> Owner | None:
 
 
 def _parsed(text: str) -> Owner | None:
-    facts = dict(line.split(" ", 1) for line in text.split("\n") if " " in line)
+    lines = [line.split(" ", 1) for line in text.split("\n") if " " in line]
+    facts = {what: fact for what, fact in lines if what != "agent"}
     master = _named(facts.get("master", ""))
-    return master and Owner(master, _named(facts.get("spawner", "")), _folder_of(facts.get("stores-in", "")))
+    if master is None:
+        return None
+    agents = (_agent(fact) for what, fact in lines if what == "agent")
+    return Owner(
+        master,
+        _named(facts.get("spawner", "")),
+        _folder_of(facts.get("stores-in", "")),
+        tuple(agent for agent in agents if agent is not None),
+    )
 
 
 def _named(fact: str) -> Process | None:
@@ -260,3 +287,13 @@ def _folder_of(fact: str) -> str | None:
     except ValueError:
         return None
     return folder if isinstance(folder, str) and os.path.isabs(folder) and "\0" not in folder else None
+
+
+def _agent(fact: str) -> Agent | None:
+    import json
+
+    try:
+        host, ip, port, host_timeout = json.loads(fact)
+        return Agent(str(host), str(ip), int(port), float(host_timeout))
+    except (ValueError, TypeError):
+        return None

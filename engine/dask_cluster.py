@@ -13,7 +13,7 @@ import asyncio
 import io
 import logging
 import tarfile
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -56,6 +56,12 @@ class Found(NamedTuple):
     ip: str
     worker: str
 
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """The IP address and port at which the worker listens."""
+        ip, _, port = self.worker.rpartition("://")[2].rpartition(":")
+        return ip.strip("[]"), int(port)
+
 
 class DaskCluster:
     """A Dask cluster, which is there already."""
@@ -81,21 +87,24 @@ class DaskCluster:
         """The hosts that there are now, in the order of their names. Blocks. Raises EngineError."""
         return self._run(self._hosts)
 
-    def start_agents(self, terms: Mapping[Found, bytes]) -> dict[Found, dict[str, Any]]:
-        """Start an agent on each of these hosts, all at the same time, with these packed terms.
+    def start_agents(
+        self, pack_terms: Callable[[Found], bytes], hosts: Iterable[Found] | None = None
+    ) -> dict[Found, dict[str, Any]]:
+        """Start an agent on each of these hosts, or on all that there are, all at the same time, with packed terms.
 
         Returns for each what `delivery.start_agent` does. Blocks. Raises EngineError.
         """
         self._code = self._code or _packed_code()
 
         async def start(client: Client, host: Found) -> dict[str, Any]:
-            arguments = (self._code, terms[host], checkout_hash(), START_SECONDS)
+            arguments = (self._code, pack_terms(host), checkout_hash(), START_SECONDS)
             about = await _call(client, host, START_SECONDS + 5.0, delivery.start_agent, *arguments)
             return dict(about)
 
         async def start_all(client: Client) -> dict[Found, dict[str, Any]]:
-            answers = await asyncio.gather(*(start(client, host) for host in terms))
-            return dict(zip(terms, answers, strict=True))
+            found = await self._hosts(client) if hosts is None else [*hosts]
+            answers = await asyncio.gather(*(start(client, host) for host in found))
+            return dict(zip(found, answers, strict=True))
 
         return self._run(start_all)
 

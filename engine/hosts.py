@@ -17,7 +17,7 @@ from pathlib import Path
 from control.commands import CommandError
 from control.data_directory import DataDirectory
 from control.hosts import EngineError, Host
-from control.run_directory import RunDirectory
+from control.run_directory import Agent, RunDirectory
 from control.settings import Engine, Settings
 from engine import placement, traces
 from engine.certificates import Authority
@@ -51,6 +51,7 @@ class EngineHosts:
         """
         self._engine = engine
         self._settings = settings
+        self._run = run
         self._data = data
         self._warn = warn
         self._places = _read_places(engine.places)
@@ -81,16 +82,16 @@ class EngineHosts:
     def _start(self) -> None:
         """Start an agent on each host that there is. Raises EngineError."""
         tls.use(self._authority.issue("master"), self._engine.host_timeout)
-        found = self._cluster.hosts()
-        if not found:
-            raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
         try:
-            self._start_agents(found, lock_wait=0.0)
+            self._start_agents(None, lock_wait=0.0)
         except EngineError:
             self._end_agents()
             raise
         if not self._hosts:
-            raise EngineError(f"host {found[0].name}: {self._why[found[0].name]}")
+            if not self._why:
+                raise EngineError(f"{self._engine.scheduler}: this cluster has no workers")
+            name = min(self._why, key=natural)
+            raise EngineError(f"host {name}: {self._why[name]}")
         self.missing = [f"host {name} is not used: {why}" for name, why in self._why.items()]
 
     # -- agents --------------------------------------------------------------------------------------------
@@ -99,16 +100,19 @@ class EngineHosts:
         before, self._lost = self._lost, sum(host.is_lost for host in (*self._hosts.values(), *self._former))
         return self._lost > before
 
-    def _start_agents(self, found: Iterable[Found], lock_wait: float) -> None:
-        """Start an agent on each of these hosts. Raises EngineError, also if another master uses a data directory."""
-        terms = {host: self._terms(host, lock_wait).to_bytes() for host in found}
+    def _start_agents(self, found: Iterable[Found] | None, lock_wait: float) -> None:
+        """Start an agent on each of these hosts, or on all that there are.
+
+        Raises EngineError, also if another master uses a data directory.
+        """
         in_use = ""
-        for host, about in self._cluster.start_agents(terms).items():
+        for host, about in self._cluster.start_agents(lambda host: self._pack_terms(host, lock_wait), found).items():
             if "error" in about:
                 self._why[host.name] = about["error"]
                 in_use = f"host {host.name}: {about['error']}" if about.get("in use") else in_use
                 continue
             try:
+                self._run.note_agent(Agent(host.name, *host.endpoint, self._engine.host_timeout))
                 made = RemoteHost(host, about, self._cluster, self._settings.timeout, self._engine.host_timeout)
             except (transport.Failure, OSError, KeyError, TypeError) as error:
                 self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
@@ -120,8 +124,8 @@ class EngineHosts:
         if in_use:
             raise EngineError(in_use)
 
-    def _terms(self, host: Found, lock_wait: float) -> Terms:
-        return Terms(
+    def _pack_terms(self, host: Found, lock_wait: float) -> bytes:
+        terms = Terms(
             host=host.name,
             ip=host.ip,
             credentials=self._authority.issue(host.name),
@@ -130,6 +134,7 @@ class EngineHosts:
             traced=tracing.on,
             host_timeout=self._engine.host_timeout,
         )
+        return terms.to_bytes()
 
     def _host(self, name: str) -> RemoteHost | None:
         """The host with this name, with a new agent if it was lost; None if it isn't there, and `_why` says why."""
@@ -150,8 +155,7 @@ class EngineHosts:
     def _answers(self, host: Found) -> bool:
         """Whether a host can be reached, which the cluster notices much later if it can't."""
         try:
-            ip, _, port = host.worker.rpartition("://")[2].rpartition(":")
-            socket.create_connection((ip.strip("[]"), int(port)), self._engine.host_timeout).close()
+            socket.create_connection(host.endpoint, self._engine.host_timeout).close()
             return True
         except OSError as error:
             self._why[host.name] = f"it can't be reached: {transport.why(error)}"

@@ -8,6 +8,9 @@ A master is recognized by its command line: Python running the master.py of this
 directory, /tmp/daadkvs-UID-HASH-…, where HASH is a hash of the path of this checkout. The directory counts only if it
 belongs to this user, nobody else can enter it, and it is not a link. Its file `owner` names the master and the session
 of the other processes, whose current directory it is.
+
+With an engine, the processes on other hosts end by themselves when their master has ended. A host that can't be reached
+is named, since nobody can tell what is left there.
 """
 
 # May live here: finding what is left, ending and removing it. May not: how runs name and mark what belongs to them
@@ -29,6 +32,7 @@ import os
 import re
 import select
 import shutil
+import socket
 import stat
 import sys
 import time
@@ -41,7 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 from control import run_directory
-from control.run_directory import Owner, Process
+from control.run_directory import Agent, Owner, Process
 
 BEGINNING_SECONDS = 60.0
 """How old a run directory without a note must be for its run to count as one that will never begin."""
@@ -102,6 +106,7 @@ class _Cleanup:
 
     def run(self) -> None:
         """End and remove what is left of runs."""
+        agents = _agents(self._orphans_only)  # first, since the directory of a run goes with its master
         if not self._orphans_only:
             for pid in _processes():
                 self._end("master", pid, lambda pid: _is_master(pid, self._command))
@@ -110,6 +115,18 @@ class _Cleanup:
                 self._end_run(run)
             except OSError as error:
                 self._fail(f"{error.filename or run.path}: {error.strerror}")
+        for agent in agents:
+            self._ask_after(agent)
+
+    def _ask_after(self, agent: Agent) -> None:
+        """Say so if the host of an agent can't be reached."""
+        try:
+            socket.create_connection((agent.ip, agent.port), agent.host_timeout).close()
+        except ConnectionRefusedError:
+            pass  # by the host itself
+        except OSError:
+            ends = f"what is left there ends by itself {agent.host_timeout:g} s after it was cut off"
+            self._fail(f"host {agent.host} can't be reached; {ends}")
 
     def _fail(self, text: str) -> None:
         self.failed = True
@@ -228,6 +245,16 @@ def _runs() -> Iterator[_Run]:
         with _closing(folder):
             if os.fstat(folder).st_uid == os.geteuid():
                 yield _Run(folder, None, "", f"the directory of process {pid}, which has been removed")
+
+
+def _agents(orphans_only: bool) -> list[Agent]:
+    """The agents on other hosts of the runs that are to be ended; of each host the last."""
+    found = {}
+    for run in _runs():
+        owner = run_directory.read_owner(run.folder)
+        if owner is not None and not (orphans_only and _has_master(run, owner)):
+            found.update({(run.path, agent.host): agent for agent in owner.agents})
+    return list(found.values())
 
 
 def _paths() -> tuple[set[str], list[int]]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checking.driver import wait_until
+from checking.driver import LIMIT_SECONDS, ROOT, wait_until
 
 if TYPE_CHECKING:
     from checking.lab.dask_cluster import DaskCluster
@@ -312,6 +313,20 @@ def test_a_host_is_lost_and_the_run_ends(fresh_cluster: DaskCluster) -> None:
     with master(fresh_cluster) as conversation:
         host.cut()
         conversation.end()
+        conversation.await_nothing()
+
+
+def test_a_host_is_lost_and_cleanup_ends_the_run(fresh_cluster: DaskCluster) -> None:
+    """It names the host of which nobody can tell whether anything is left there."""
+    with master(fresh_cluster) as conversation:
+        beta(fresh_cluster).cut()
+        command = [*fresh_cluster.driver.prefix, str(ROOT / "scripts" / "cleanup.sh")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
+        assert conversation.process.wait(60) == -signal.SIGKILL
+        assert "ended master " in done.stdout
+        left = "what is left there ends by itself 1 s after it was cut off"
+        assert done.stderr == f"error: host beta can't be reached; {left}\n"
+        assert done.returncode == 1
         conversation.await_nothing()
 
 
