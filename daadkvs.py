@@ -11,10 +11,9 @@
 May live here: a client of `master.py --json` (docs/json.md), which needs only Python, and its face for notebooks. May
 not: anything of the other rooms, so that it works in every interpreter; slow imports.
 
-A thread of each run talks to its master, and whoever calls a method waits for it. So many threads may use a run, and a
-Ctrl-C, or a notebook's *interrupt*, gives up the wait, and never leaves half a line on the way: the command is carried
-out all the same. The master has a session of its own, which no Ctrl-C reaches; it ends when its input does: by `close`,
-at the end of a `with`, or with this process, however that ends. docs/python.md has examples.
+Many threads may use a run, one after another. A Ctrl-C, or a notebook's *interrupt*, gives up the wait for a command,
+which is carried out all the same, before the next. The master has a session of its own, which no Ctrl-C reaches; it
+ends when its input does: by `close`, at the end of a `with`, or with this process. docs/python.md has examples.
 """
 
 import os
@@ -22,7 +21,7 @@ import select
 import sys
 import threading
 import weakref
-from queue import SimpleQueue
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # what stands in quotes below; all other annotations are evaluated, since text would be compiled
@@ -170,7 +169,8 @@ class Run:
         Raises DaadkvsError where it can't begin.
         """
         kept = [] if data_dir is None else [f"--data-dir={os.path.abspath(data_dir)}"]
-        self._talk = _Talk([f"--gossip-interval={gossip_interval}", *kept, *["--record"] * trace, *options])
+        recorded = ["--record"] if trace else []
+        self._talk = _Talk([f"--gossip-interval={gossip_interval}", *kept, *recorded, *options])
         self._end = weakref.finalize(self, self._talk.close)
         begun = self._talk.ask(b"", 1)[0]
         self.version: str = begun["version"]
@@ -375,8 +375,24 @@ def _program(*path: str) -> list[str]:
     return [python or "python3", "-E", os.path.join(app, *path)]
 
 
+class _UnderWay(NamedTuple):
+    """What is under way, and, in `wrote` and `read`, what has happened since that was worked out."""
+
+    unsent: memoryview
+    missing: int  # how many objects are still to come, events aside
+    objects: list[dict[str, Any]]  # what has come; only the first of it counts, as far as `taken`
+    taken: int
+    wrote: list[int]
+    read: list[bytes]  # pieces, of which no one but the last ends an object
+
+
 class _Talk:
-    """A master, and the thread that talks to it, which is the only one that reads and writes."""
+    """A master, and what goes to it and comes from it.
+
+    The handler of a signal may raise an exception between any two instructions, as that of Ctrl-C does. So each write
+    and read is recorded by the very instruction that makes it, which extends a list by a map of `os.write` or
+    `os.read`; what follows from the records takes its place by one assignment. Whoever asks next goes on from there.
+    """
 
     def __init__(self, options: list[str]) -> None:
         import json
@@ -389,78 +405,62 @@ class _Talk:
         except OSError as error:
             raise DaadkvsError(f"no master could be started: {error.strerror}") from error
         self._owner = os.getpid()
-        self._ended: str | None = None  # why nothing more is to be had from the master
-        self._questions: SimpleQueue[Any] = SimpleQueue()
-        self._gate = threading.Lock()  # held to put a question, or to close
-        self._closed, self._asked, self._answered = False, 0, 0
-        self._rest: list[bytes] = []  # of an object whose end has not come yet
+        self._why: str | None = None  # why nothing more is to be had from the master
+        self._closed = False
+        self._gate = threading.Lock()  # held while something is asked, and at the end
+        self._asker = 0  # the thread that holds it to ask
+        self._under_way = _UnderWay(memoryview(b""), 0, [], 0, [], [])
         _talks.add(self)
-        self._thread = threading.Thread(target=self._serve, name="daadkvs", daemon=True)
-        self._thread.start()
 
     def ask(self, data: bytes, count: int) -> list[dict[str, Any]]:
         """Have the master carry out *count* lines, and wait for their objects."""
         if self._owner != os.getpid():
             raise DaadkvsError("this run belongs to the process that this one was forked from")
-        objects: list[dict[str, Any]] = []
-        done = threading.Lock()
-        done.acquire()
+        if self._gate.locked() and self._asker == threading.get_ident():  # this is the handler of a signal
+            raise DaadkvsError("this thread waits for another command of the run already")
         with self._gate:
-            if self._closed:
-                raise DaadkvsError("the run has ended")
-            self._asked += 1
-            self._questions.put((data, count, objects, done))
-        done.acquire()  # it is let go when all is there, or the master isn't
-        if self._ended is not None and sum(not _is_event(found) for found in objects) < count:
-            raise DaadkvsError(self._ended)
-        return objects
-
-    def _serve(self) -> None:
-        os.set_blocking(self.process.stdin.fileno(), False)
-        while (question := self._questions.get()) is not None:
-            *asked, done = question
+            self._asker = threading.get_ident()
             try:
-                if self._ended is None:
-                    self._exchange(*asked)
-            except Exception as error:  # one that goes on would be out of step
-                self.process.terminate()
-                self._ended = self._why_ended() if isinstance(error, EOFError | OSError) else repr(error)
-            self._answered += 1
-            done.release()
-        self.process.stdin.close()
+                given_up = self._finish() if self._under_way.missing else []
+                events = [found for found in given_up if _is_event(found)]
+                if not self._closed:
+                    self._under_way = _UnderWay(memoryview(data), count, events, len(events), [], self._under_way.read)
+                    return self._finish()
+            finally:
+                self._asker = 0
+        raise DaadkvsError("the run has ended")
 
-    def _exchange(self, lines: bytes, missing: int, objects: list[dict[str, Any]]) -> None:
-        """Send the lines, and read what comes meanwhile: a master whose objects nobody reads takes no more lines."""
-        stdin, stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
-        data = memoryview(lines)
-        if len(data) <= select.PIPE_BUF:  # there is room for it: nothing else is on its way
-            data = data[os.write(stdin, data) :]
-        while data or missing:
-            if data:
-                poller = select.poll()
-                poller.register(stdin, select.POLLOUT)
-                poller.register(stdout, select.POLLIN)
-                ready = dict(poller.poll())
-                if stdin in ready:
-                    data = data[os.write(stdin, data[: select.PIPE_BUF]) :]
-                if stdout not in ready:
-                    continue
-            piece = os.read(stdout, 64 << 10)
-            if not piece:
-                raise EOFError
-            *whole, rest = piece.split(b"\n")
-            if whole:
-                whole[0] = b"".join([*self._rest, whole[0]])
-                self._rest.clear()
-                objects += (found := [self.loads(line) for line in whole])
-                missing -= sum(not _is_event(one) for one in found)
-            self._rest.append(rest)
+    def _finish(self) -> list[dict[str, Any]]:
+        """Write and read until nothing is missing: the objects. A master whose objects nobody reads takes no lines."""
+        stdin, stdout, room = self.process.stdin.fileno(), self.process.stdout.fileno(), select.poll()
+        room.register(stdin, select.POLLOUT)
+        room.register(stdout, select.POLLIN)
+        while True:
+            was = self._under_way
+            if was.wrote:
+                self._under_way = was._replace(unsent=was.unsent[was.wrote[0] :], wrote=[])
+            elif was.read and b"\n" in was.read[-1]:
+                *whole, rest = b"".join(was.read).split(b"\n")
+                was.objects[was.taken :] = found = [self.loads(line) for line in whole]
+                missing, read = was.missing - sum(not _is_event(one) for one in found), [rest] if rest else []
+                self._under_way = was._replace(missing=missing, taken=len(was.objects), read=read)
+            elif was.read and not was.read[-1]:
+                raise DaadkvsError(self._why_ended())
+            elif was.unsent and dict(room.poll()).get(stdin) == select.POLLOUT:
+                with suppress(BrokenPipeError):  # what is read next tells of the end
+                    was.wrote.extend(map(os.write, [stdin], [was.unsent[: select.PIPE_BUF]]))
+            elif was.unsent or was.missing:
+                was.read.extend(map(os.read, [stdout], [64 << 10]))
+            else:
+                return was.objects
 
     def _why_ended(self) -> str:
-        status = self.process.wait()
-        said = self.process.stderr.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
-        how = f"was killed by signal {-status}" if status < 0 else f"has ended, with status {status}"
-        return said.removeprefix("error: ") or f"the master {how}"
+        if self._why is None:
+            status = self.process.wait()
+            said = self.process.stderr.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+            how = f"was killed by signal {-status}" if status < 0 else f"has ended, with status {status}"
+            self._why = said.removeprefix("error: ") or f"the master {how}"
+        return self._why
 
     def close(self) -> None:
         """End the master, and wait for that. What is under way is given up."""
@@ -468,21 +468,21 @@ class _Talk:
 
         if self._owner != os.getpid():
             return
-        is_other = threading.current_thread() is not self._thread  # not one in which garbage was collected
-        with self._gate:
-            self._closed = True
-            self._questions.put(None)
-        if self._asked > self._answered or not is_other:
+        self._closed = True
+        is_free = self._gate.acquire(blocking=False)
+        if is_free and not self._under_way.missing:
+            self.process.stdin.close()
+        else:
             self.process.terminate()
         try:
             self.process.wait(END_SECONDS)
         except TimeoutExpired:
             self.process.kill()  # the others end by themselves within 2 s
             self.process.wait()
-        if is_other:
-            self._thread.join(END_SECONDS)
-            self.process.stdout.close()
-            self.process.stderr.close()
+        if is_free or (self._asker != threading.get_ident() and self._gate.acquire(timeout=END_SECONDS)):
+            for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+                pipe.close()
+            self._gate.release()
 
 
 _talks: weakref.WeakSet[_Talk] = weakref.WeakSet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -310,6 +311,57 @@ def test_an_interruption_ends_the_wait_and_not_the_run(daadkvs_run: Run) -> None
     assert daadkvs_run.get(5, "shape").value == "round"
 
 
+def test_interruptions_at_any_moment_leave_the_run_in_step(daadkvs_run: Run) -> None:
+    """A timer's signal raises an exception in the middle of commands, some of them longer than a pipe takes."""
+    small(daadkvs_run)
+    chance = random.Random(1)
+    long = "x" * 200_000
+    given_up = 0
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 2e-3))
+                daadkvs_run.put(5, "many", long if number % 5 == 0 else str(number))
+                daadkvs_run.get(5, "many")
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except TimeoutError:
+                given_up += 1
+            if number % 5 == 4:
+                assert daadkvs_run.put(5, "mine", str(number)).type == "ok"
+                assert daadkvs_run.get(5, "mine").value == str(number)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert given_up
+
+
+def test_a_handler_of_signals_is_told_that_its_thread_waits_already(daadkvs_run: Run) -> None:
+    small(daadkvs_run)
+    pid = daadkvs_run.status().servers[0].pid
+    assert pid
+    told: list[str] = []
+
+    def ask(*_: object) -> None:
+        try:
+            daadkvs_run.get(5, "colour")
+        except DaadkvsError as error:
+            told.append(str(error))
+        os.kill(pid, signal.SIGCONT)
+
+    before = signal.signal(signal.SIGALRM, ask)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert daadkvs_run.put(5, "colour", "blue").type == "ok"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert told == ["this thread waits for another command of the run already"]
+
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +401,7 @@ def test_a_run_that_is_closed_while_somebody_waits() -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    wait_until(lambda: run._talk._asked > run._talk._answered or told, "the thread to wait")
+    wait_until(lambda: run._talk._under_way.missing or told, "the thread to wait")
     run.close()
     thread.join(LIMIT_SECONDS)
     assert len(told) == 1
