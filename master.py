@@ -207,6 +207,8 @@ class Master:
     def _run_steps(self, steps: list[Step], script: Script) -> list[Step]:
         """Carry out steps, at once if they can be; returns the next ones, if they were read meanwhile."""
         if len(steps) == 1:
+            if self.pipeline and steps[0].command is not None:
+                self.cluster.expect(steps[0].command, script.upcoming())
             self.run_step(steps[0])
             return []
         self._begin(steps)

@@ -17,7 +17,7 @@ only the waiting, and Interrupted is passed on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,10 @@ class Cluster:
             if self._hosts.lost_one():  # whatever was there is reported at once, not one by one as it is needed
                 self.notice_deaths()
         return Done() if outcome is None else outcome
+
+    def expect(self, command: Command, following: Iterable[Command]) -> None:
+        """Have the processes get ready that this command and those *following* will start (`Starter.start_early`)."""
+        self._starter.start_early(command, following)
 
     def _join_server(self, command: Command) -> None:
         (ident,) = command.ids

@@ -81,6 +81,12 @@ class Hosts(Protocol):
     def of_client(self, ident: int) -> Host:
         """Where a client is to be started. Raises CommandError if there is no host."""
 
+    def start_early(self, role: str, ident: int) -> None:
+        """Start a process that `Host.start` will soon be asked for, if that can be done without waiting."""
+
+    def drop_early(self) -> bool:
+        """Kill the processes that were started early, and are not wanted; returns whether there were any."""
+
     def lost_one(self) -> bool:
         """Whether a host has been lost since this was last asked."""
 
@@ -142,6 +148,12 @@ class ThisMachine:
 
     def of_client(self, ident: int) -> Host:
         return self
+
+    def start_early(self, role: str, ident: int) -> None:
+        self._spawner.start_early(role, ident)
+
+    def drop_early(self) -> bool:
+        return self._spawner.drop_early()
 
     def lost_one(self) -> bool:
         return False

@@ -10,7 +10,7 @@ import codecs
 import os
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from control import commands
@@ -93,6 +93,18 @@ class Script:
             self._waiting = self._parse(self._lines.next())
         return self._waiting is not None
 
+    def upcoming(self) -> Iterator[commands.Command]:
+        """The commands that come next, as far as their lines have been read, and up to the first error."""
+        if self._waiting is not None and self._waiting.command is not None:
+            yield self._waiting.command
+        for line in self._lines.arrived:
+            try:
+                command = commands.parse(line or b"?", self._for_programs)
+            except commands.CommandError:
+                return
+            if command is not None:
+                yield command
+
     def _parse(self, line: bytes | None) -> Step | None:
         self._number += 1
         self.position += 1 + (commands.MAX_LINE if line is None else len(line))
@@ -116,7 +128,8 @@ class LineReader:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._lines: deque[bytes | None] = deque()
+        self.arrived: deque[bytes | None] = deque()
+        """The lines that `next` will return, as far as they have been read."""
         self._pieces: list[bytes] = []  # the pieces of a line whose end has not arrived
         self._size = 0  # the size of that line, including what was dropped because it is too long
         self._ended = False
@@ -125,19 +138,19 @@ class LineReader:
 
     def next(self) -> bytes | None:
         """The next line without its line end; None for a line that is too long. Blocks. Raises EOFError at the end."""
-        while not self._lines:
+        while not self.arrived:
             if self._ended:
                 raise EOFError
             self._read()
-        return self._lines.popleft()
+        return self.arrived.popleft()
 
     def ready(self) -> bool:
         """Whether a line has already arrived. Never blocks, and gives up after `READY_READS` reads."""
         for _ in range(READY_READS):
-            if self._lines or self._ended or not wait_for(self._fd, select.POLLIN, 0):
+            if self.arrived or self._ended or not wait_for(self._fd, select.POLLIN, 0):
                 break
             self._read()
-        return bool(self._lines)
+        return bool(self.arrived)
 
     def _read(self) -> None:
         try:
@@ -150,14 +163,14 @@ class LineReader:
         if not data:
             self._ended = True
             if self._size:
-                self._lines.append(self._line())
+                self.arrived.append(self._line())
             return
         first, *others = data.split(b"\n")
         self._extend(first)
         if others:
-            self._lines.append(_without_cr(self._line()))
+            self.arrived.append(_without_cr(self._line()))
             *whole, last = others
-            self._lines.extend(map(_without_cr, whole) if b"\r" in data else whole)
+            self.arrived.extend(map(_without_cr, whole) if b"\r" in data else whole)
             self._pieces, self._size = [], 0
             self._extend(last)
 

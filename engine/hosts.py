@@ -190,6 +190,12 @@ class EngineHosts:
         if folder and holds_store(folder) and not host.has_store(ident):
             raise CommandError(f"its store is {folder} on this machine, but not on host {host.name}")
 
+    def start_early(self, role: str, ident: int) -> None:
+        pass  # it takes its host's turn when its command comes
+
+    def drop_early(self) -> bool:
+        return False
+
     def forget_server(self, ident: int) -> None:
         if ident == self._new:
             del self._stores[ident]

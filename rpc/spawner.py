@@ -63,8 +63,8 @@ class SpawnerService(transport.Service):
         self._run_directory = run_directory
         self._alive = alive
         self._place = place or run_directory
-        self._children: set[int] = set()
-        self._newest = (0, "", "")  # the child that was started last, its name, and its address
+        self._children: dict[str, tuple[int, str]] = {}
+        """By the name of each child: its process id, and its address."""
 
     def exposed_start(self, role: Literal["watchdog", "client"], ident: int, name: str) -> tuple[int, str] | str:
         """Start the "watchdog" of a server or a "client". No other process of the run has the same *name*.
@@ -80,25 +80,22 @@ class SpawnerService(transport.Service):
             lambda listener: self._roles[role](listener, ident, self._run_directory, self._alive),
         )
         if not isinstance(started, str):
-            pid, address = started
-            self._children.add(pid)
-            self._newest = (pid, name, address)
+            self._children[name] = started
         return started
 
     def exposed_abandon(self, name: str) -> None:
-        """Kill the process that was started last, if it has this name: the master has given up waiting for it."""
-        pid, newest, address = self._newest
-        if name == newest and pid in self._children:
+        """Kill the process with this name, if there is one: the master has no use for it."""
+        if name in self._children:
+            pid, address = self._children.pop(name)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            self._children.remove(pid)
             transport.discard(address)
 
     def _reap(self) -> None:
         """Reap the processes that the master has killed, so that none of them stays listed for the rest of the run."""
-        for pid in list(self._children):
+        for name, (pid, _) in list(self._children.items()):
             if os.waitpid(pid, os.WNOHANG)[0]:
-                self._children.remove(pid)
+                del self._children[name]
 
     def see_off(self, temporary: list[str]) -> NoReturn:
         """Wait until all children have ended, `END_PATIENCE_SECONDS` at most, and remove the run's folders."""
@@ -111,7 +108,7 @@ class SpawnerService(transport.Service):
 
         signal.signal(signal.SIGALRM, finish)
         signal.setitimer(signal.ITIMER_REAL, END_PATIENCE_SECONDS)
-        for pid in self._children:
+        for pid, _ in self._children.values():
             os.waitpid(pid, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         finish()
@@ -142,15 +139,21 @@ def _main(
 
 
 def ask_to_start(
-    remote: transport.Remote, starter: str, role: str, ident: int, name: str, advice: str = ""
+    remote: transport.Remote,
+    starter: str,
+    role: str,
+    ident: int,
+    name: str,
+    advice: str = "",
+    begun: transport.Pending | None = None,
 ) -> tuple[int, str]:
     """Have a `SpawnerService` start a process; returns its process id and address. Raises Failure, Interrupted.
 
     After either, no process remains: if it is started later, it is killed at once. For errors: *starter* is who that
-    is, and *advice* what to do where it is gone.
+    is, and *advice* what to do where it is gone. *begun*: the call, if it is under way already.
     """
     try:
-        started = remote.call("start", role, ident, name)
+        started = (begun or remote.send("start", role, ident, name)).wait()
     except transport.Interrupted:
         _abandon(remote, name)
         raise
@@ -226,12 +229,45 @@ class Spawner:
         theirs.close()
         os.close(alive)
         self._remote = transport.Remote(ours, timeout)
+        self._early: dict[tuple[str, int], tuple[str, transport.Pending]] = {}
+        """By role and id: the name of a process that was started early, and the call that starts it."""
+        self._count = 0
 
     def start(self, role: str, ident: int, name: str) -> tuple[int, str]:
-        """Start the "watchdog" of a server or a "client"; returns its process id and address (`ask_to_start`)."""
-        return ask_to_start(
-            self._remote, "the process that starts all others", role, ident, name, "; start Daadkvs anew"
-        )
+        """Start the "watchdog" of a server or a "client"; returns its process id and address (`ask_to_start`).
+
+        Takes the one that was started early, if there is one.
+        """
+        early = self._early.pop((role, ident), None)
+        name, begun = early or (name, None)
+        try:
+            return ask_to_start(
+                self._remote, "the process that starts all others", role, ident, name, "; start Daadkvs anew", begun
+            )
+        except transport.NoRoom:
+            if early is None or not self.drop_early():
+                raise
+        return self.start(role, ident, name)
+
+    def start_early(self, role: str, ident: int) -> None:
+        """Have a process started that `start` will soon be called for. Does not wait for it. Raises nothing."""
+        if (role, ident) not in self._early:
+            self._count += 1
+            name = f"{role}-{ident}-early-{self._count}"
+            try:
+                self._early[role, ident] = (name, self._remote.send("start", role, ident, name))
+            except transport.Failure:
+                pass  # the spawner is gone, as whoever calls `start` will be told
+
+    def drop_early(self) -> bool:
+        """Have the processes killed that were started early, and are not wanted; returns whether there were any."""
+        dropped, self._early = self._early, {}
+        try:
+            for name, _ in dropped.values():
+                self._remote.call("abandon", name)
+        except transport.Failure:
+            pass  # the spawner is gone, and every process with it
+        return bool(dropped)
 
     def kill(self, pid: int, patience: float) -> bool:
         """Kill a process of this run, whoever started it; returns whether it was gone within *patience* seconds.
@@ -245,6 +281,7 @@ class Spawner:
 
         Kills what is left after *patience* seconds.
         """
+        self.drop_early()
         self._remote.close()
         poller = select.poll()
         poller.register(self._gone, select.POLLIN)
