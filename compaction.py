@@ -24,9 +24,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgpack
 
@@ -40,6 +39,9 @@ from records import (
     sync_folder,
     sync_path,
 )
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future  # the master, which must start fast, has no use for them
 
 __all__ = ["Files", "Generations", "Source", "list_files"]
 
@@ -117,16 +119,20 @@ def list_files(folder: Path) -> Files:
     return Files(snapshots, logs, older)
 
 
-class _AtOnce(Executor):
-    """Does all work before `submit` returns."""
+def _executor_at_once() -> Executor:
+    """An executor that does all work before `submit` returns."""
+    from concurrent.futures import Executor, Future
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        work: Future[Any] = Future()
-        try:
-            work.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            work.set_exception(error)
-        return work
+    class AtOnce(Executor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            work: Future[Any] = Future()
+            try:
+                work.set_result(fn(*args, **kwargs))
+            except Exception as error:
+                work.set_exception(error)
+            return work
+
+    return AtOnce()
 
 
 class _Snapshot:
@@ -198,7 +204,7 @@ class Generations:
         self._folder = folder
         self._syncs = syncs
         self._syncs_snapshots = syncs or kept
-        self._executor = executor or _AtOnce()
+        self._executor = executor or _executor_at_once()
         self._progress = progress
         self.number = 0
         """The newest generation."""

@@ -61,9 +61,8 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from compaction import Files, Generations, Source, list_files
 from records import (
@@ -78,6 +77,9 @@ from records import (
     sync_folder,
     sync_path,
 )
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = [
     "FSYNC_POLICIES",

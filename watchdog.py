@@ -3,9 +3,11 @@
 May live here: starting, guarding and killing one server process. May not: anything that the server does.
 
 The watchdog is the server's parent. Therefore it can kill the server reliably, and wait until it is gone. The two
-processes hold the ends of a socket pair, the *tether*, over which nothing is ever sent. When one end is closed, its
-process is dead. A server ends when its watchdog is gone. A watchdog whose master is gone kills its server, even a
-frozen one, and ends.
+processes hold the ends of a socket pair, the *tether*. When one end is closed, its process is dead. A server ends when
+its watchdog is gone. A watchdog whose master is gone kills its server, even a frozen one, and ends.
+
+The first server is forked before it is asked for, so that it gets ready while the master connects. Over the tether it is
+told where to listen and with which options, and says where it does. Nothing else is ever sent over it.
 """
 
 from __future__ import annotations
@@ -16,11 +18,19 @@ import signal
 import socket
 from typing import Any
 
+import msgpack
+
 import server
 from rpc import forking, transport
 from rpc.options import unpack
 
 __all__ = ["main"]
+
+ORDER_BYTES = 64 << 10
+"""A size in bytes that neither what a server is told nor what it says ever reaches."""
+
+ORDER_SECONDS = 2.0
+"""How long a server may take to listen."""
 
 
 class _Watchdog(transport.Service):
@@ -31,6 +41,8 @@ class _Watchdog(transport.Service):
         self._run_directory = run_directory
         self._alive = alive
         self._pid: int | None = None
+        """The server's process, also where it has not been told what to do."""
+        self._is_started = False
         self._tether: socket.socket | None = None
         self._address = ""
         self.poller = select.poll()
@@ -41,27 +53,51 @@ class _Watchdog(transport.Service):
         Returns its process id and where it listens, or the reason why it could not be started. The server then recovers
         by itself. *options*: see `rpc.options.unpack`.
         """
-        if self._pid is not None:
+        if self._is_started:
             raise RuntimeError("the server is already running")
-        parsed = unpack(options)
+        unpack(options)  # which raises ValueError if they are none
         try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:
+            try:
+                address = self._order(address, options)
+            except OSError:  # it has ended, or is frozen
+                self.exposed_kill()
+                address = self._order(address, options)
+        except (OSError, MemoryError) as error:
+            self.exposed_kill()
             return f"no process can be started: {transport.why(error)}"
-        started = forking.fork_listening(
-            f"daadkvs server {self._ident} ({self._run_directory})",
-            address,
-            (theirs.fileno(), self._alive),
-            lambda listener: server.main(listener, theirs, parsed),
-        )
-        theirs.close()
-        if isinstance(started, str):
+        assert self._pid is not None
+        self._address, self._is_started = address, True
+        return self._pid, address
+
+    def _order(self, address: str, options: bytes) -> str:
+        """Have the server listen at *address*; returns where it does. Raises OSError."""
+        if self._tether is None:
+            self.fork_server()
+        assert self._tether is not None
+        self._tether.send(msgpack.packb((address, options)))
+        made, reason = msgpack.unpackb(self._tether.recv(ORDER_BYTES) or msgpack.packb(("", "it has ended")))
+        if not made:
+            raise OSError(reason)
+        return str(made)
+
+    def fork_server(self) -> None:
+        """Fork a process that is to be the server. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._pid = forking.fork(
+                f"daadkvs server {self._ident} ({self._run_directory})",
+                (theirs.fileno(), self._alive),
+                lambda: _be_server(theirs),
+                lambda _: None,
+            )
+        except BaseException:
             ours.close()
-            return started
-        self._pid, self._address = started
+            raise
+        finally:
+            theirs.close()
+        ours.settimeout(ORDER_SECONDS)
         self._tether = ours
         self.poller.register(ours, select.POLLIN)
-        return started
 
     def exposed_kill(self) -> None:
         """Kill the server, and return when it is gone. Does nothing if it has already ended."""
@@ -76,7 +112,7 @@ class _Watchdog(transport.Service):
         os.waitpid(self._pid, 0)
         self.poller.unregister(self._tether)
         self._tether.close()
-        self._pid, self._tether = None, None
+        self._pid, self._tether, self._is_started = None, None, False
         transport.discard(self._address)
 
     @property
@@ -85,9 +121,32 @@ class _Watchdog(transport.Service):
         return self._tether.fileno() if self._tether else None
 
 
+def _be_server(tether: socket.socket) -> None:
+    """Be the server that it is told to be over *tether*; end without being one if the watchdog ends before."""
+    told = tether.recv(ORDER_BYTES)
+    if not told:
+        return
+    address, options = msgpack.unpackb(told)
+    try:
+        listener = transport.listen(address)
+    except OSError as error:
+        tether.send(msgpack.packb(("", transport.why(error))))
+        return
+    tether.send(msgpack.packb((listener.address, "")))
+    try:
+        server.main(listener, tether, unpack(options))
+    except BaseException as error:
+        transport.turn_away(listener, error)
+        raise
+
+
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
     """Guard the server *ident* until the master's connection, the first one, ends."""
     watchdog = _Watchdog(ident, run_directory, alive)
+    try:
+        watchdog.fork_server()
+    except (OSError, MemoryError):
+        pass  # whoever asks for it will be told
     sock = transport.accept_only(listener)
     fd, on_readable = transport.serve_polled(sock, watchdog)
     watchdog.poller.register(fd, select.POLLIN)

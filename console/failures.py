@@ -6,7 +6,6 @@ May live here: the words for it. May not: errors of the command language (contro
 from __future__ import annotations
 
 import os
-import traceback
 
 __all__ = ["given_up", "internal", "is_interruption"]
 
@@ -14,6 +13,8 @@ __all__ = ["given_up", "internal", "is_interruption"]
 def internal(error: Exception) -> str:
     """What to say of a mistake of ours."""
     if "DAADKVS_DEBUG" in os.environ:
+        import traceback
+
         traceback.print_exc()
     if isinstance(error, MemoryError):
         return "no memory is left"

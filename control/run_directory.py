@@ -33,9 +33,7 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import stat
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +98,7 @@ class RunDirectory:
 
     def __init__(self, path: str | None = None) -> None:
         """Make the run directory, or take over the one at *path*. Raises OSError; then it does not exist."""
-        self.path = path or tempfile.mkdtemp(prefix=_stem(), dir=_base())
+        self.path = path or _make_folder(_base(), _stem())
         """The absolute path."""
         self._folder = open_private(self.path)
         self.temporary = [self.path]
@@ -115,13 +113,13 @@ class RunDirectory:
 
     def make_stores(self) -> Path:
         """Make or choose the folder for stores that are removed at the end of the run. Raises OSError."""
-        base = tempfile.gettempdir()
+        base = _temporary()
         if base == os.path.dirname(self.path):
             return Path(self.path, "stores")
         import json  # not at the top, since the master must start fast
 
         self._append(f"stores-in {json.dumps(base)}\n")  # first, so that cleanup.py can find the folder in any case
-        stores = tempfile.mkdtemp(prefix=stores_prefix(os.path.basename(self.path)), dir=base)
+        stores = _make_folder(base, stores_prefix(os.path.basename(self.path)))
         os.close(open_private(stores))
         self.temporary.insert(0, stores)
         return Path(stores)
@@ -151,7 +149,9 @@ class RunDirectory:
 
     def remove(self) -> None:
         """Remove all folders in `temporary`, and release the lock."""
-        for folder in self.temporary:
+        for folder in filter(os.path.lexists, self.temporary):  # the spawner has mostly removed them
+            import shutil
+
             shutil.rmtree(folder, ignore_errors=True)
         os.close(self._folder)
 
@@ -177,18 +177,42 @@ def stores_prefix(run: str) -> str:
     return f"{run}-stores-"
 
 
+def _make_folder(base: str, stem: str) -> str:
+    """Make a folder with a new name, as `tempfile.mkdtemp` does, which takes longer to import. Raises OSError."""
+    while True:
+        path = os.path.join(os.path.abspath(base), stem + os.urandom(4).hex())
+        try:
+            os.mkdir(path, 0o700)
+            return path
+        except FileExistsError:
+            pass  # of four billion names, some may be taken
+
+
+def _temporary() -> str:
+    """The folder in which temporary files are made. Raises OSError if nothing can be written anywhere."""
+    if any(name in os.environ for name in ("TMPDIR", "TEMP", "TMP")) or not _can_write("/tmp"):
+        import tempfile
+
+        return tempfile.gettempdir()
+    return "/tmp"
+
+
+def _can_write(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def _base() -> str:
     """The folder in which run directories are made: /tmp, if possible, since sockets need short paths.
 
     Raises OSError if no folder can be written to.
     """
-    return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
+    return "/tmp" if _can_write("/tmp") else _temporary()
 
 
 def places() -> list[str]:
     """The folders that may contain this user's run directories, as far as they are known without any process."""
     try:
-        return sorted({"/tmp", tempfile.gettempdir()})
+        return sorted({"/tmp", _temporary()})
     except OSError:  # nothing can be written anywhere
         return ["/tmp"]
 

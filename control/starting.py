@@ -25,7 +25,7 @@ __all__ = ["Starter"]
 ROLES = {"joinServer": "watchdog", "joinClient": "client"}
 """The process that the spawner starts for a command."""
 
-EARLY_STARTS = 32
+EARLY_STARTS = 10
 """How many processes are started early, at most, so that few are in the way of others where room is scarce."""
 
 

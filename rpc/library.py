@@ -2,43 +2,75 @@
 
 May live here: importing RPyC. May not: anything else.
 
-All of RPyC takes longer to import than all of Daadkvs. A good part of that time goes to what Daadkvs has no use for:
-RPyC's own servers, factories and command lines, and TLS. Only its package `rpyc.core` is used: connections, brine (its
-serialization), and streams. What crosses a connection is RPyC's own protocol all the same.
+All of RPyC takes longer to import than all of Daadkvs. Most of that time goes to what Daadkvs has no use for: RPyC's own
+servers, factories and command lines, TLS, the proxies of remote objects, and what these need of Python's standard
+library. So of `rpyc.core` only connections, services, channels with their streams, and brine (the serialization) are
+run here. The other modules are there, but each runs when somebody asks for the first name in it. What crosses a
+connection is RPyC's own protocol all the same.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
+import threading
+from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
 __all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts"]
 
+POSTPONED = ("concurrent.futures", "inspect", "logging", "pickle", "random", "traceback", "rpyc.core.netref")
+"""What RPyC imports, and does not need where nothing fails and only plain values are sent."""
 
-class _Package(ModuleType):
-    """The package `rpyc`, whose `__init__.py` runs when somebody asks for the first name that stands in it."""
+
+class _Postponed(ModuleType):
+    """A module that runs when somebody asks for the first name in it.
+
+    (`importlib.util.LazyLoader` is no way to have this: before Python 3.13, importing such a module again runs it.)
+    """
+
+    _running = threading.RLock()
+    _begun: set[str] = set()  # noqa: RUF012 - the names of those that have been run, by whichever thread
 
     def __getattr__(self, name: str) -> Any:
-        self.__class__ = ModuleType  # type: ignore[assignment]
-        assert self.__spec__ is not None and self.__spec__.loader is not None
-        self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
+        with self._running:  # another thread waits until the module has run
+            if self.__name__ not in self._begun:
+                self._begun.add(self.__name__)
+                assert self.__spec__ is not None and self.__spec__.loader is not None
+                self.__spec__.loader.exec_module(self)
+        return ModuleType.__getattribute__(self, name)
 
 
-_spec = None if "rpyc" in sys.modules else PathFinder.find_spec("rpyc")
-_without_ssl = _spec is not None and "ssl" not in sys.modules
-if _spec is not None:
-    sys.modules["rpyc"] = module_from_spec(_spec)
+def _add(name: str) -> None:
+    """Have a module in `sys.modules` that has not run, unless it is there already. Raises ModuleNotFoundError."""
+    if name not in sys.modules:
+        spec = find_spec(name)
+        if spec is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        sys.modules[name] = module = module_from_spec(spec)
+        package, _, last = name.rpartition(".")
+        if package:
+            setattr(sys.modules[package], last, module)
+        _added.append(module)
+
+
+_added: list[ModuleType] = []
+_without_ssl = "ssl" not in sys.modules
 if _without_ssl:
     sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails; RPyC can do without
+for _name in ("rpyc", "rpyc.core", *POSTPONED):
+    _add(_name)
+for _module in _added:
+    if _module.__name__ in POSTPONED:
+        _module.__class__ = _Postponed
 
-from rpyc.core import Channel, Connection, Service, brine, consts  # noqa: E402
+from rpyc.core import brine, consts  # noqa: E402
+from rpyc.core.channel import Channel  # noqa: E402
+from rpyc.core.protocol import Connection  # noqa: E402
+from rpyc.core.service import Service  # noqa: E402
 from rpyc.core.stream import Stream  # noqa: E402
 
+for _module in _added:  # the packages too, whose modules have been imported by now
+    _module.__class__ = _Postponed
 if _without_ssl:
     del sys.modules["ssl"]
-if _spec is not None:
-    sys.modules["rpyc"].__class__ = _Package

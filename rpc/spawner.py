@@ -21,7 +21,6 @@ import errno
 import gc
 import os
 import select
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -100,6 +99,8 @@ class SpawnerService(transport.Service):
     def see_off(self, temporary: list[str]) -> NoReturn:
         """Wait until all children have ended, `END_PATIENCE_SECONDS` at most, and remove the run's folders."""
 
+        import shutil
+
         def finish(*_: object) -> NoReturn:
             for folder in temporary:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -117,6 +118,8 @@ class SpawnerService(transport.Service):
 def _main(
     sock: socket.socket, load_roles: Callable[[], Roles], run_directory: str, temporary: list[str], alive: int
 ) -> None:
+    import shutil  # noqa: F401 - not at the top, since the master does not need it; and not when somebody waits
+
     roles = load_roles()  # once, for all processes that are forked from here
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

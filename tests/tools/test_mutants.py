@@ -226,8 +226,8 @@ MUTANTS = [
     Mutant(
         "an append waits until a snapshot is on the disk itself",
         "compaction.py",
-        "self._executor = executor or _AtOnce()",
-        "self._executor = _AtOnce()",
+        "self._executor = executor or _executor_at_once()",
+        "self._executor = _executor_at_once()",
         pytest_run("tests/unit/test_compaction.py", "-k", "no_append"),
     ),
     Mutant(
