@@ -199,7 +199,7 @@ def _is_command(command: Any) -> bool:
     return type(key) is bytes and (value is None or type(value) is bytes) and messages.are_numbers((timestamp,))
 
 
-def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
+def main(listener: transport.Listener, ident: int, run_directory: str, alive: int, order: bytes) -> None:
     """Serve the first connection, which is the master's, until it ends. Then end the process."""
     tracing.begin(f"client {ident}")
     master = transport.accept_only(listener)

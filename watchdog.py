@@ -6,8 +6,8 @@ The watchdog is the server's parent. Therefore it can kill the server reliably, 
 processes hold the ends of a socket pair, the *tether*. When one end is closed, its process is dead. A server ends when
 its watchdog is gone. A watchdog whose master is gone kills its server, even a frozen one, and ends.
 
-The first server is forked before it is asked for, so that it gets ready while the master connects. Over the tether it is
-told where to listen and with which options, and says where it does. Nothing else is ever sent over it.
+The first server is forked before it is asked for, so that it gets ready while the master connects. Over the tether it
+is told where to listen and with which options, and says where it does. Nothing else is ever sent over it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class _Watchdog(transport.Service):
         self._pid: int | None = None
         """The server's process, also where it has not been told what to do."""
         self._is_started = False
+        self._order = b""
+        """What the server was told to be."""
         self._tether: socket.socket | None = None
         self._address = ""
         self.poller = select.poll()
@@ -58,30 +60,40 @@ class _Watchdog(transport.Service):
         unpack(options)  # which raises ValueError if they are none
         try:
             try:
-                address = self._order(address, options)
+                made = self._start(msgpack.packb((address, options)))
             except OSError:  # it has ended, or is frozen
                 self.exposed_kill()
-                address = self._order(address, options)
+                made = self._start(msgpack.packb((address, options)))
         except (OSError, MemoryError) as error:
             self.exposed_kill()
             return f"no process can be started: {transport.why(error)}"
         assert self._pid is not None
-        self._address, self._is_started = address, True
-        return self._pid, address
-
-    def _order(self, address: str, options: bytes) -> str:
-        """Have the server listen at *address*; returns where it does. Raises OSError."""
-        if self._tether is None:
-            self.fork_server()
         assert self._tether is not None
-        self._tether.send(msgpack.packb((address, options)))
+        self._address, self._is_started = made, True
+        self.poller.register(self._tether, select.POLLIN)
+        return self._pid, made
+
+    def _start(self, order: bytes) -> str:
+        """Have the server carry out this order; returns where it listens. Raises OSError."""
+        if self._tether is not None and self._order not in (b"", order):
+            self.exposed_kill()
+        if self._tether is None:
+            self.fork_server(order)
+        elif not self._order:
+            self._send(order)
+        assert self._tether is not None
         made, reason = msgpack.unpackb(self._tether.recv(ORDER_BYTES) or msgpack.packb(("", "it has ended")))
         if not made:
             raise OSError(reason)
         return str(made)
 
-    def fork_server(self) -> None:
-        """Fork a process that is to be the server. Raises OSError."""
+    def _send(self, order: bytes) -> None:
+        assert self._tether is not None
+        self._tether.send(order)
+        self._order = order
+
+    def fork_server(self, order: bytes) -> None:
+        """Fork a process that is to be the server, and send it an order, if there is one. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._pid = forking.fork(
@@ -96,8 +108,9 @@ class _Watchdog(transport.Service):
         finally:
             theirs.close()
         ours.settimeout(ORDER_SECONDS)
-        self._tether = ours
-        self.poller.register(ours, select.POLLIN)
+        self._tether, self._order = ours, b""
+        if order:
+            self._send(order)
 
     def exposed_kill(self) -> None:
         """Kill the server, and return when it is gone. Does nothing if it has already ended."""
@@ -110,7 +123,8 @@ class _Watchdog(transport.Service):
         if self._pid is None or self._tether is None:
             return
         os.waitpid(self._pid, 0)
-        self.poller.unregister(self._tether)
+        if self._is_started:
+            self.poller.unregister(self._tether)
         self._tether.close()
         self._pid, self._tether, self._is_started = None, None, False
         transport.discard(self._address)
@@ -140,11 +154,14 @@ def _be_server(tether: socket.socket) -> None:
         raise
 
 
-def main(listener: transport.Listener, ident: int, run_directory: str, alive: int) -> None:
-    """Guard the server *ident* until the master's connection, the first one, ends."""
+def main(listener: transport.Listener, ident: int, run_directory: str, alive: int, order: bytes) -> None:
+    """Guard the server *ident* until the master's connection, the first one, ends.
+
+    *order*: the arguments of the first call of `start`, packed, if they are known already; then the server begins.
+    """
     watchdog = _Watchdog(ident, run_directory, alive)
     try:
-        watchdog.fork_server()
+        watchdog.fork_server(order)
     except (OSError, MemoryError):
         pass  # whoever asks for it will be told
     sock = transport.accept_only(listener)

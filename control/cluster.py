@@ -105,7 +105,7 @@ class Cluster:
             self._run.remove()
             raise
         self._supervisor = Supervisor(self._members, settings.timeout, report)
-        self._starter = Starter(settings, self._members, self._supervisor, self._hosts, warn)
+        self._starter = Starter(settings, self._members, self._supervisor, self._hosts, self._clock.next, warn)
 
     def _open_hosts(self, data: DataDirectory | None) -> Hosts:
         """Raises EngineError, OSError, StorageError."""
@@ -194,8 +194,7 @@ class Cluster:
         try:
             server.host = self._hosts.of_server(ident)
             lost = ident in self._members.servers and not server.host.has_store(ident)
-            incarnation = self._clock.next()
-            self._clock.observe(self._starter.start_server(server, incarnation))
+            self._clock.observe(self._starter.start_server(server))
         except (transport.Failure, StorageError, OSError, MemoryError, CommandError) as error:
             self._starter.discard(server)
             raise CommandError(f"server {ident} could not be started: {transport.why(error)}") from error
@@ -225,7 +224,7 @@ class Cluster:
         client = self._members.clients.get(ident)
         if client is None or not client.running:
             try:
-                client = self._starter.start_client(ident, self._clock.next())
+                client = self._starter.start_client(ident)
             except (transport.Failure, StorageError, MemoryError, CommandError) as error:
                 raise CommandError(f"client {ident} could not be started: {transport.why(error)}") from error
             except transport.Interrupted:

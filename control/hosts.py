@@ -81,8 +81,11 @@ class Hosts(Protocol):
     def of_client(self, ident: int) -> Host:
         """Where a client is to be started. Raises CommandError if there is no host."""
 
-    def start_early(self, role: str, ident: int) -> None:
-        """Start a process that `Host.start` will soon be asked for, if that can be done without waiting."""
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
+        """Start a process that `Host.start` will soon be asked for, if that can be done without waiting.
+
+        *order*: what the watchdog of a server will be asked for (`watchdog.main`), if it may begin with that.
+        """
 
     def drop_early(self) -> bool:
         """Kill the processes that were started early, and are not wanted; returns whether there were any."""
@@ -149,8 +152,8 @@ class ThisMachine:
     def of_client(self, ident: int) -> Host:
         return self
 
-    def start_early(self, role: str, ident: int) -> None:
-        self._spawner.start_early(role, ident)
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
+        self._spawner.start_early(role, ident, order)
 
     def drop_early(self) -> bool:
         return self._spawner.drop_early()

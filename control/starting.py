@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import msgpack
 
 from control.commands import CommandError
-from control.hosts import Hosts
+from control.hosts import Host, Hosts
 from control.members import Client, Members, Server
 from control.settings import Settings
 from control.supervisor import Supervisor
@@ -24,6 +24,9 @@ __all__ = ["Starter"]
 
 ROLES = {"joinServer": "watchdog", "joinClient": "client"}
 """The process that the spawner starts for a command."""
+
+Order = tuple[str, bytes]
+"""The arguments of a watchdog's `start`: where its server is to listen, and its packed options."""
 
 EARLY_STARTS = 10
 """How many processes are started early, at most, so that few are in the way of others where room is scarce."""
@@ -38,32 +41,67 @@ class Starter:
         members: Members,
         supervisor: Supervisor,
         hosts: Hosts,
+        stamp: Callable[[], int],
         warn: Callable[[str], None],
     ) -> None:
-        """*warn* is called with a description of damage that a server has survived."""
+        """*stamp* returns a number that is larger than all before, or raises StorageError.
+
+        *warn* is called with a description of damage that a server has survived.
+        """
         self._settings = settings
         self._members = members
         self._supervisor = supervisor
         self._hosts = hosts
+        self._stamp = stamp
         self._warn = warn
+        self._early: dict[int, Order | None] = {}
+        """The ids of processes that were started early, and of servers how they were."""
 
     def start_early(self, command: Command, following: Iterable[Command]) -> None:
         """Have the processes started that these commands will start, so that they get ready beside each other.
 
-        Of those *following*, only the joins count that come right behind *command*. Does not wait. Nobody can tell: what
-        a process has to know, it learns when its command is carried out; and a process that is not wanted in the end is
-        killed. A trace shows when each process starts, so in a traced run all start when their commands come.
+        Of those *following*, only the joins count that come right behind *command*. Does not wait. Nobody can tell: no
+        other process learns of a server or client before its own command is carried out, and what is not wanted in the
+        end is killed. A trace shows when each process starts, so in a traced run each starts when its command comes.
         """
         joins = itertools.takewhile(lambda each: each.name in ROLES, itertools.chain([command], following))
-        wanted = [(ROLES[join.name], join.ids[0]) for join in itertools.islice(joins, EARLY_STARTS)]
-        if len(wanted) > 1 and not tracing.on:
-            for role, ident in wanted:
-                if ident not in self._members.servers and ident not in self._members.clients:
-                    self._hosts.start_early(role, ident)
-        elif not wanted:
-            self._hosts.drop_early()
+        wanted = {join.ids[0]: ROLES[join.name] for join in itertools.islice(joins, EARLY_STARTS)}
+        if not wanted:
+            self.drop_early()
+        elif len(wanted) > 1 and self._settings.engine is None and not tracing.on:
+            for ident, role in wanted.items():
+                if not (ident in self._early or ident in self._members.servers or ident in self._members.clients):
+                    self._start_early(role, ident)
 
-    def start_server(self, server: Server, incarnation: int) -> int:
+    def _start_early(self, role: str, ident: int) -> None:
+        order = None
+        if role == "watchdog" and self._settings.data_directory is None:  # a store that is kept is looked at before
+            order = self._order(ident, self._hosts.of_server(ident))
+        self._early[ident] = order
+        self._hosts.start_early(role, ident, msgpack.packb(order) if order else b"")
+
+    def drop_early(self) -> bool:
+        """Kill the processes that were started early, and are not wanted; returns whether there were any."""
+        self._early.clear()
+        return self._hosts.drop_early()
+
+    def _order(self, ident: int, host: Host) -> Order:
+        """How a server is to be started on a host."""
+        incarnation = self._stamp()
+        options = {
+            "server": ident,
+            "incarnation": incarnation,
+            "folder": host.folder(ident),
+            "gossip_interval": self._settings.gossip_interval,
+            "fsync": self._settings.fsync,
+            "timeout": self._settings.timeout,
+            "kept": self._settings.data_directory is not None,
+            "group_limit": self._settings.group_limit,
+        }
+        packed = msgpack.packb(options, unicode_errors="surrogateescape")
+        return host.new_address(f"server-{ident}-{incarnation}"), packed
+
+    def start_server(self, server: Server) -> int:
         """Start a server on its host, and wait until it is ready; returns the largest timestamp in its store.
 
         Raises Failure, StorageError, OSError, CommandError, MemoryError or Interrupted; then call `discard`.
@@ -73,26 +111,15 @@ class Starter:
         if server.uncut is not None and host.has_store(server.ident):
             host.cut_group(server.ident, server.uncut, self._settings.fsync)
         server.uncut = None
+        order = self._early.pop(server.ident, None) or self._order(server.ident, host)
         if server.watchdog is None:
-            name = f"watchdog-{server.ident}-{incarnation}"
+            name = f"watchdog-{server.ident}-{self._stamp()}"
             server.watchdog_pid, address = host.start("watchdog", server.ident, name)
             server.watchdog = host.connect(address, self._supervisor.limit)
             self._members.watch(server.watchdog, server)
-        options = {
-            "server": server.ident,
-            "incarnation": incarnation,
-            "folder": host.folder(server.ident),
-            "gossip_interval": self._settings.gossip_interval,
-            "fsync": self._settings.fsync,
-            "timeout": self._settings.timeout,
-            "kept": self._settings.data_directory is not None,
-            "group_limit": self._settings.group_limit,
-        }
-        address = host.new_address(f"server-{server.ident}-{incarnation}")
-        call = "start", address, msgpack.packb(options, unicode_errors="surrogateescape")
-        started = server.watchdog.call(*call)
-        if isinstance(started, str) and self._hosts.drop_early():  # they may have taken its room
-            started = server.watchdog.call(*call)
+        started = server.watchdog.call("start", *order)
+        if isinstance(started, str) and self.drop_early():  # they may have taken its room
+            started = server.watchdog.call("start", *order)
         if isinstance(started, str):
             raise transport.NoRoom(started)
         server.pid, server.address = started
@@ -129,15 +156,16 @@ class Starter:
             self._supervisor.drop_watchdog(server)
             self._hosts.forget_server(server.ident)
 
-    def start_client(self, ident: int, stamp: int) -> Client:
-        """Start a client; *stamp* makes its name unique.
+    def start_client(self, ident: int) -> Client:
+        """Start a client. Raises Failure, CommandError, StorageError, MemoryError or Interrupted.
 
-        Raises Failure, CommandError, MemoryError or Interrupted; then no process of it remains.
+        Then no process of it remains.
         """
-        client = Client(ident)
+        client, name = Client(ident), f"client-{ident}-{self._stamp()}"
+        self._early.pop(ident, None)
         client.host = self._hosts.of_client(ident)
         try:
-            client.pid, address = client.host.start("client", ident, f"client-{ident}-{stamp}")
+            client.pid, address = client.host.start("client", ident, name)
             client.remote = client.host.connect(address, self._settings.timeout)
         except (transport.Failure, MemoryError):
             self._supervisor.kill_client(client)

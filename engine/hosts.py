@@ -190,7 +190,7 @@ class EngineHosts:
         if folder and holds_store(folder) and not host.has_store(ident):
             raise CommandError(f"its store is {folder} on this machine, but not on host {host.name}")
 
-    def start_early(self, role: str, ident: int) -> None:
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
         pass  # it takes its host's turn when its command comes
 
     def drop_early(self) -> bool:

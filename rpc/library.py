@@ -2,8 +2,8 @@
 
 May live here: importing RPyC. May not: anything else.
 
-All of RPyC takes longer to import than all of Daadkvs. Most of that time goes to what Daadkvs has no use for: RPyC's own
-servers, factories and command lines, TLS, the proxies of remote objects, and what these need of Python's standard
+All of RPyC takes longer to import than all of Daadkvs. Most of that time goes to what Daadkvs has no use for: RPyC's
+own servers, factories and command lines, TLS, the proxies of remote objects, and what these need of Python's standard
 library. So of `rpyc.core` only connections, services, channels with their streams, and brine (the serialization) are
 run here. The other modules are there, but each runs when somebody asks for the first name in it. What crosses a
 connection is RPyC's own protocol all the same.

@@ -40,8 +40,8 @@ __all__ = [
     "kill_in_session",
 ]
 
-Role = Callable[[transport.Listener, int, str, int], object]
-"""The main function of a forked process: of (listener, id, run directory, descriptor of the pipe to hold)."""
+Role = Callable[[transport.Listener, int, str, int, bytes], object]
+"""The main function of a forked process: of (listener, id, run directory, descriptor of the pipe to hold, order)."""
 
 Roles = Mapping[str, Role]
 """By name: "watchdog" and "client"."""
@@ -65,8 +65,12 @@ class SpawnerService(transport.Service):
         self._children: dict[str, tuple[int, str]] = {}
         """By the name of each child: its process id, and its address."""
 
-    def exposed_start(self, role: Literal["watchdog", "client"], ident: int, name: str) -> tuple[int, str] | str:
+    def exposed_start(
+        self, role: Literal["watchdog", "client"], ident: int, name: str, order: bytes
+    ) -> tuple[int, str] | str:
         """Start the "watchdog" of a server or a "client". No other process of the run has the same *name*.
+
+        *order*: what a watchdog will be asked for (`watchdog.main`), if that is known already.
 
         Returns its process id and its address, or the reason why it could not be started.
         """
@@ -76,7 +80,7 @@ class SpawnerService(transport.Service):
             title,
             transport.new_address(self._place, name),
             (self._alive,),
-            lambda listener: self._roles[role](listener, ident, self._run_directory, self._alive),
+            lambda listener: self._roles[role](listener, ident, self._run_directory, self._alive, order),
         )
         if not isinstance(started, str):
             self._children[name] = started
@@ -156,7 +160,7 @@ def ask_to_start(
     is, and *advice* what to do where it is gone. *begun*: the call, if it is under way already.
     """
     try:
-        started = (begun or remote.send("start", role, ident, name)).wait()
+        started = (begun or remote.send("start", role, ident, name, b"")).wait()
     except transport.Interrupted:
         _abandon(remote, name)
         raise
@@ -252,13 +256,16 @@ class Spawner:
                 raise
         return self.start(role, ident, name)
 
-    def start_early(self, role: str, ident: int) -> None:
-        """Have a process started that `start` will soon be called for. Does not wait for it. Raises nothing."""
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
+        """Have a process started that `start` will soon be called for. Does not wait for it. Raises nothing.
+
+        *order*: as for `SpawnerService`.
+        """
         if (role, ident) not in self._early:
             self._count += 1
             name = f"{role}-{ident}-early-{self._count}"
             try:
-                self._early[role, ident] = (name, self._remote.send("start", role, ident, name))
+                self._early[role, ident] = (name, self._remote.send("start", role, ident, name, order))
             except transport.Failure:
                 pass  # the spawner is gone, as whoever calls `start` will be told
 
