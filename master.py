@@ -491,4 +491,4 @@ def _begin_history(path: Path, arguments: Arguments, master: Master) -> NoHistor
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # all has been written and closed; Python would only take a while to forget its modules
