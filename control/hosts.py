@@ -116,7 +116,7 @@ class ThisMachine:
         self._stores = settings.data_directory or run.make_stores()
         check_length(self._stores)
         transport.check_place(run.path)
-        self._spawner = Spawner(roles.load, run.path, run.temporary, settings.timeout)
+        self._spawner = Spawner(roles.load, run.path, run.remove_folders, settings.timeout)
         try:
             run.note_spawner(self._spawner.pid)
         except OSError:

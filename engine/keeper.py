@@ -6,7 +6,6 @@ May live here: that process. On one machine the spawner does this, which a run w
 from __future__ import annotations
 
 import os
-import shutil
 
 from control.run_directory import RunDirectory
 from rpc.forking import fork
@@ -23,8 +22,7 @@ class Keeper:
 
         def main() -> None:
             os.read(theirs, 1)  # nothing is ever written: this is the end of the master
-            for folder in run.temporary:
-                shutil.rmtree(folder, ignore_errors=True)
+            run.remove_folders()
 
         self._pid = fork(f"daadkvs keeper ({run.path})", (theirs,), main, lambda _: None, leads=True)
         os.close(theirs)

@@ -100,14 +100,11 @@ class SpawnerService(transport.Service):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 del self._children[name]
 
-    def see_off(self, temporary: list[str]) -> NoReturn:
+    def see_off(self, remove_folders: Callable[[], None]) -> NoReturn:
         """Wait until all children have ended, `END_PATIENCE_SECONDS` at most, and remove the run's folders."""
 
-        import shutil
-
         def finish(*_: object) -> NoReturn:
-            for folder in temporary:
-                shutil.rmtree(folder, ignore_errors=True)
+            remove_folders()
             os.killpg(0, signal.SIGKILL)
             raise AssertionError("unreachable")
 
@@ -120,10 +117,12 @@ class SpawnerService(transport.Service):
 
 
 def _main(
-    sock: socket.socket, load_roles: Callable[[], Roles], run_directory: str, temporary: list[str], alive: int
+    sock: socket.socket,
+    load_roles: Callable[[], Roles],
+    run_directory: str,
+    remove_folders: Callable[[], None],
+    alive: int,
 ) -> None:
-    import shutil  # noqa: F401 - not at the top, since the master does not need it; and not when somebody waits
-
     roles = load_roles()  # once, for all processes that are forked from here
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -137,7 +136,7 @@ def _main(
             poller.poll()
             on_readable()
     except EOFError:
-        service.see_off(temporary)
+        service.see_off(remove_folders)
     except Exception as error:  # tell the master first
         transport.farewell(sock, error)
         raise
@@ -208,13 +207,17 @@ class Spawner:
     """The master's end."""
 
     def __init__(
-        self, load_roles: Callable[[], Roles], run_directory: str, temporary: list[str], timeout: float
+        self,
+        load_roles: Callable[[], Roles],
+        run_directory: str,
+        remove_folders: Callable[[], None],
+        timeout: float,
     ) -> None:
         """Fork the spawner. To be called while the process has one thread and little open.
 
         *load_roles* is called in the spawner, and imports what is to be started: the master, which must start fast,
-        doesn't need it. *temporary*: the folders to be removed at the end of the run, in this order; the spawner
-        removes them where the master can't. *timeout* of each call, in seconds.
+        doesn't need it. *remove_folders* removes the run's folders at its end; the spawner does so in any case, since
+        the master may be killed. *timeout* of each call, in seconds.
         """
         ours, theirs = socket.socketpair()
         self._gone, alive = os.pipe()
@@ -223,7 +226,7 @@ class Spawner:
         def main() -> None:
             os.chdir(run_directory)
             transport.let_in(master)
-            _main(theirs, load_roles, run_directory, temporary, alive)
+            _main(theirs, load_roles, run_directory, remove_folders, alive)
 
         self.pid = fork(
             f"daadkvs spawner ({run_directory})",

@@ -453,7 +453,7 @@ try:
     for number in range(5):
         folder = f"{sys.argv[2]}/{number}"
         os.mkdir(folder)
-        started = spawner.Spawner(roles.load, folder, [folder], 10.0)
+        started = spawner.Spawner(roles.load, folder, lambda folder=folder: os.rmdir(folder), 10.0)
         assert started.start("client", 5, "client-5")
         started.end(10.0)
 finally:
