@@ -17,6 +17,7 @@ from console import environment
 environment.enter(__name__)
 
 import gc
+import itertools
 
 if __name__ == "__main__":
     gc.disable()  # what is imported is no garbage; `_run` enables it again
@@ -207,8 +208,9 @@ class Master:
     def _run_steps(self, steps: list[Step], script: Script) -> list[Step]:
         """Carry out steps, at once if they can be; returns the next ones, if they were read meanwhile."""
         if len(steps) == 1:
-            if self.pipeline and steps[0].command is not None:
-                self.cluster.expect(steps[0].command, script.upcoming())
+            if self.pipeline:
+                command = steps[0].command
+                self.cluster.expect(itertools.chain([command], script.upcoming()) if command else ())
             self.run_step(steps[0])
             return []
         self._begin(steps)

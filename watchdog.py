@@ -90,7 +90,7 @@ class _Watchdog(transport.Service):
     def _send(self, order: bytes) -> None:
         assert self._tether is not None
         self._tether.send(order)
-        self._order = order
+        self._order, self._address = order, msgpack.unpackb(order)[0]
 
     def fork_server(self, order: bytes) -> None:
         """Fork a process that is to be the server, and send it an order, if there is one. Raises OSError."""

@@ -180,9 +180,9 @@ class Cluster:
                 self.notice_deaths()
         return Done() if outcome is None else outcome
 
-    def expect(self, command: Command, following: Iterable[Command]) -> None:
-        """Have the processes get ready that this command and those *following* will start (`Starter.start_early`)."""
-        self._starter.start_early(command, following)
+    def expect(self, coming: Iterable[Command]) -> None:
+        """Have the processes get ready that the next commands will start (`Starter.start_early`)."""
+        self._starter.start_early(coming)
 
     def _join_server(self, command: Command) -> None:
         (ident,) = command.ids

@@ -57,14 +57,15 @@ class Starter:
         self._early: dict[int, Order | None] = {}
         """The ids of processes that were started early, and of servers how they were."""
 
-    def start_early(self, command: Command, following: Iterable[Command]) -> None:
-        """Have the processes started that these commands will start, so that they get ready beside each other.
+    def start_early(self, coming: Iterable[Command]) -> None:
+        """Have the processes started that the next commands will start, so that they get ready beside each other.
 
-        Of those *following*, only the joins count that come right behind *command*. Does not wait. Nobody can tell: no
-        other process learns of a server or client before its own command is carried out, and what is not wanted in the
-        end is killed. A trace shows when each process starts, so in a traced run each starts when its command comes.
+        *coming*: the commands that come next, as far as they are known; only the joins at their beginning count. Does
+        not wait. Nobody can tell: no other process learns of a server or client before its own command is carried out,
+        and what is not wanted in the end is killed. A trace shows when each process starts, so in a traced run each
+        starts when its command comes.
         """
-        joins = itertools.takewhile(lambda each: each.name in ROLES, itertools.chain([command], following))
+        joins = itertools.takewhile(lambda command: command.name in ROLES, coming)
         wanted = {join.ids[0]: ROLES[join.name] for join in itertools.islice(joins, EARLY_STARTS)}
         if not wanted:
             self.drop_early()

@@ -87,10 +87,18 @@ class SpawnerService(transport.Service):
         return started
 
     def exposed_abandon(self, name: str) -> None:
-        """Kill the process with this name, if there is one: the master has no use for it."""
+        """Have the process with this name end, if there is one, with all that it has started: nobody wants it."""
         if name in self._children:
             pid, address = self._children.pop(name)
-            os.kill(pid, signal.SIGKILL)
+            process = os.pidfd_open(pid)
+            try:
+                transport.connect(address, END_PATIENCE_SECONDS).close()  # it ends when its first connection does
+                has_ended = _await_end(process, END_PATIENCE_SECONDS)
+            except (transport.Failure, OSError):
+                has_ended = False
+            os.close(process)
+            if not has_ended:
+                os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             transport.discard(address)
 
@@ -194,13 +202,18 @@ def kill_in_session(leader: int, pid: int, patience: float) -> bool:
         if os.getsid(pid) != leader:
             return True  # it has ended, and another process has the id now
         signal.pidfd_send_signal(process, signal.SIGKILL)
-        poller = select.poll()
-        poller.register(process, select.POLLIN)
-        return bool(poller.poll(patience * 1000))
+        return _await_end(process, patience)
     except ProcessLookupError:
         return True
     finally:
         os.close(process)
+
+
+def _await_end(process: int, patience: float) -> bool:
+    """Whether the process with this descriptor ends within *patience* seconds."""
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    return bool(poller.poll(patience * 1000))
 
 
 class Spawner:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -31,7 +32,17 @@ import client
 import messages
 import server
 import watchdog
-from checking.driver import LIMIT_SECONDS, ROOT, Conversation, Result, command, run, run_directory, wait_until
+from checking.driver import (
+    LIMIT_SECONDS,
+    ROOT,
+    Conversation,
+    Result,
+    command,
+    run,
+    run_directory,
+    send_signal,
+    wait_until,
+)
 from control import commands, roles
 from control.run_directory import open_private
 from engine import agent
@@ -1259,9 +1270,41 @@ def test_a_watchdog_refuses_options_that_are_none(tmp_path: Path, options: bytes
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("what", ["killed", "frozen", "told otherwise", "well"])
+def test_a_server_that_was_forked_ahead(tmp_path: Path, what: str) -> None:
+    """It is the one that is asked for; where it can't be, another one is."""
+    options = msgpack.packb({**OPTIONS, "folder": str(tmp_path / "store")})
+    address = transport.new_address(str(tmp_path), "server")
+    told = transport.new_address(str(tmp_path), "other") if what == "told otherwise" else address
+    guard = watchdog._Watchdog(3, str(tmp_path), os.open(os.devnull, os.O_RDONLY))
+    guard.fork_server(msgpack.packb((told, options)))
+    ahead = guard._pid
+    assert ahead is not None
+    if what in ("killed", "frozen"):
+        send_signal(ahead, signal.SIGKILL if what == "killed" else signal.SIGSTOP, "the server")
+    with served(guard) as caller:
+        pid, where = caller.call("start", address, options)
+        assert (pid == ahead) == (what == "well")
+        assert where == address
+        server_end = transport.Remote(address, 10.0)
+        assert server_end.call("state", 10.0)[0] == "ready"
+        server_end.close()
+        assert caller.call("kill") is None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("master", 1, "unix:/x"), ("client", -1, "unix:/x"), ("client", 1, b"unix:/x"), (5, 1, "x"), ("client", 1)],
+    [
+        (),
+        ("master", 1, "x", b""),
+        ("client", -1, "x", b""),
+        ("client", 1, b"x", b""),
+        (5, 1, "x", b""),
+        ("client", 1, "x", "order"),
+        ("client", 1, "x"),
+    ],
 )
 def test_the_spawner_refuses_what_is_no_start(tmp_path: Path, arguments: tuple[Any, ...]) -> None:
     with served(spawner.SpawnerService(roles.load(), str(tmp_path), 0)) as caller:
@@ -1269,7 +1312,7 @@ def test_the_spawner_refuses_what_is_no_start(tmp_path: Path, arguments: tuple[A
             caller.call("start", *arguments)
         with pytest.raises(transport.RemoteError, match="no such method"):
             caller.call("kill")
-        reason = caller.call("start", "client", 1, "nowhere/x")
+        reason = caller.call("start", "client", 1, "nowhere/x", b"")
         assert reason == "no process can be started: No such file or directory"
 
 
@@ -1364,11 +1407,12 @@ def test_a_folder_that_is_not_private_is_refused(prepare: Callable[[Path], Path]
 
 
 FOISTED = """
-import sys, tempfile
+import sys
 folder = sys.argv.pop(1)
-tempfile.mkdtemp = lambda **_: folder
 sys.path.insert(0, ".")
 import master
+from control import run_directory
+run_directory._make_folder = lambda *_: folder
 sys.exit(master.main())
 """
 
