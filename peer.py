@@ -47,7 +47,7 @@ from gossip import RumourClock
 from groups import ANSWER_BYTES, ServerGroups
 from messages import Missing, Operation, Write
 from model import Model, Pull, pack_delta, unpack_delta
-from router import Router
+from router import Router, covers
 from vector_clock import Replica
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ class Peer:
             return
         context, digest = exchange.shown
         known, known_digest = self._knowledge.get(exchange.neighbour, (Context(), {}))
-        if not (known.includes(context) and _covers(known_digest, digest)):  # it may have shown that it knows more
+        if not (known.includes(context) and covers(known_digest, digest)):  # it may have shown that it knows more
             self._knowledge[exchange.neighbour] = exchange.shown
 
     def gossip_failed(self, neighbour: int, now: float) -> None:
@@ -338,11 +338,6 @@ class Peer:
         if neighbour in self.links:
             self._failed.add(neighbour)
             self._note_news(now)
-
-
-def _covers(digest: dict[int, list[int]], other: dict[int, list[int]]) -> bool:
-    """Whether who knows the link records of the first digest knows those of the other, too."""
-    return all(server in digest and tuple(digest[server]) >= tuple(number) for server, number in other.items())
 
 
 class Exchange:

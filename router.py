@@ -33,6 +33,7 @@ __all__ = [
     "SpanningTree",
     "centre",
     "components",
+    "covers",
     "gather_and_scatter",
     "reachable",
     "spanning_tree",
@@ -251,3 +252,8 @@ class Router:
         graph = {neighbour: set[int]() for neighbour in self.neighbours} | self.graph()
         graph[self.server] = set(self.neighbours)
         return reachable(graph, self.server)
+
+
+def covers(digest: Mapping[int, list[int]], other: Mapping[int, list[int]]) -> bool:
+    """Whether who has the link records of the first digest (`Router.digest`) has those of the other, too."""
+    return all(server in digest and tuple(digest[server]) >= tuple(number) for server, number in other.items())

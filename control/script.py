@@ -7,6 +7,7 @@ May live here: reading, splitting into lines, and checking whether more input is
 from __future__ import annotations
 
 import codecs
+import itertools
 import os
 import select
 from collections import deque
@@ -97,9 +98,9 @@ class Script:
         """The commands that come next, as far as their lines have been read, and up to the first error."""
         if self._waiting is not None and self._waiting.command is not None:
             yield self._waiting.command
-        for line in self._lines.arrived:
+        for line in itertools.takewhile(lambda line: line is not None, self._lines.arrived):
             try:
-                command = commands.parse(line or b"?", self._for_programs)
+                command = commands.parse(line or b"", self._for_programs)
             except commands.CommandError:
                 return
             if command is not None:

@@ -33,6 +33,7 @@ from checking.bench.runs import (
     run_script,
     whole,
 )
+from checking.bench.scale import gossip_50, large_values, scale_50, scale_200
 from checking.bench.several import hosts, hosts_100
 from checking.telling import tell
 from checking.traces import read
@@ -179,25 +180,6 @@ def chain_50() -> list[Row]:
     ]
 
 
-def scale_50() -> list[Row]:
-    """50 servers, 50 clients, 5,000 puts, stabilize and 50 prints: as a full mesh, and as a random tree."""
-    body = puts(5000, 500, 16, 50) + "stabilize\n" + prints(50)
-    chance = random.Random(1)
-    tree = []
-    for server in range(50):
-        parent = chance.randrange(server) if server else None
-        tree.append(f"joinServer {server}\n")
-        tree += [f"breakConnection {server} {other}\n" for other in range(server) if other != parent]
-    tree += [f"joinClient {100 + client} {client}\n" for client in range(50)]
-    rows = []
-    for name, start in (("fully connected", cluster(50, 50)), ("in a random tree", "".join(tree))):
-        seconds = median(lambda: run_script(start + body), 3)  # noqa: B023
-        rows.append(
-            Row(f"50 + 50, {name}, 5,000 puts, stabilize, print", f"{seconds:.1f} s", "", seconds, "s", 25, False)
-        )
-    return rows
-
-
 def profile() -> None:
     """Print the CPU time that a put takes in the processes of each kind, summed over all of that kind."""
     count = 200000
@@ -302,6 +284,9 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "stabilize": stabilize,
     "chain-50": chain_50,
     "scale-50": scale_50,
+    "scale-200": scale_200,
+    "gossip-50": gossip_50,
+    "large-values": large_values,
     "memory": memory,
     "transfer": transfer,
     "recovery": recovery,

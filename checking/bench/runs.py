@@ -78,9 +78,9 @@ class Conversation:
         assert self.process.stdin and self.process.stdout
         self._input, self._output = self.process.stdin, self.process.stdout
 
-    def do(self, script: str) -> float:
-        """Carry out commands; returns the seconds until all are done. Client 99 must be connected to a server."""
-        data = memoryview((script + "\nget 99 done\n").encode())
+    def do(self, script: str, client: int = 99) -> float:
+        """Carry out commands; returns the seconds until all are done. *client* must be connected to a server."""
+        data = memoryview(f"{script}\nget {client} done\n".encode())
         start = time.perf_counter()
         while data:
             data = data[self._input.write(data) :]
@@ -126,18 +126,18 @@ def conversation(*options: str, prefix: tuple[str, ...] = ()) -> Iterator[Conver
         talk.end()
 
 
-def cluster(servers: int, clients: int) -> str:
-    """Return commands that start servers 0, 1, … and clients 100, 101, …, which are spread over the servers."""
+def cluster(servers: int, clients: int, first: int = 100) -> str:
+    """Return commands that start servers 0, 1, … and clients *first*, …, which are spread over the servers."""
     lines = [f"joinServer {server}" for server in range(servers)]
-    lines += [f"joinClient {100 + client} {client % servers}" for client in range(clients)]
+    lines += [f"joinClient {first + client} {client % servers}" for client in range(clients)]
     return "\n".join(lines) + "\n"
 
 
-def puts(count: int, keys: int, size: int, clients: int, prefix: str = "k") -> str:
-    """Return puts of *size* bytes, which the clients make in turn."""
+def puts(count: int, keys: int, size: int, clients: int, prefix: str = "k", first: int = 100) -> str:
+    """Return puts of *size* bytes, which the clients make in turn; *first*: the id of the first one."""
     fill = "v" * max(0, size - 8)
     return "".join(
-        f"put {100 + number % clients} {prefix}{number % keys} {number:08d}{fill}\n" for number in range(count)
+        f"put {first + number % clients} {prefix}{number % keys} {number:08d}{fill}\n" for number in range(count)
     )
 
 

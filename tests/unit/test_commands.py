@@ -367,6 +367,22 @@ def test_only_a_complete_line_is_ready() -> None:
     os.close(reader)
 
 
+def test_the_commands_that_have_arrived_are_known_before_their_turn() -> None:
+    reader, writer = os.pipe()
+    lines = script.Script(reader, "line")
+    os.write(writer, b"joinServer 0\n\n# x\njoinServer 1\r\nget 5 k\nnonsense\nget 5 l\njoinSer")
+    assert list(lines.upcoming()) == []  # nothing has been read
+    assert lines.next() == script.Step("line 1", Command("joinServer", (0,)), number=1)
+    expected = [Command("joinServer", (1,)), Command("get", (5,), b"k")]
+    assert list(lines.upcoming()) == expected
+    assert lines.ready()
+    assert list(lines.upcoming()) == expected, "the one that waits counts"
+    os.close(writer)
+    rest = iter(lines.next, None)
+    assert [step.command for step in rest if step] == [*expected, None, Command("get", (5,), b"l"), None]
+    os.close(reader)
+
+
 @pytest.mark.parametrize("read_bytes", [1, 2, 7, 11])
 def test_a_line_that_is_too_long_is_none_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch, read_bytes: int) -> None:
     monkeypatch.setattr(commands, "MAX_LINE", 10)
