@@ -417,7 +417,7 @@ def test_only_its_own_stores_go_with_a_run(checkout: Path, started: list[Run], s
 @pytest.mark.parametrize("by", ["a link", "another folder"])
 def test_a_folder_that_is_exchanged_meanwhile_stays(shared: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     """In a folder without the sticky bit, another user may rename its content at any moment."""
-    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    monkeypatch.setattr(rooms, "places", lambda: [str(shared)])
     monkeypatch.setattr(rooms, "_stem", lambda: "daadkvs-0-0123456789-")
     path, precious, aside = shared / "daadkvs-0-0123456789-abcdefgh", shared / "precious", shared / "aside"
     for folder in (path, precious):
