@@ -56,6 +56,10 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Exchange", "GossipLoop", "Held", "Link", "Log", "NotLinked", "Peer", "unpack_request"]
 
 
+FEW_STRANGERS = 4
+"""With how many strangers (`Router.strangers`) a server gossips in the first round after it was linked with many."""
+
+
 class Log(Protocol):
     """The log that changes are written to before they are made. `storage.Storage` is one."""
 
@@ -143,6 +147,8 @@ class Peer:
         self._rumour = RumourClock(gossip_interval)
         self._ahead: set[int] = set()  # neighbours that have shown that they know something more than this server
         self._failed: set[int] = set()  # neighbours with which the last exchange has failed
+        self._strangers: set[int] = set()  # `Router.strangers` when news was due the last time
+        self._strangers_at_once = FEW_STRANGERS
         self._may_have_news: set[int] = set()  # those partners that may know something more than this server
         # Neighbour -> what it knows, or will ask for: a context, and a digest of link records.
         self._knowledge: dict[int, tuple[Context, dict[int, list[int]]]] = {}
@@ -305,15 +311,28 @@ class Peer:
         due = self._rumour.due()
         if due is not None and due <= now:
             self._rumour.clear()
-            found = set(self.router.tree_neighbours())
+            found = set(self.router.tree_neighbours()) - self._put_off(now)
             failed, self._failed = self._failed, set()
         ahead, self._ahead = self._ahead, set()
         self._may_have_news |= ahead | failed
         return [*sorted((found | ahead) - failed), *sorted(failed)]
 
+    def _put_off(self, now: float) -> set[int]:
+        """The strangers that have their turn in a later round; in each round that is due it is that of twice as many.
+
+        Where n servers have just been linked with each other, all would else exchange with all. In this way all begin
+        with the same few, from which they learn of the others, and mostly of the tree.
+        """
+        self._strangers = self.router.strangers()
+        later = sorted(self._strangers)[self._strangers_at_once :]
+        self._strangers_at_once = 2 * self._strangers_at_once if later else FEW_STRANGERS
+        if later:
+            self._note_news(now)
+        return set(later)
+
     def gossip(self, neighbour: int) -> Exchange | None:
         """A new exchange with a partner; None if it could bring nothing new to either side. Raises NotLinked."""
-        if neighbour not in self._may_have_news and self._knows_all(neighbour):
+        if neighbour not in self._may_have_news and (self._knows_all(neighbour) or self._has_met(neighbour)):
             return None
         exchange = self.exchange(neighbour, is_gossip=True)
         self._may_have_news.discard(neighbour)
@@ -323,6 +342,14 @@ class Peer:
         """Whether this neighbour knows everything that this server knows, or will ask for it by itself."""
         context, digest = self._knowledge.get(neighbour, (None, {}))
         return context is not None and context.includes(self.model.context) and not self.router.newer_than(digest)
+
+    def _has_met(self, neighbour: int) -> bool:
+        """Whether the record of this neighbour, a stranger before, has come from somebody else meanwhile.
+
+        That record is news itself. So there will be another round, in which this neighbour has its turn if it is in the
+        tree.
+        """
+        return neighbour in self._strangers and self.router.has_confirmed(neighbour)
 
     def gossip_done(self, exchange: Exchange) -> None:
         """Note that an exchange of gossip is done: the neighbour has been shown what this server knows."""

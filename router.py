@@ -229,6 +229,16 @@ class Router:
             for server, neighbours in recorded.items()
         }
 
+    def has_confirmed(self, neighbour: int) -> bool:
+        """Whether a record of this neighbour is known that contains the link to it."""
+        return neighbour in self._records and self.server in self._records[neighbour][1]
+
+    def strangers(self) -> set[int]:
+        """The neighbours that have not confirmed their link yet; none where there are but a few neighbours."""
+        if len(self.neighbours) <= FEW_RECORDS:
+            return set()
+        return {neighbour for neighbour in self.neighbours if not self.has_confirmed(neighbour)}
+
     def tree_neighbours(self) -> frozenset[int]:
         """The neighbours to which news has to be passed on, so that it reaches everybody.
 

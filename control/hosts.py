@@ -14,7 +14,7 @@ from typing import Protocol
 
 from control import roles
 from control.commands import CommandError
-from control.run_directory import RunDirectory, check_length
+from control.run_directory import RunDirectory, activity, check_length
 from control.settings import Settings
 from rpc import transport
 from rpc.spawner import Spawner
@@ -55,6 +55,9 @@ class Host(Protocol):
 
     def kill(self, pid: int, patience: float) -> bool:
         """Kill a process of this run; returns whether it was gone within *patience* seconds, or can't be reached."""
+
+    def activity(self, pid: int) -> tuple[int, bool]:
+        """What a process of this run does (`run_directory.activity`); (0, False) if the host does not answer."""
 
     def folder(self, server: int) -> str:
         """The path of the folder with a server's store, on this host."""
@@ -134,6 +137,9 @@ class ThisMachine:
 
     def kill(self, pid: int, patience: float) -> bool:
         return self._spawner.kill(pid, patience)
+
+    def activity(self, pid: int) -> tuple[int, bool]:
+        return activity(pid)
 
     def folder(self, server: int) -> str:
         return str(folder_of(self._stores, server))

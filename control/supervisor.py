@@ -10,7 +10,7 @@ goes on. Otherwise its watchdog kills it, and it counts as killed from then on, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,13 +93,15 @@ class Supervisor:
         found = {ident: self._members.servers[ident].remote for ident in calls}
         return {ident: (remote, *calls[ident]) for ident, remote in found.items() if remote is not None}
 
-    def probe(self, idents: Iterable[int]) -> set[int]:
+    def probe(self, idents: Collection[int]) -> set[int]:
         """Those of these servers that are alive, though they may be busy. Raises Interrupted.
 
         A server is alive if it answers an empty call over a connection of its own (or answers that it has no room for
         the connection), and if no write to its log has taken as long as a server may be silent. If a write to a log is
-        under way, this blocks until it has ended or has taken that long.
+        under way, this blocks until it has ended or has taken that long. A server that does not answer, but has had some
+        processor time meanwhile, or waits for it, is alive as well: hundreds of processes may share two processors.
         """
+        activities = {ident: self._activity(ident) for ident in idents}
         limit = min(PROBE_SECONDS, self.limit / 2)
         remotes: dict[int, transport.Remote] = {}
         alive: set[int] = set()
@@ -119,7 +121,17 @@ class Supervisor:
         finally:
             for remote in remotes.values():
                 remote.close()
-        return alive | {ident for ident, is_hung in answers.items() if not is_hung}
+        alive |= {ident for ident, is_hung in answers.items() if not is_hung}
+        return alive | {ident for ident in activities.keys() - answers.keys() if self._is_active(ident, activities)}
+
+    def _is_active(self, ident: int, before: Mapping[int, tuple[int, bool]]) -> bool:
+        """Whether a server does anything, or would if it had a processor. *before*: what it did a moment ago."""
+        (earlier, _), (time, wants) = before[ident], self._activity(ident)
+        return wants or time > earlier
+
+    def _activity(self, ident: int) -> tuple[int, bool]:
+        server = self._members.servers[ident]
+        return server.host.activity(server.pid) if server.host is not None and server.pid else (0, False)
 
     def _ask_probes(
         self, remotes: Mapping[int, transport.Remote], limit: float, name: str, *args: Any

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from control import roles
-from control.run_directory import RunDirectory, check_length, process
+from control.run_directory import RunDirectory, activity, check_length, process
 from engine.terms import Terms
 from rpc import tls, tracing, transport
 from rpc.forking import set_title
@@ -55,6 +55,10 @@ class AgentService(SpawnerService):
     def exposed_kill_process(self, pid: int, patience: float) -> bool:
         """Kill a process of the run on this host; returns whether it was gone within *patience* seconds."""
         return kill_in_session(os.getpid(), pid, patience)
+
+    def exposed_activity(self, pid: int) -> tuple[int, bool]:
+        """What a process on this host does (`run_directory.activity`)."""
+        return activity(pid)
 
     def exposed_has_store(self, server: int) -> bool:
         """Whether there is anything in the folder of a server's store."""

@@ -33,6 +33,10 @@ UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENE
 """How the system says that nothing is heard of a machine."""
 
 
+ACTIVITY_SECONDS = 0.5
+"""How long an agent may take to say what a process does."""
+
+
 class RemoteHost:
     """A host with an agent (`control.hosts.Host`)."""
 
@@ -114,6 +118,13 @@ class RemoteHost:
             return self.end_by_force()
         except transport.Failure:
             return True  # the agent is gone, and with it what it has started
+
+    def activity(self, pid: int) -> tuple[int, bool]:
+        try:
+            time, wants = self._agent.call("activity", pid, timeout=ACTIVITY_SECONDS)
+            return time, wants
+        except (transport.Failure, transport.Interrupted):
+            return 0, False
 
     def end_by_force(self) -> bool:
         """Have the worker kill the agent and all that it has started; returns whether that is certain. Blocks."""

@@ -65,6 +65,7 @@ ANSWERS: dict[str, Any] = {
     "unlink": None,
     "ping": None,
     "is_hung": bool,
+    "activity": tuple[int, bool],
     "reachable": tuple[int, ...],
     "context": bytes,
     "pull_from": tuple[tuple[int, ...], tuple[int, ...], str | None, bytes, Faulty],
