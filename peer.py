@@ -53,7 +53,18 @@ from vector_clock import Replica
 if TYPE_CHECKING:
     from shape import Lanes, Shape
 
-__all__ = ["Answer", "Exchange", "GossipLoop", "Held", "Link", "Log", "NotLinked", "Peer", "unpack_request"]
+__all__ = [
+    "FEW_STRANGERS",
+    "Answer",
+    "Exchange",
+    "GossipLoop",
+    "Held",
+    "Link",
+    "Log",
+    "NotLinked",
+    "Peer",
+    "unpack_request",
+]
 
 
 FEW_STRANGERS = 4
@@ -311,23 +322,22 @@ class Peer:
         due = self._rumour.due()
         if due is not None and due <= now:
             self._rumour.clear()
-            found = set(self.router.tree_neighbours()) - self._put_off(now)
+            found = set(self.router.tree_neighbours()) - self._put_off()
             failed, self._failed = self._failed, set()
         ahead, self._ahead = self._ahead, set()
         self._may_have_news |= ahead | failed
         return [*sorted((found | ahead) - failed), *sorted(failed)]
 
-    def _put_off(self, now: float) -> set[int]:
-        """The strangers that have their turn in a later round; in each round that is due it is that of twice as many.
+    def _put_off(self) -> set[int]:
+        """The strangers that have their turn in a later round; in each round, it is the turn of twice as many.
 
         Where n servers have just been linked with each other, all would else exchange with all. In this way all begin
-        with the same few, from which they learn of the others, and mostly of the tree.
+        with the same few, from which they learn of the others, and mostly of the tree. There is a later round: an
+        exchange with a stranger brings its record, which is news, or fails, and then it is tried again.
         """
         self._strangers = self.router.strangers()
         later = sorted(self._strangers)[self._strangers_at_once :]
         self._strangers_at_once = 2 * self._strangers_at_once if later else FEW_STRANGERS
-        if later:
-            self._note_news(now)
         return set(later)
 
     def gossip(self, neighbour: int) -> Exchange | None:

@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 __all__ = [
+    "FEW_RECORDS",
     "Graph",
     "Router",
     "SpanningTree",

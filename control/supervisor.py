@@ -98,7 +98,7 @@ class Supervisor:
 
         A server is alive if it answers an empty call over a connection of its own (or answers that it has no room for
         the connection), and if no write to its log has taken as long as a server may be silent. If a write to a log is
-        under way, this blocks until it has ended or has taken that long. A server that does not answer, but has had some
+        under way, this blocks until it has ended or has taken that long. A server that does not answer, but has had
         processor time meanwhile, or waits for it, is alive as well: hundreds of processes may share two processors.
         """
         activities = {ident: self._activity(ident) for ident in idents}

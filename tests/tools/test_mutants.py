@@ -273,6 +273,13 @@ MUTANTS = [
         pytest_run("tests/unit/test_peer.py"),
     ),
     Mutant(
+        "a server that was linked with many takes those for known that have their turn later",
+        "peer.py",
+        "return neighbour in self._strangers and self.router.has_confirmed(neighbour)",
+        "return neighbour in self._strangers",
+        pytest_run("tests/unit/test_peer.py"),
+    ),
+    Mutant(
         "an exchange of gossip that has failed is not tried again",
         "peer.py",
         "            self._failed.add(neighbour)\n",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from collections.abc import Callable, Iterable
+
 import msgpack
 import pytest
 
 from messages import Operation
 from model import Model
-from peer import Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
+from peer import FEW_STRANGERS, Answer, Exchange, GossipLoop, NotLinked, Peer, unpack_request
+from router import FEW_RECORDS
 from shape import NO_SHAPE, Shape
 from storage import StorageError
 from vector_clock import Replica
@@ -172,19 +177,29 @@ def test_nothing_arrives_that_was_under_way_when_the_shape_changed() -> None:
     assert [write.value for write in hearer.model.writes()] == [b"v"]
 
 
+def linked(servers: int, links: Iterable[tuple[int, int]]) -> list[Peer]:
+    """Servers with these links, that know nothing of those of others yet."""
+    made = [peer(server)[0] for server in range(servers)]
+    for one, other in links:
+        made[one].link(other, "address", 0.0)
+        made[other].link(one, "address", 0.0)
+    return made
+
+
 def mesh(servers: int) -> list[Peer]:
     """Servers of which each is linked to each, and that know all links; nobody has anything to tell any more."""
-    made = [peer(server)[0] for server in range(servers)]
-    for one in made:
-        for other in made:
-            if one is not other:
-                one.link(other.router.server, "address", 0.0)
+    made = linked(servers, itertools.combinations(range(servers), 2))
     gossip_until_silent(made)
     return made
 
 
-def gossip_until_silent(servers: list[Peer], now: float = 0.0) -> list[tuple[int, int]]:
-    """Let all servers gossip; returns the exchanges: (who asks, who answers)."""
+def gossip_until_silent(
+    servers: list[Peer], now: float = 0.0, fails: Callable[[int, int, float], bool] = lambda *_: False
+) -> list[tuple[int, int]]:
+    """Let all servers gossip; returns the exchanges: (who asks, who answers).
+
+    *fails* says of each whether it fails in the end: (who asks, who answers, the time).
+    """
     found = []
     loops = [GossipLoop(server) for server in servers]
     while any(server.due is not None for server in servers):
@@ -192,8 +207,11 @@ def gossip_until_silent(servers: list[Peer], now: float = 0.0) -> list[tuple[int
         for server, loop in zip(servers, loops, strict=True):
             while (exchange := loop.next(now)) is not None:
                 found.append((server.router.server, exchange.neighbour))
-                carry_out(exchange, servers[exchange.neighbour], now)
-                loop.done(exchange)
+                if fails(*found[-1], now):
+                    loop.failed(exchange, now)
+                else:
+                    carry_out(exchange, servers[exchange.neighbour], now)
+                    loop.done(exchange)
     return found
 
 
@@ -213,6 +231,39 @@ def test_in_a_mesh_news_goes_along_a_tree() -> None:
     exchanges = gossip_until_silent(servers)
     assert all(server.model.get(b"k") is not None for server in servers)
     assert len(exchanges) == 2 * (len(servers) - 1), "one to tell and one to ask, for each edge of the tree"
+
+
+@pytest.mark.parametrize("servers", [20, 60])
+def test_servers_that_have_just_been_linked_with_all_others_begin_with_a_few(servers: int) -> None:
+    found = linked(servers, itertools.combinations(range(servers), 2))
+    for server in found:
+        server.execute([Operation(b"k%d" % server.router.server, b"v", 1, None)], 0.0)
+    exchanges = gossip_until_silent(found)
+    assert all(server.model.context == found[0].model.context for server in found)
+    assert all(len(server.router.reachable()) == servers for server in found)
+    assert len(exchanges) <= 2 * (FEW_STRANGERS + 1) * servers, "and not with each other"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_links_and_the_failures_are_all_learn_everything(seed: int) -> None:
+    """Some are linked with many and some with few; exchanges fail, for a time all those with the smallest servers."""
+    chance = random.Random(seed)
+    servers = chance.randrange(FEW_RECORDS + 2, 40)
+    tree = {(chance.randrange(server), server) for server in range(1, servers)}
+    density = chance.choice([0.0, 0.2, 0.8, 1.0])
+    more = {pair for pair in itertools.combinations(range(servers), 2) if chance.random() < density}
+    hubs = {(chance.randrange(3), server) for server in range(3, servers) if chance.random() < 0.5}
+    found = linked(servers, sorted(tree | more | hubs))
+    for server in chance.sample(found, 5):
+        server.execute([Operation(b"k%d" % server.router.server, b"v", 1, None)], 0.0)
+    frozen_until, share = chance.choice([0.0, 60.0]), chance.choice([0.0, 0.3])
+
+    def fails(one: int, other: int, now: float) -> bool:
+        return (min(one, other) < 3 and now < frozen_until) or chance.random() < share
+
+    gossip_until_silent(found, 0.0, fails)
+    assert all(server.model.context == found[0].model.context for server in found)
+    assert all(len(server.model.writes()) == 5 for server in found)
 
 
 def test_what_was_to_cross_a_broken_link_of_the_tree_goes_another_way() -> None:
