@@ -12,14 +12,21 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import sys
 import tarfile
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+if "numpy" not in sys.modules:
+    sys.modules["numpy"] = None  # type: ignore[assignment]  # Dask can do without, and then is imported in less time
+
 import cloudpickle
 from distributed import Client, Security
+
+if sys.modules["numpy"] is None:
+    del sys.modules["numpy"]
 
 from control.hosts import EngineError
 from control.run_directory import checkout_hash

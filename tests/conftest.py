@@ -36,4 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how often each failure on several hosts is tried (test_cluster_failures.py); then all transcripts are "
         "told there as well (test_cluster_transcripts.py). 0: once, and a part of the transcripts",
     )
+    parser.addoption(
+        "--search",
+        action="store_true",
+        help="have the simulator find each deliberate mistake at random, too (test_mutants.py)",
+    )
     parser.addoption("--rewrite", action="store_true", help="write what transcripts print into them, as expected")
