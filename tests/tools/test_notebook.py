@@ -28,7 +28,11 @@ def executed() -> Any:
     """The notebook, after all of its cells have been run by a kernel of its own."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOK.parent)}}
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        coalesce_streams=True,  # else the pieces of a cell's output depend on time
+        resources={"metadata": {"path": str(NOTEBOOK.parent)}},
     )
     return client.execute()
 
