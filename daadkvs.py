@@ -1,7 +1,5 @@
 """Daadkvs from Python: a cluster in a process of its own, each command a method.
 
-    from daadkvs import Run
-
     with Run(gossip_interval=0) as run:
         run.join_server(0)
         run.join_client(5, 0)
@@ -185,6 +183,7 @@ class Run:
 
         A command that somebody still waits for is given up.
         """
+        self._talk.close()
         self._end()
 
     def __enter__(self) -> "Self":
@@ -418,17 +417,20 @@ class _Talk:
             raise DaadkvsError("this run belongs to the process that this one was forked from")
         if self._gate.locked() and self._asker == threading.get_ident():  # this is the handler of a signal
             raise DaadkvsError("this thread waits for another command of the run already")
-        with self._gate:
-            self._asker = threading.get_ident()
-            try:
-                given_up = self._finish() if self._under_way.missing else []
-                events = [found for found in given_up if _is_event(found)]
-                if not self._closed:
-                    self._under_way = _UnderWay(memoryview(data), count, events, len(events), [], self._under_way.read)
-                    return self._finish()
-            finally:
-                self._asker = 0
+        if not self._closed:
+            with self._gate:
+                self._asker = threading.get_ident()
+                try:
+                    if not self._closed:
+                        return self._exchange(data, count)
+                finally:
+                    self._asker = 0
         raise DaadkvsError("the run has ended")
+
+    def _exchange(self, data: bytes, count: int) -> list[dict[str, Any]]:
+        events = [one for one in (self._finish() if self._under_way.missing else []) if _is_event(one)]  # given up
+        self._under_way = _UnderWay(memoryview(data), count, events, len(events), [], self._under_way.read)
+        return self._finish()
 
     def _finish(self) -> list[dict[str, Any]]:
         """Write and read until nothing is missing: the objects. A master whose objects nobody reads takes no lines."""
@@ -469,20 +471,19 @@ class _Talk:
         if self._owner != os.getpid():
             return
         self._closed = True
-        is_free = self._gate.acquire(blocking=False)
-        if is_free and not self._under_way.missing:
-            self.process.stdin.close()
-        else:
+        if self._gate.locked() or self._under_way.missing:
             self.process.terminate()
+        else:
+            self.process.stdin.close()
         try:
             self.process.wait(END_SECONDS)
         except TimeoutExpired:
             self.process.kill()  # the others end by themselves within 2 s
             self.process.wait()
-        if is_free or (self._asker != threading.get_ident() and self._gate.acquire(timeout=END_SECONDS)):
-            for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-                pipe.close()
-            self._gate.release()
+        if self._asker != threading.get_ident():
+            with self._gate:  # whoever waits for an answer sees the end of the master now
+                for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+                    pipe.close()
 
 
 _talks: weakref.WeakSet[_Talk] = weakref.WeakSet()

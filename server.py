@@ -26,6 +26,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -426,5 +427,6 @@ def main(listener: transport.Listener, tether: socket.socket, options: Options) 
         transport.start_thread(server.recover)
     except transport.NoRoom as error:
         server.fail(str(error))
-    tether.recv(1)
+    with suppress(OSError):  # where the watchdog has ended before it has read what was sent
+        tether.recv(1)
     os._exit(0)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
 
 import msgpack
 
@@ -21,6 +23,10 @@ from messages import Command
 from rpc import tracing, transport
 
 __all__ = ["Starter"]
+
+FEW_PROCESSES = 1000
+"""Where a user or a container may have fewer processes than this, nothing is started early: it might take the room of
+something else."""
 
 ROLES = {"joinServer": "watchdog", "joinClient": "client"}
 """The process that the spawner starts for a command."""
@@ -66,10 +72,12 @@ class Starter:
         starts when its command comes.
         """
         joins = itertools.takewhile(lambda command: command.name in ROLES, coming)
-        wanted = {join.ids[0]: ROLES[join.name] for join in itertools.islice(joins, EARLY_STARTS)}
+        wanted: dict[int, str] = {}
+        for join in itertools.islice(joins, EARLY_STARTS):
+            wanted.setdefault(join.ids[0], ROLES[join.name])
         if not wanted:
             self.drop_early()
-        elif len(wanted) > 1 and self._settings.engine is None and not tracing.on:
+        elif len(wanted) > 1 and self._settings.engine is None and not tracing.on and _has_room():
             for ident, role in wanted.items():
                 if not (ident in self._early or ident in self._members.servers or ident in self._members.clients):
                     self._start_early(role, ident)
@@ -107,6 +115,19 @@ class Starter:
 
         Raises Failure, StorageError, OSError, CommandError, MemoryError or Interrupted; then call `discard`.
         """
+        is_early = server.ident in self._early
+        try:
+            return self._start_server(server)
+        except transport.Failure:
+            if not self.drop_early() and not is_early:
+                raise
+        # What was started early was lost meanwhile, or has taken the room of this server.
+        self._supervisor.kill([server])
+        self._supervisor.forget_process(server)
+        self._supervisor.drop_watchdog(server)
+        return self._start_server(server)
+
+    def _start_server(self, server: Server) -> int:
         host = server.host
         assert host is not None
         if server.uncut is not None and host.has_store(server.ident):
@@ -119,8 +140,6 @@ class Starter:
             server.watchdog = host.connect(address, self._supervisor.limit)
             self._members.watch(server.watchdog, server)
         started = server.watchdog.call("start", *order)
-        if isinstance(started, str) and self.drop_early():  # they may have taken its room
-            started = server.watchdog.call("start", *order)
         if isinstance(started, str):
             raise transport.NoRoom(started)
         server.pid, server.address = started
@@ -162,6 +181,15 @@ class Starter:
 
         Then no process of it remains.
         """
+        is_early = ident in self._early
+        try:
+            return self._start_client(ident)
+        except transport.Failure:
+            if not self.drop_early() and not is_early:
+                raise
+        return self._start_client(ident)
+
+    def _start_client(self, ident: int) -> Client:
         client, name = Client(ident), f"client-{ident}-{self._stamp()}"
         self._early.pop(ident, None)
         client.host = self._hosts.of_client(ident)
@@ -173,3 +201,17 @@ class Starter:
             raise
         self._members.watch(client.remote, client)
         return client
+
+
+@cache
+def _has_room() -> bool:
+    """Whether the system lets this run have as many processes as it likes, as far as that can be known."""
+    import resource  # not at the top: many runs have no joins that follow each other
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    limits = [] if soft == resource.RLIM_INFINITY else [soft]
+    try:
+        limits.append(int(Path("/sys/fs/cgroup/pids.max").read_text()))
+    except (OSError, ValueError):
+        pass  # there is no such limit, or it is "max"
+    return min(limits, default=FEW_PROCESSES) >= FEW_PROCESSES

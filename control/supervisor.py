@@ -25,6 +25,10 @@ PROBE_SECONDS = 0.5
 """How long a probe may take at most. (It never takes more than half of the limit of silence.)"""
 
 
+FEW_SERVERS = 20
+"""How many servers answer a probe in time if nothing is wrong with them, however few processors they share."""
+
+
 class Supervisor:
     """Calls members, and makes sure that those that fail in a call are dead."""
 
@@ -99,9 +103,9 @@ class Supervisor:
         A server is alive if it answers an empty call over a connection of its own (or answers that it has no room for
         the connection), and if no write to its log has taken as long as a server may be silent. If a write to a log is
         under way, this blocks until it has ended or has taken that long. A server that does not answer, but has had
-        processor time meanwhile, or waits for it, is alive as well: hundreds of processes may share two processors.
+        processor time meanwhile, or waits for it, is alive as well if there are more than `FEW_SERVERS`.
         """
-        activities = {ident: self._activity(ident) for ident in idents}
+        activities = {ident: self._activity(ident) for ident in idents} if self._has_many_servers() else {}
         limit = min(PROBE_SECONDS, self.limit / 2)
         remotes: dict[int, transport.Remote] = {}
         alive: set[int] = set()
@@ -123,6 +127,9 @@ class Supervisor:
                 remote.close()
         alive |= {ident for ident, is_hung in answers.items() if not is_hung}
         return alive | {ident for ident in activities.keys() - answers.keys() if self._is_active(ident, activities)}
+
+    def _has_many_servers(self) -> bool:
+        return len(self._members.links) > FEW_SERVERS
 
     def _is_active(self, ident: int, before: Mapping[int, tuple[int, bool]]) -> bool:
         """Whether a server does anything, or would if it had a processor. *before*: what it did a moment ago."""

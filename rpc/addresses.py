@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -139,7 +140,19 @@ def _is_of_this_run(sock: socket.socket) -> bool:
 
 
 def accept_only(listener: Listener) -> socket.socket:
-    """Wait for the first connection, and accept no more. When this returns, the address has been removed."""
+    """Wait for the first connection, and accept no more. When this returns, the address has been removed.
+
+    Raises SystemExit if the master (`let_in`) has ended before.
+    """
+    if _master is not None:
+        master = os.pidfd_open(_master)
+        poller = select.poll()
+        poller.register(listener, select.POLLIN)
+        poller.register(master, select.POLLIN)
+        ended = master in dict(poller.poll())
+        os.close(master)
+        if ended:
+            raise SystemExit  # there is nobody who could be told
     sock = listener.admit()
     listener.withdraw()
     return sock

@@ -37,7 +37,11 @@ class _Postponed(ModuleType):
             if self.__name__ not in self._begun:
                 self._begun.add(self.__name__)
                 assert self.__spec__ is not None and self.__spec__.loader is not None
-                self.__spec__.loader.exec_module(self)
+                try:
+                    self.__spec__.loader.exec_module(self)
+                except BaseException:
+                    self._begun.discard(self.__name__)  # the next one tries again, as an import would
+                    raise
         return ModuleType.__getattribute__(self, name)
 
 

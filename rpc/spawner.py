@@ -118,6 +118,11 @@ class SpawnerService(transport.Service):
 
         signal.signal(signal.SIGALRM, finish)
         signal.setitimer(signal.ITIMER_REAL, END_PATIENCE_SECONDS)
+        for _, address in self._children.values():
+            try:
+                transport.connect(address, END_PATIENCE_SECONDS).close()  # whoever still waits for the master ends
+            except transport.Failure:
+                pass  # it has had its connection
         for pid, _ in self._children.values():
             os.waitpid(pid, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -268,9 +273,9 @@ class Spawner:
                 self._remote, "the process that starts all others", role, ident, name, "; start Daadkvs anew", begun
             )
         except transport.NoRoom:
-            if early is None or not self.drop_early():
+            if not self.drop_early() and early is None:
                 raise
-        return self.start(role, ident, name)
+        return self.start(role, ident, name)  # now that there may be room
 
     def start_early(self, role: str, ident: int, order: bytes) -> None:
         """Have a process started that `start` will soon be called for. Does not wait for it. Raises nothing.
@@ -307,7 +312,6 @@ class Spawner:
 
         Kills what is left after *patience* seconds.
         """
-        self.drop_early()
         self._remote.close()
         poller = select.poll()
         poller.register(self._gone, select.POLLIN)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
-from checking.driver import Conversation, run, wait_until
+from checking.driver import Conversation, run, send_signal, states, wait_until
 
 NO_GOSSIP = ("--gossip-interval", "0")
 
@@ -47,3 +53,47 @@ def test_a_kill_between_joins() -> None:
     """Server 1 starts early, is killed before its second join, and comes back with its store."""
     before = "joinServer 0\njoinServer 1\njoinClient 5 1\nput 5 k v\n"
     assert run(before + "killServer 1\njoinServer 1\njoinServer 2\nprintStore 1\n", *NO_GOSSIP) == (b"k:v\n", "", 0)
+
+
+@contextmanager
+def waiting() -> Iterator[tuple[Conversation, dict[str, int]]]:
+    """A master that waits for server 0, which is frozen, in the join of server 1; others have started early.
+
+    Gives the processes as well, by name.
+    """
+    with Conversation(*NO_GOSSIP) as conversation:
+        assert conversation.do("joinServer 0\njoinClient 9 0").errors == []
+        frozen = conversation.pids()["server 0"]
+        send_signal(frozen, signal.SIGSTOP, "server 0")
+        try:
+            conversation.send("joinServer 1\njoinServer 2\njoinClient 5 2")
+            early = {"watchdog 2", "server 2", "client 5"}
+            wait_until(lambda: early <= conversation.pids().keys(), "what starts early")
+            yield conversation, conversation.pids()
+        finally:
+            if set(states(frozen)) - set("ZXx"):
+                os.kill(frozen, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("lost", ["watchdog 2", "server 2", "client 5"])
+def test_what_was_lost_before_its_command_is_started_again(lost: str) -> None:
+    with waiting() as (conversation, pids):
+        send_signal(pids[lost], signal.SIGKILL, lost)
+        send_signal(pids["server 0"], signal.SIGCONT, "server 0")
+        assert conversation.do("put 5 k v\nstabilize\nget 9 k") == (b"k:v\n", [])
+
+
+def test_all_of_it_ends_where_master_and_spawner_are_killed() -> None:
+    with waiting() as (conversation, pids):
+        for name in ("spawner", "server 0"):
+            send_signal(pids[name], signal.SIGKILL, name)
+        conversation.process.kill()
+        conversation.process.wait()
+        wait_until(lambda: not any(set(states(pid)) - set("ZXx") for pid in pids.values()), "the end of all", 5.0)
+        assert conversation.run_directory is not None
+        shutil.rmtree(conversation.run_directory)  # as cleanup.sh would
+
+
+def test_two_roles_for_one_id() -> None:
+    result = run("joinServer 0\njoinClient 0 0\njoinClient 5 0\njoinServer 5\nput 5 k v\nget 5 k\n", *NO_GOSSIP)
+    assert (result.stdout, len(result.errors), result.status) == (b"k:v\n", 2, 1)

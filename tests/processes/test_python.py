@@ -375,6 +375,53 @@ def test_after_its_end_a_run_says_so() -> None:
         run.get(5, "colour")
 
 
+@pytest.mark.parametrize("turn", range(20))
+def test_an_interrupted_close_is_no_dead_end(turn: int) -> None:
+    """Whatever has happened by then, the next call says that the run has ended, and another `close` ends it."""
+    run = small(Run(gossip_interval=0, trace=False))
+    directory = directory_of(run)
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-5 + turn * 2e-3)
+        run.close()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except TimeoutError:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    run.close()
+    with pytest.raises(DaadkvsError, match="the run has ended"):
+        run.get(5, "colour")
+    gone(directory)
+
+
+def test_a_command_that_was_given_up_and_a_close_after_it(daadkvs_run: Run) -> None:
+    small(daadkvs_run)
+    pid = daadkvs_run.status().servers[0].pid
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            daadkvs_run.put(5, "colour", "blue")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    daadkvs_run.close()
+    with pytest.raises(DaadkvsError, match="the run has ended"):
+        daadkvs_run.get(5, "colour")
+
+
 def test_a_master_that_is_killed_is_told_of() -> None:
     with Run() as run:
         directory = directory_of(small(run))
