@@ -221,7 +221,8 @@ def test_report_writes_a_page_of_the_session_so_far(tmp_path: Path) -> None:
     trace, other = tmp_path / "trace", tmp_path / "my page.html"
     with Terminal(tmp_path, "--trace", str(trace)) as terminal:
         assert terminal.do("joinServer 0") == terminal.do("joinClient 5 0") == terminal.do("put 5 colour teal") == []
-        assert "".join(terminal.do("report")) == f"{trace}/report.html shows the session so far; open it in a browser"
+        told = f"{trace}/report.html shows the session so far; open it in a browser"
+        assert "".join(terminal.do("report")).replace(" ", "") == told.replace(" ", "")  # it may be cut at a blank
         assert "teal" in data_of(trace / "report.html")
         assert terminal.do("put 5 colour mauve") == []
         assert "my page.html shows the session" in "".join(terminal.do(f"report {other}"))
