@@ -200,7 +200,7 @@ def _is_command(command: Any) -> bool:
 
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int, order: bytes) -> None:
-    """Serve the first connection, which is the master's, until it ends. Then end the process."""
+    """Serve the first connection, which is the master's, until it ends. Then end the process. (*order* is empty.)"""
     tracing.begin(f"client {ident}")
     master = transport.accept_only(listener)
     transport.serve(master, _Client(ident, master.fileno()))

@@ -14,10 +14,10 @@ from typing import Protocol
 
 from control import roles
 from control.commands import CommandError
-from control.run_directory import RunDirectory, activity, check_length
+from control.run_directory import RunDirectory, check_length
 from control.settings import Settings
 from rpc import transport
-from rpc.spawner import Spawner
+from rpc.spawner import Spawner, activity
 from storage import cut_group, folder_of, holds_store
 
 __all__ = ["EXIT_PATIENCE_SECONDS", "EngineError", "Host", "Hosts", "ThisMachine"]
@@ -57,7 +57,7 @@ class Host(Protocol):
         """Kill a process of this run; returns whether it was gone within *patience* seconds, or can't be reached."""
 
     def activity(self, pid: int) -> tuple[int, bool]:
-        """What a process of this run does (`run_directory.activity`); (0, False) if the host does not answer."""
+        """What a process of this run does (`spawner.activity`); (0, False) if the host does not answer."""
 
     def folder(self, server: int) -> str:
         """The path of the folder with a server's store, on this host."""

@@ -43,7 +43,6 @@ __all__ = [
     "Owner",
     "Process",
     "RunDirectory",
-    "activity",
     "check_length",
     "checkout_hash",
     "holds_run",
@@ -93,24 +92,6 @@ def process(pid: int) -> Process | None:
         return Process(pid, Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19])
     except (OSError, IndexError):
         return None
-
-
-def activity(pid: int) -> tuple[int, bool]:
-    """What a process does: the processor time that its threads have had, and whether one of them wants more.
-
-    The time is in nanoseconds. A thread wants a processor if it runs, or would if others did not use all of them. (0,
-    False) if there is no such process, or /proc does not show it.
-    """
-    time, wants = 0, False
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:
-                time += int(file.read().split()[0])
-            with open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
-                wants = wants or file.read().rpartition(b") ")[2].startswith(b"R")
-    except (OSError, IndexError):
-        pass  # it has ended, or a thread of it has
-    return time, wants
 
 
 class RunDirectory:

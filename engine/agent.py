@@ -24,11 +24,11 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from control import roles
-from control.run_directory import RunDirectory, activity, check_length, process
+from control.run_directory import RunDirectory, check_length, process
 from engine.terms import Terms
 from rpc import tls, tracing, transport
 from rpc.forking import set_title
-from rpc.spawner import END_PATIENCE_SECONDS, GC_THRESHOLDS, Roles, SpawnerService, kill_in_session
+from rpc.spawner import END_PATIENCE_SECONDS, GC_THRESHOLDS, Roles, SpawnerService, activity, kill_in_session
 from storage import Lock, StorageError, cut_group, folder_of, holds_store, make_folder
 
 __all__ = ["AgentService", "main"]
@@ -57,7 +57,7 @@ class AgentService(SpawnerService):
         return kill_in_session(os.getpid(), pid, patience)
 
     def exposed_activity(self, pid: int) -> tuple[int, bool]:
-        """What a process on this host does (`run_directory.activity`)."""
+        """What a process on this host does (`spawner.activity`)."""
         return activity(pid)
 
     def exposed_has_store(self, server: int) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "Roles",
     "Spawner",
     "SpawnerService",
+    "activity",
     "ask_to_start",
     "kill_in_session",
 ]
@@ -219,6 +220,24 @@ def _await_end(process: int, patience: float) -> bool:
     poller = select.poll()
     poller.register(process, select.POLLIN)
     return bool(poller.poll(patience * 1000))
+
+
+def activity(pid: int) -> tuple[int, bool]:
+    """What a process does: the processor time that its threads have had, and whether one of them wants more.
+
+    The time is in nanoseconds. A thread wants a processor if it runs, or would if others did not use all of them. (0,
+    False) if there is no such process, or /proc does not show it.
+    """
+    time, wants = 0, False
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:
+                time += int(file.read().split()[0])
+            with open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
+                wants = wants or file.read().rpartition(b") ")[2].startswith(b"R")
+    except (OSError, IndexError):
+        pass  # it has ended, or a thread of it has
+    return time, wants
 
 
 class Spawner:

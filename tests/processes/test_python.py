@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -311,18 +313,29 @@ def test_an_interruption_ends_the_wait_and_not_the_run(daadkvs_run: Run) -> None
     assert daadkvs_run.get(5, "shape").value == "round"
 
 
+def interrupt(*_: object) -> None:
+    """The handler of a signal that raises an exception, as that of Ctrl-C does."""
+    raise TimeoutError
+
+
+@contextmanager
+def alarms(handler: Callable[..., None]) -> Iterator[None]:
+    """Within this block SIGALRM, which a timer sends, calls a handler; no timer is left at its end."""
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_interruptions_at_any_moment_leave_the_run_in_step(daadkvs_run: Run) -> None:
     """A timer's signal raises an exception in the middle of commands, some of them longer than a pipe takes."""
     small(daadkvs_run)
     chance = random.Random(1)
     long = "x" * 200_000
     given_up = 0
-
-    def interrupt(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
+    with alarms(interrupt):
         for number in range(300):
             try:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 2e-3))
@@ -334,8 +347,6 @@ def test_interruptions_at_any_moment_leave_the_run_in_step(daadkvs_run: Run) -> 
             if number % 5 == 4:
                 assert daadkvs_run.put(5, "mine", str(number)).type == "ok"
                 assert daadkvs_run.get(5, "mine").value == str(number)
-    finally:
-        signal.signal(signal.SIGALRM, before)
     assert given_up
 
 
@@ -352,13 +363,10 @@ def test_a_handler_of_signals_is_told_that_its_thread_waits_already(daadkvs_run:
             told.append(str(error))
         os.kill(pid, signal.SIGCONT)
 
-    before = signal.signal(signal.SIGALRM, ask)
     os.kill(pid, signal.SIGSTOP)
-    try:
+    with alarms(ask):
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         assert daadkvs_run.put(5, "colour", "blue").type == "ok"
-    finally:
-        signal.signal(signal.SIGALRM, before)
     assert told == ["this thread waits for another command of the run already"]
 
 
@@ -381,19 +389,10 @@ def test_an_interrupted_close_is_no_dead_end(turn: int) -> None:
     run = small(Run(gossip_interval=0, trace=False))
     directory = directory_of(run)
 
-    def interrupt(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
+    with suppress(TimeoutError), alarms(interrupt):
         signal.setitimer(signal.ITIMER_REAL, 1e-5 + turn * 2e-3)
         run.close()
         signal.setitimer(signal.ITIMER_REAL, 0)
-    except TimeoutError:
-        pass
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     run.close()
     with pytest.raises(DaadkvsError, match="the run has ended"):
         run.get(5, "colour")
@@ -405,18 +404,10 @@ def test_a_command_that_was_given_up_and_a_close_after_it(daadkvs_run: Run) -> N
     pid = daadkvs_run.status().servers[0].pid
     assert pid
     os.kill(pid, signal.SIGSTOP)
-
-    def interrupt(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
+    with alarms(interrupt):
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(TimeoutError):
             daadkvs_run.put(5, "colour", "blue")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     daadkvs_run.close()
     with pytest.raises(DaadkvsError, match="the run has ended"):
         daadkvs_run.get(5, "colour")
