@@ -20,7 +20,7 @@ import pytest
 from support.pages import data_of
 
 import daadkvs
-from checking.driver import LIMIT_SECONDS, ROOT, processes, run, run_directory, states, wait_until
+from checking.driver import LIMIT_SECONDS, ROOT, processes, run, run_directory, send_signal, wait_until
 from daadkvs import DaadkvsError, Run, Uncertain
 
 pytest_plugins = ["scripts.fixtures"]
@@ -36,6 +36,14 @@ def directory_of(run: Run) -> Path:
     directory = run_directory(run.pid)
     assert directory is not None
     return directory
+
+
+def freeze_server(run: Run, server: int = 0) -> int:
+    """Stop a server, so that it answers nothing more. Returns its process id."""
+    pid = run.status().servers[server].pid
+    assert pid
+    send_signal(pid, signal.SIGSTOP, f"server {server}")
+    return pid
 
 
 def gone(directory: Path) -> None:
@@ -185,12 +193,11 @@ def test_deaths_are_events_and_a_lost_put_is_uncertain() -> None:
         small(run)
         pids = {ident: server.pid for ident, server in run.status().servers.items()}
         assert pids[0] and pids[1]
-        os.kill(pids[1], signal.SIGKILL)
-        wait_until(lambda: all(letter in "ZXx" for letter in states(pids[1] or 0)), "the death of server 1")
+        send_signal(pids[1], signal.SIGKILL, "server 1")
         answer = run.get(5, "colour")
         assert answer.value == "red"
         assert answer.events == (daadkvs.Event("died", "server 1 died", (1,)),)
-        os.kill(pids[0], signal.SIGSTOP)
+        send_signal(pids[0], signal.SIGSTOP, "server 0")
         with pytest.raises(Uncertain, match="uncertain: the server was lost"):
             run.put(5, "colour", "blue")
         assert [event.ids for event in run.events] == [(1,), (0,)]
@@ -288,9 +295,7 @@ def test_many_threads_may_use_a_run(daadkvs_run: Run) -> None:
 
 def test_an_interruption_ends_the_wait_and_not_the_run(daadkvs_run: Run) -> None:
     small(daadkvs_run)
-    pid = daadkvs_run.status().servers[0].pid
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
+    pid = freeze_server(daadkvs_run)
     waits = threading.Event()
 
     def interrupt() -> None:
@@ -329,6 +334,23 @@ def alarms(handler: Callable[..., None]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@contextmanager
+def alarm_while_it_waits(run: Run) -> Iterator[None]:
+    """Within this block SIGALRM is sent to this thread as soon as the master has a command to answer."""
+    waiting = threading.get_ident()
+
+    def send() -> None:
+        wait_until(lambda: run._talk._under_way.missing, "a command to be under way")
+        signal.pthread_kill(waiting, signal.SIGALRM)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def test_interruptions_at_any_moment_leave_the_run_in_step(daadkvs_run: Run) -> None:
     """A timer's signal raises an exception in the middle of commands, some of them longer than a pipe takes."""
     small(daadkvs_run)
@@ -352,8 +374,7 @@ def test_interruptions_at_any_moment_leave_the_run_in_step(daadkvs_run: Run) -> 
 
 def test_a_handler_of_signals_is_told_that_its_thread_waits_already(daadkvs_run: Run) -> None:
     small(daadkvs_run)
-    pid = daadkvs_run.status().servers[0].pid
-    assert pid
+    pid = freeze_server(daadkvs_run)
     told: list[str] = []
 
     def ask(*_: object) -> None:
@@ -363,9 +384,7 @@ def test_a_handler_of_signals_is_told_that_its_thread_waits_already(daadkvs_run:
             told.append(str(error))
         os.kill(pid, signal.SIGCONT)
 
-    os.kill(pid, signal.SIGSTOP)
-    with alarms(ask):
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with alarms(ask), alarm_while_it_waits(daadkvs_run):
         assert daadkvs_run.put(5, "colour", "blue").type == "ok"
     assert told == ["this thread waits for another command of the run already"]
 
@@ -401,13 +420,9 @@ def test_an_interrupted_close_is_no_dead_end(turn: int) -> None:
 
 def test_a_command_that_was_given_up_and_a_close_after_it(daadkvs_run: Run) -> None:
     small(daadkvs_run)
-    pid = daadkvs_run.status().servers[0].pid
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
-    with alarms(interrupt):
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(TimeoutError):
-            daadkvs_run.put(5, "colour", "blue")
+    freeze_server(daadkvs_run)
+    with alarms(interrupt), alarm_while_it_waits(daadkvs_run), pytest.raises(TimeoutError):
+        daadkvs_run.put(5, "colour", "blue")
     daadkvs_run.close()
     with pytest.raises(DaadkvsError, match="the run has ended"):
         daadkvs_run.get(5, "colour")
@@ -426,9 +441,7 @@ def test_a_master_that_is_killed_is_told_of() -> None:
 def test_a_run_that_is_closed_while_somebody_waits() -> None:
     run = small(Run(gossip_interval=0))
     directory = directory_of(run)
-    pid = run.status().servers[0].pid
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
+    freeze_server(run)
     told: list[str] = []
 
     def wait() -> None:
