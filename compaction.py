@@ -196,15 +196,22 @@ class Generations:
     """The files that a server appends to. Not safe to use from two threads at once, except for `log.sync`."""
 
     def __init__(
-        self, folder: Path, lineage: int, syncs: bool, kept: bool, executor: Executor | None, progress: Progress
+        self,
+        folder: Path,
+        lineage: int,
+        syncs: bool,
+        kept: bool,
+        start_executor: Callable[[], Executor] | None,
+        progress: Progress,
     ) -> None:
         """*syncs*: whether nothing is relied on before it is on stable storage; *kept*: whether the store outlives the
-        run. *executor* does one thing after another; without one, all is done at once.
+        run. *start_executor* as in `Storage`.
         """
         self._folder = folder
         self._syncs = syncs
         self._syncs_snapshots = syncs or kept
-        self._executor = executor or _executor_at_once()
+        self._start_executor = start_executor or _executor_at_once
+        self._executor: Executor | None = None
         self._progress = progress
         self.number = 0
         """The newest generation."""
@@ -390,6 +397,11 @@ class Generations:
 
     def in_background(self, do: Callable[..., None], *arguments: object) -> Future[None]:
         """Have the executor do something, after all that it was given before."""
+        if self._executor is None:
+            try:
+                self._executor = self._start_executor()
+            except RuntimeError:  # no thread can be started
+                self._executor = _executor_at_once()
         work = self._executor.submit(do, *arguments)
         self._work = [*(other for other in self._work if not other.done()), work]
         return work

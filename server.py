@@ -101,7 +101,7 @@ class Server:
                 options.fsync,
                 lock_wait=options.timeout,
                 kept=options.kept,
-                executor=start_worker(),
+                start_executor=start_worker,
                 progress=self._progress,
             )
             gc.disable()  # a collection would traverse everything that has been read, again and again

@@ -60,7 +60,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -130,20 +130,21 @@ class Storage:
         fsync: str = "never",
         lock_wait: float = 0.0,
         kept: bool = False,
-        executor: Executor | None = None,
+        start_executor: Callable[[], Executor] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Make the folder if necessary, and lock it. Raises StorageError.
 
         *stamp* is the incarnation, which becomes a part of the names of files that are set aside. Waits up to
         *lock_wait* seconds for a process that still holds the folder. *kept*: whether the store outlives the run.
-        *executor* does what no append should wait for, one thing after another; without one, it is done at once.
+        *start_executor* is called once there is something that no append should wait for, and may raise RuntimeError.
+        The executor does one thing after another; where there is none, all is done at once.
         """
         self._folder = folder
         self._stamp = stamp
         self._fsync = fsync
         self._progress = progress or Progress()
-        self._generations = Generations(folder, stamp, fsync != "never", kept, executor, self._progress)
+        self._generations = Generations(folder, stamp, fsync != "never", kept, start_executor, self._progress)
         self._found: _Found
         try:
             make_folder(folder, fsync != "never")

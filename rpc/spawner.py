@@ -279,12 +279,14 @@ class Spawner:
         self._early: dict[tuple[str, int], tuple[str, transport.Pending]] = {}
         """By role and id: the name of a process that was started early, and the call that starts it."""
         self._count = 0
+        self._asked = False
 
     def start(self, role: str, ident: int, name: str) -> tuple[int, str]:
         """Start the "watchdog" of a server or a "client"; returns its process id and address (`ask_to_start`).
 
         Takes the one that was started early, if there is one.
         """
+        self._asked = True
         early = self._early.pop((role, ident), None)
         name, begun = early or (name, None)
         try:
@@ -301,6 +303,7 @@ class Spawner:
 
         *order*: as for `SpawnerService`.
         """
+        self._asked = True
         if (role, ident) not in self._early:
             self._count += 1
             name = f"{role}-{ident}-early-{self._count}"
@@ -332,6 +335,8 @@ class Spawner:
         Kills what is left after *patience* seconds.
         """
         self._remote.close()
+        if not self._asked:
+            os.kill(self.pid, signal.SIGKILL)  # it has started nothing, and may still import what it would start
         poller = select.poll()
         poller.register(self._gone, select.POLLIN)
         if not poller.poll(patience * 1000):

@@ -1,23 +1,25 @@
-"""A thread that carries out one task after another, for servers: the master, which must start fast, has no use for it.
+"""A thread that carries out one task after another.
 
 May live here: starting it. May not: the tasks.
+
+A server rarely has tasks for it, and in a short run none. So it starts it with the first of them, and the modules of
+Python's standard library that it needs are imported then.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from rpc.failures import NoRoom
-from rpc.transport import NO_THREAD
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["start_worker"]
 
 
-def start_worker() -> ThreadPoolExecutor:
-    """An executor with one thread, which is already running. Raises NoRoom."""
+def start_worker() -> Executor:
+    """An executor with one thread, which is already running. Raises RuntimeError where no thread can be started."""
+    from concurrent.futures import ThreadPoolExecutor
+
     worker = ThreadPoolExecutor(1)
-    try:
-        worker.submit(int).result()  # starts the thread now, and not with the first task
-    except RuntimeError as error:
-        raise NoRoom(NO_THREAD) from error
+    worker.submit(int).result()  # starts the thread now, and not with a task
     return worker

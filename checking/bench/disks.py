@@ -77,7 +77,7 @@ def slow_disk() -> list[Row]:
     try:
         with ThreadPoolExecutor(1) as background:
             model = Model(Replica(0, 1))
-            storage = Storage(folder / "server-0", 1, kept=True, executor=background)
+            storage = Storage(folder / "server-0", 1, kept=True, start_executor=lambda: background)
             assert not list(storage.recover().deltas)
             storage.start(model)
             while len(snapshots) < 2:

@@ -87,7 +87,8 @@ class Life:
     ) -> None:
         self.folder = folder
         self.closed = False
-        self.storage = Storage(folder, stamp, fsync, kept=kept, executor=executor)
+        start_executor = None if executor is None else lambda: executor
+        self.storage = Storage(folder, stamp, fsync, kept=kept, start_executor=start_executor)
         recovery = self.storage.recover()
         self.damages = recovery.damages
         self.model = Model(Replica(0, stamp))
