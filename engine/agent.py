@@ -27,7 +27,7 @@ from control import roles
 from control.run_directory import RunDirectory, check_length, process
 from engine.terms import Terms
 from rpc import tls, tracing, transport
-from rpc.forking import set_title
+from rpc.library import set_title
 from rpc.spawner import END_PATIENCE_SECONDS, GC_THRESHOLDS, Roles, SpawnerService, activity, kill_in_session
 from storage import Lock, StorageError, cut_group, folder_of, holds_store, make_folder
 

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable, Iterable
 
 from rpc import transport
+from rpc.library import set_title
 
-__all__ = ["fork", "fork_listening", "set_title"]
+__all__ = ["fork", "fork_listening"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 """The signals that a terminal sends to every process started from it."""
@@ -106,10 +107,3 @@ def _forget_parent(title: str, keep: Iterable[int], leads: bool) -> None:
     for low, high in itertools.pairwise(bounds):
         os.closerange(low + 1, high)
     set_title(title)
-
-
-def set_title(title: str) -> None:
-    """Have ps show this process as *title*."""
-    import setproctitle  # not at the top: the master, which must start fast, has no use for it
-
-    setproctitle.setproctitle(title)

@@ -1,12 +1,14 @@
-"""RPyC, without the parts of it that nothing here uses: it is imported in this room, and nowhere else.
+"""Packages without the parts of them that nothing here uses: RPyC and setproctitle are imported here, and nowhere else.
 
-May live here: importing RPyC. May not: anything else.
+May live here: importing them. May not: anything else.
 
 All of RPyC takes longer to import than all of Daadkvs. Most of that time goes to what Daadkvs has no use for: RPyC's
 own servers, factories and command lines, TLS, the proxies of remote objects, and what these need of Python's standard
 library. So of `rpyc.core` only connections, services, channels with their streams, and brine (the serialization) are
 run here. The other modules are there, but each runs when somebody asks for the first name in it. What crosses a
 connection is RPyC's own protocol all the same.
+
+setproctitle consists of a module in C and a package around it, which imports logging. The module is enough.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts"]
+__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts", "set_title"]
 
 POSTPONED = ("concurrent.futures", "inspect", "logging", "pickle", "random", "traceback", "rpyc.core.netref")
 """What RPyC imports, and does not need where nothing fails and only plain values are sent."""
@@ -62,7 +64,7 @@ _added: list[ModuleType] = []
 _without_ssl = "ssl" not in sys.modules
 if _without_ssl:
     sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails; RPyC can do without
-for _name in ("rpyc", "rpyc.core", *POSTPONED):
+for _name in ("rpyc", "rpyc.core", "setproctitle", *POSTPONED):
     _add(_name)
 for _module in _added:
     if _module.__name__ in POSTPONED:
@@ -73,6 +75,14 @@ from rpyc.core.channel import Channel  # noqa: E402
 from rpyc.core.protocol import Connection  # noqa: E402
 from rpyc.core.service import Service  # noqa: E402
 from rpyc.core.stream import Stream  # noqa: E402
+
+try:
+    from setproctitle._setproctitle import setproctitle as set_title
+except ImportError:  # the module can't be had on this platform
+
+    def set_title(title: str) -> None:
+        """Have ps show this process as *title*: that is not possible here."""
+
 
 for _module in _added:  # the packages too, whose modules have been imported by now
     _module.__class__ = _Postponed

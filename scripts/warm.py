@@ -21,8 +21,6 @@ __all__ = ["be_master", "get_ready"]
 
 def get_ready() -> None:
     """Import what a run imports, also in the processes that it starts."""
-    import setproctitle  # noqa: F401
-
     import control.cluster  # noqa: F401
 
     roles.load()
