@@ -201,7 +201,8 @@ def _is_command(command: Any) -> bool:
 
 def main(listener: transport.Listener, ident: int, run_directory: str, alive: int, order: bytes) -> None:
     """Serve the first connection, which is the master's, until it ends. Then end the process. (*order* is empty.)"""
-    tracing.begin(f"client {ident}")
     master = transport.accept_only(listener)
-    transport.serve(master, _Client(ident, master.fileno()))
+    if transport.await_call(master):  # else this client was started early, and nobody wants it: it leaves no trace
+        tracing.begin(f"client {ident}")
+        transport.serve(master, _Client(ident, master.fileno()))
     os._exit(0)

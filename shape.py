@@ -17,7 +17,6 @@ wait for long. Gossip alone does not wait for that: an exchange with a lost mess
 
 from __future__ import annotations
 
-import random
 import re
 from typing import NamedTuple
 
@@ -129,7 +128,9 @@ class Lane:
     def __init__(self, shape: Shape, seed: str) -> None:
         """Equal seeds give equal fates, message by message."""
         self.shape = shape
-        self._random = random.Random(seed)
+        from random import Random  # not at the top: most runs have no shapes, and importing it takes long
+
+        self._random = Random(seed)
         self._last = float("-inf")  # when the last of the messages that are under way arrives
 
     def send(self, now: float, losses: int = 0) -> Fate:

@@ -153,7 +153,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
         epilog=f"commands:\n{listed}\n\nfurther commands at the prompt, which completes words with Tab:\n{words}\n\n"
         "The exit status is 0, 1 if there was any error, 2 for wrong options,\n"
         "128 + n after signal n.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_formatter,
         add_help=False,
     )
     parser.add_argument("-h", "--help", action=_Show, text=parser.format_help, help="show this help, and exit")
@@ -166,6 +166,18 @@ def _parser(version: str) -> argparse.ArgumentParser:
         "--version", action=_Show, text=lambda: f"Daadkvs {version}\n", help="show the version, and exit"
     )
     return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """What lays out the help. (To find out the width, argparse would import much, whether the help is shown or not.)"""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return argparse.RawDescriptionHelpFormatter(prog, width=int(columns) - 2)
+    try:
+        width = os.get_terminal_size(1).columns
+    except OSError:
+        width = 0
+    return argparse.RawDescriptionHelpFormatter(prog, width=(width or 80) - 2)
 
 
 def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:

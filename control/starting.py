@@ -61,15 +61,16 @@ class Starter:
         self._stamp = stamp
         self._warn = warn
         self._early: dict[int, Order | None] = {}
-        """The ids of processes that were started early, and of servers how they were."""
+        """The ids of processes that were started early, and of servers how they were. (None: it will be told when its
+        command comes. A store that is kept is looked at before, and a trace shows when a server begins.)"""
 
     def start_early(self, coming: Iterable[Command]) -> None:
         """Have the processes started that the next commands will start, so that they get ready beside each other.
 
         *coming*: the commands that come next, as far as they are known; only the joins at their beginning count. Does
         not wait. Nobody can tell: no other process learns of a server or client before its own command is carried out,
-        and what is not wanted in the end is killed. A trace shows when each process starts, so in a traced run each
-        starts when its command comes.
+        and what is not wanted in the end is killed. In a traced run, a server reads its store when its command comes,
+        and a client's trace begins then.
         """
         joins = itertools.takewhile(lambda command: command.name in ROLES, coming)
         wanted: dict[int, str] = {}
@@ -77,14 +78,14 @@ class Starter:
             wanted.setdefault(join.ids[0], ROLES[join.name])
         if not wanted:
             self.drop_early()
-        elif len(wanted) > 1 and self._settings.engine is None and not tracing.on and _has_room():
+        elif len(wanted) > 1 and self._settings.engine is None and _has_room():
             for ident, role in wanted.items():
                 if not (ident in self._early or ident in self._members.servers or ident in self._members.clients):
                     self._start_early(role, ident)
 
     def _start_early(self, role: str, ident: int) -> None:
         order = None
-        if role == "watchdog" and self._settings.data_directory is None:  # a store that is kept is looked at before
+        if role == "watchdog" and self._settings.data_directory is None and not tracing.on:
             order = self._order(ident, self._hosts.of_server(ident))
         self._early[ident] = order
         self._hosts.start_early(role, ident, msgpack.packb(order) if order else b"")

@@ -71,6 +71,7 @@ __all__ = [
     "Unreachable",
     "accept_forever",
     "accept_only",
+    "await_call",
     "check_place",
     "connect",
     "detect_loss",
@@ -148,6 +149,13 @@ def turn_away(listener: Listener, error: BaseException) -> None:
 
 
 TURN_AWAY_SECONDS = 5.0
+
+
+def await_call(sock: socket.socket) -> bool:
+    """Wait for the first call over a connection. Returns False if the connection is closed instead."""
+    poller = select.poll()
+    poller.register(sock, select.POLLIN | ENDED)
+    return not any(events & ENDED for _, events in poller.poll())
 
 
 def serve(sock: socket.socket, service: Service) -> None:

@@ -56,7 +56,7 @@ def compare(command: str, runs: int = 5) -> list[Callable[[], Comparison]]:
 
 
 def _ours() -> list[str]:
-    return [sys.executable, str(ROOT / "master.py")]
+    return [sys.executable, "-E", str(ROOT / "master.py")]
 
 
 def _whole(name: str, script: str, theirs: list[str], runs: int) -> Callable[[], Comparison]:

@@ -61,7 +61,7 @@ def run_script(script: str, *options: str, prefix: tuple[str, ...] = ()) -> floa
     *prefix*: a command that becomes the master.
     """
     start = time.perf_counter()
-    command = [*prefix, sys.executable, str(ROOT / "master.py"), *options]
+    command = [*prefix, sys.executable, "-E", str(ROOT / "master.py"), *options]
     done = subprocess.run(command, input=script.encode(), capture_output=True, check=False)
     seconds = time.perf_counter() - start
     if done.returncode or done.stderr:
@@ -73,7 +73,7 @@ class Conversation:
     """A master that is fed line by line."""
 
     def __init__(self, *options: str, prefix: tuple[str, ...] = ()) -> None:
-        command = [*prefix, sys.executable, str(ROOT / "master.py"), *options]
+        command = [*prefix, sys.executable, "-E", str(ROOT / "master.py"), *options]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert self.process.stdin and self.process.stdout
         self._input, self._output = self.process.stdin, self.process.stdout

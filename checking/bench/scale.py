@@ -66,7 +66,7 @@ def _run(script: str, servers: int) -> float:
     last = dict(line.split()[2:] for line in script.splitlines() if line.startswith("put "))
     store = "".join(f"{key}:{value}\n" for key, value in sorted(last.items()))
     start = time.perf_counter()
-    command = [sys.executable, str(ROOT / "master.py")]
+    command = [sys.executable, "-E", str(ROOT / "master.py")]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     if done.stderr or done.stdout != store * servers:

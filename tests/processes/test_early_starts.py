@@ -7,10 +7,12 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from checking.driver import Conversation, run, send_signal, states, wait_until
+from rpc import tracing
 
 NO_GOSSIP = ("--gossip-interval", "0")
 
@@ -41,6 +43,17 @@ def test_joins_that_fail_leave_no_process(options: tuple[str, ...]) -> None:
         wait_until(lambda: conversation.pids().keys() == wanted, "the end of what is not wanted")
         again = conversation.do("joinServer 7\nput 6 k v\nstabilize\nprintStore 7\njoinClient 3 7\nget 3 k")
         assert again == (b"k:v\nk:v\n", [])
+
+
+def test_what_is_not_wanted_leaves_no_trace(tmp_path: Path) -> None:
+    result = run(f"{FAILING}put 6 k v\njoinClient 9 3\njoinClient 8 3\n", *NO_GOSSIP, "--trace", str(tmp_path))
+    assert len(result.errors) == len(ERRORS) + 2
+    assert {path.stem for path in tmp_path.glob("*.trace")} == {"master", "server-0", "client-6", "server-5"}
+    commands = [event for event in tracing.read(tmp_path / "master.trace") if event.name == "command"]
+    for name, line in (("server-5", "joinServer 5"), ("client-6", "joinClient 6 0")):
+        (command,) = (event for event in commands if event.details["text"] == line.encode())
+        first = next(event for event in tracing.read(tmp_path / f"{name}.trace") if event.name == "called")
+        assert first.clock["master"] > command.clock["master"]
 
 
 def test_a_script_that_ends_with_joins_that_fail() -> None:
