@@ -64,20 +64,15 @@ NO_MEMORY = "could not be started: no memory is left"
 class Master:
     """One run: commands in, answers out, errors counted."""
 
-    def __init__(self, pipeline: bool, quiet: bool = False, show: bool = False, for_programs: bool = False) -> None:
+    def __init__(self, pipeline: bool, quiet: bool = False, show: bool = False) -> None:
         """*pipeline*: whether several puts and gets may be under way at once. *quiet*: never show progress.
 
-        *show*: show each line of a script as it runs; then one at a time is under way. *for_programs*: speak JSON.
+        *show*: show each line of a script as it runs; then one at a time is under way.
         """
         self.pipeline = pipeline and not show
         self.quiet = quiet or show
         self._shown = dressed_for(1) if show else None
-        self.for_programs = for_programs
-        self.output = TextOutput()
-        if for_programs:
-            from console.json_output import JsonOutput
-
-            self.output = JsonOutput(lambda: self.cluster)
+        self.for_programs, self.output = False, TextOutput()
         self.cluster: Cluster
         self.history = NoHistory()
         self.failed = False
@@ -86,6 +81,13 @@ class Master:
         self._command = ""
 
     # -- output --------------------------------------------------------------------------------------------
+
+    def speak_json(self) -> None:
+        """Speak JSON from now on, to a program."""
+        from console.json_output import JsonOutput
+
+        self.for_programs = True
+        self.output = JsonOutput(lambda: self.cluster)
 
     def error(self, text: str) -> None:
         """Report an error, in the line of the script that is under way, if there is one."""
@@ -358,7 +360,7 @@ def _run(arguments: Arguments) -> int:
     _import_cluster()
     settings = settings_of(arguments)
     _enable_trace(arguments)
-    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show, arguments.json)
+    master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
     prompt = _prompt(arguments, master)
     # From here on there is something to clean up; a signal waits until it is known what.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -415,8 +417,10 @@ def _start_cluster(settings: Settings, master: Master) -> Cluster:
 def _run_to_end(arguments: Arguments, master: Master, prompt: Prompt | None) -> int:
     """Carry out all commands; returns the exit status. Raises CannotBegin."""
     try:
-        # Not before the cluster has forked, so that no other process holds these files, and that a run that can't
-        # begin leaves an older history as it is.
+        # Not before the cluster has forked, so that no other process holds these files, that a run that can't begin
+        # leaves an older history as it is, and that the spawner loads its part at the same time.
+        if arguments.json:
+            master.speak_json()
         _begin_trace(arguments)
         history = arguments.history or (master.cluster.record / "history" if arguments.record else None)
         if history:

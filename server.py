@@ -77,6 +77,7 @@ class Server:
         self._log = _TimedLog()
         self._progress = Progress()
         self._ready = threading.Event()
+        self._is_traced = threading.Event()
         self._failure: str | None = None
         self.broken: str | None = None
         """Why this server can't go on; None as long as it can."""
@@ -118,6 +119,7 @@ class Server:
             if options.fsync == "interval":
                 transport.start_thread(self._sync_forever)
             if tracing.on:
+                self._is_traced.wait()
                 writes = pack_delta(self._peer.model.writes())
                 tracing.event("started", incarnation=self._options.incarnation, delta=writes, damages=recovery.damages)
         except (StorageError, transport.NoRoom, MemoryError) as error:
@@ -125,6 +127,18 @@ class Server:
         except Exception as error:  # a record is complete and its checksum is right, but its content is not valid
             self.fail(f"its store can't be read: {type(error).__name__}: {error}")
         self._ready.set()
+
+    def begin_trace(self) -> None:
+        """Begin the trace of this server, if the run is traced, and unless that has been done.
+
+        To be called with each connection: a server that was started early, and that nobody wants, leaves no trace.
+        """
+        if tracing.on and not self._is_traced.is_set():
+            try:
+                tracing.begin(f"server {self._options.server}")
+            except OSError as error:
+                self.fail(f"{error.filename}: {error.strerror}")
+            self._is_traced.set()
 
     def fail(self, why: str) -> None:
         """Note that this server could not start, and why."""
@@ -420,9 +434,13 @@ def _pack(value: Any) -> bytes:
 
 def main(listener: transport.Listener, tether: socket.socket, options: Options) -> None:
     """Serve until the watchdog, which holds the other end of *tether*, has ended. Then end the process."""
-    tracing.begin(f"server {options.server}")
     server = Server(options)
-    transport.start_thread(transport.accept_forever, listener, lambda: _Service(server))
+
+    def make_service() -> _Service:
+        server.begin_trace()
+        return _Service(server)
+
+    transport.start_thread(transport.accept_forever, listener, make_service)
     try:
         transport.start_thread(server.recover)
     except transport.NoRoom as error:

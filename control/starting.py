@@ -20,7 +20,7 @@ from control.members import Client, Members, Server
 from control.settings import Settings
 from control.supervisor import Supervisor
 from messages import Command
-from rpc import tracing, transport
+from rpc import transport
 
 __all__ = ["Starter"]
 
@@ -61,16 +61,14 @@ class Starter:
         self._stamp = stamp
         self._warn = warn
         self._early: dict[int, Order | None] = {}
-        """The ids of processes that were started early, and of servers how they were. (None: it will be told when its
-        command comes. A store that is kept is looked at before, and a trace shows when a server begins.)"""
+        """The ids of processes that were started early, and of servers how they were."""
 
     def start_early(self, coming: Iterable[Command]) -> None:
         """Have the processes started that the next commands will start, so that they get ready beside each other.
 
         *coming*: the commands that come next, as far as they are known; only the joins at their beginning count. Does
         not wait. Nobody can tell: no other process learns of a server or client before its own command is carried out,
-        and what is not wanted in the end is killed. In a traced run, a server reads its store when its command comes,
-        and a client's trace begins then.
+        and what is not wanted in the end is killed. The trace of a process begins with its first connection.
         """
         joins = itertools.takewhile(lambda command: command.name in ROLES, coming)
         wanted: dict[int, str] = {}
@@ -85,7 +83,7 @@ class Starter:
 
     def _start_early(self, role: str, ident: int) -> None:
         order = None
-        if role == "watchdog" and self._settings.data_directory is None and not tracing.on:
+        if role == "watchdog" and self._settings.data_directory is None:  # a store that is kept is looked at before
             order = self._order(ident, self._hosts.of_server(ident))
         self._early[ident] = order
         self._hosts.start_early(role, ident, msgpack.packb(order) if order else b"")
