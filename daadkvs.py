@@ -466,8 +466,6 @@ class _Talk:
 
     def close(self) -> None:
         """End the master, and wait for that. What is under way is given up."""
-        from subprocess import TimeoutExpired
-
         if self._owner != os.getpid():
             return
         self._closed = True
@@ -475,11 +473,13 @@ class _Talk:
             self.process.terminate()
         else:
             self.process.stdin.close()
-        try:
-            self.process.wait(END_SECONDS)
-        except TimeoutExpired:
-            self.process.kill()  # the others end by themselves within 2 s
-            self.process.wait()
+        if self.process.poll() is None:
+            room = select.poll()
+            with open(os.pidfd_open(self.process.pid), "rb", buffering=0) as end:  # Popen.wait only looks now and then
+                room.register(end, select.POLLIN)
+                if not room.poll(END_SECONDS * 1000):
+                    self.process.kill()  # the others end by themselves within 2 s
+        self.process.wait()
         if self._asker != threading.get_ident():
             with self._gate:  # whoever waits for an answer sees the end of the master now
                 for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
