@@ -207,9 +207,8 @@ class Conversation:
         """Close stdin, and return the exit status."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        status = self.process.wait(LIMIT_SECONDS)
-        self._reader.join(LIMIT_SECONDS)
-        return status
+        self._reader.join(LIMIT_SECONDS)  # first, since `wait` with a limit only looks now and then
+        return self.process.wait(LIMIT_SECONDS)
 
     def __enter__(self) -> Self:
         return self
