@@ -24,11 +24,13 @@ neighbour in its tree to tell. It does tell it, since every change of a server's
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 __all__ = [
     "FEW_RECORDS",
+    "MOST_CHILDREN",
     "Graph",
     "Router",
     "SpanningTree",
@@ -65,24 +67,35 @@ class SpanningTree(NamedTuple):
         return children
 
 
+MOST_CHILDREN = 64
+"""How many children a server has in a spanning tree, at most, as long as others can be their parents. There is a
+connection to each, with a thread of its own."""
+
+
 def spanning_tree(graph: Graph, root: int) -> SpanningTree:
     """The breadth-first tree from *root*, in which every server is as near to the root as the links allow.
 
+    A server with more than `MOST_CHILDREN` neighbours leaves the others to its children, if these have links to them.
     Of several possible parents the one with the lowest id is chosen, so equal graphs give equal trees.
     """
     parents: dict[int, int] = {}
-    levels = [[root]]
-    found = {root}
-    while True:
-        level = []
-        for parent in levels[-1]:
-            for child in sorted(graph[parent] - found):
-                parents[child] = parent
-                level.append(child)
-            found.update(graph[parent])
-        if not level:
-            return SpanningTree(root, parents, levels)
-        levels.append(sorted(level))
+    depths = {root: 0}
+    level = [root]
+    full: deque[int] = deque()
+    while level or full:
+        children = []
+        for parent in level or [full.popleft()]:
+            free = sorted(graph[parent] - depths.keys())
+            if len(free) > MOST_CHILDREN:
+                full.append(parent)  # it takes what is left of them, when nobody else can
+            for child in free[:MOST_CHILDREN]:
+                parents[child], depths[child] = parent, depths[parent] + 1
+                children.append(child)
+        level = sorted(children)
+    levels: list[list[int]] = [[] for _ in range(max(depths.values()) + 1)]
+    for server, depth in sorted(depths.items()):
+        levels[depth].append(server)
+    return SpanningTree(root, parents, levels)
 
 
 def reachable(graph: Graph, start: int) -> set[int]:

@@ -20,6 +20,7 @@ if [ "$here/requirements.txt" -nt "$here/.venv/ready" ] && ! cmp -s "$here/requi
     exit 2
 fi
 export DAADKVS_COMMAND="$0" # what --help shows
+export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-1}" # threads of one process take turns, so they need no heap of their own
 # -E keeps PYTHONPATH and the like from changing what is run. SIGINT is blocked until master.py can handle it, since a
 # Ctrl-C while Python itself starts would show a traceback. (If env cannot block it, `make` has it ignored until then.)
 exec env --block-signal=INT "$python" -E "$here/master.py" "$@"

@@ -11,13 +11,11 @@ import shlex
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import IO, NamedTuple
 
-from checking.bench.runs import cluster, whole
-from checking.driver import ROOT
+from checking.bench.runs import MASTER, cluster, whole
 
 __all__ = ["Comparison", "compare"]
 
@@ -55,10 +53,6 @@ def compare(command: str, runs: int = 5) -> list[Callable[[], Comparison]]:
     return [*compared, lambda: _by_turns(f"{GETS} gets, one by one", theirs, _lock_step, runs)]
 
 
-def _ours() -> list[str]:
-    return [sys.executable, "-E", str(ROOT / "master.py")]
-
-
 def _whole(name: str, script: str, theirs: list[str], runs: int) -> Callable[[], Comparison]:
     def run(command: list[str]) -> float:
         start = time.perf_counter()
@@ -71,7 +65,7 @@ def _whole(name: str, script: str, theirs: list[str], runs: int) -> Callable[[],
             return found
         outputs = [
             subprocess.run(command, input=script.encode(), capture_output=True, check=False).stdout
-            for command in (_ours(), theirs)
+            for command in (MASTER, theirs)
         ]
         return found if outputs[0] == outputs[1] else found._replace(note="prints something else")
 
@@ -82,7 +76,7 @@ def _by_turns(name: str, theirs: list[str], run: Callable[[list[str]], float], r
     note = ""
     times: tuple[list[float], list[float]] = [], []
     for _ in range(runs):
-        for command, found in zip((_ours(), theirs), times, strict=True):
+        for command, found in zip((MASTER, theirs), times, strict=True):
             try:
                 found.append(run(command))
             except (OSError, EOFError, subprocess.SubprocessError) as error:

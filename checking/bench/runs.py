@@ -18,6 +18,7 @@ from typing import NamedTuple
 from checking.driver import ROOT
 
 __all__ = [
+    "MASTER",
     "Conversation",
     "Row",
     "by_turns",
@@ -32,6 +33,10 @@ __all__ = [
     "run_script",
     "whole",
 ]
+
+
+MASTER = ["env", "MALLOC_ARENA_MAX=1", sys.executable, "-E", str(ROOT / "master.py")]
+"""The command that starts a master, as ./master does it (scripts/master.sh), with the Python that runs here."""
 
 
 class Row(NamedTuple):
@@ -61,7 +66,7 @@ def run_script(script: str, *options: str, prefix: tuple[str, ...] = ()) -> floa
     *prefix*: a command that becomes the master.
     """
     start = time.perf_counter()
-    command = [*prefix, sys.executable, "-E", str(ROOT / "master.py"), *options]
+    command = [*prefix, *MASTER, *options]
     done = subprocess.run(command, input=script.encode(), capture_output=True, check=False)
     seconds = time.perf_counter() - start
     if done.returncode or done.stderr:
@@ -73,7 +78,7 @@ class Conversation:
     """A master that is fed line by line."""
 
     def __init__(self, *options: str, prefix: tuple[str, ...] = ()) -> None:
-        command = [*prefix, sys.executable, "-E", str(ROOT / "master.py"), *options]
+        command = [*prefix, *MASTER, *options]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert self.process.stdin and self.process.stdout
         self._input, self._output = self.process.stdin, self.process.stdout

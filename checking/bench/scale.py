@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import time
 
-from checking.bench.runs import Row, cluster, conversation, cpu_seconds, median, memory_of, prints, puts
-from checking.driver import ROOT
+from checking.bench.runs import MASTER, Row, cluster, conversation, cpu_seconds, median, memory_of, prints, puts
 
 __all__ = ["gossip_50", "large_values", "scale_50", "scale_200"]
 
@@ -66,8 +64,7 @@ def _run(script: str, servers: int) -> float:
     last = dict(line.split()[2:] for line in script.splitlines() if line.startswith("put "))
     store = "".join(f"{key}:{value}\n" for key, value in sorted(last.items()))
     start = time.perf_counter()
-    command = [sys.executable, "-E", str(ROOT / "master.py")]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    done = subprocess.run(MASTER, input=script, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     if done.stderr or done.stdout != store * servers:
         raise RuntimeError(done.stderr or "a store is not what it should be")

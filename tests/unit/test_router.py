@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import FEW_RECORDS, Router, centre, components, reachable, spanning_tree
+from router import FEW_RECORDS, MOST_CHILDREN, Router, centre, components, reachable, spanning_tree
 
 FAR = 10**6
 
@@ -155,6 +155,24 @@ def test_a_server_alone_is_its_own_tree_component_and_centre() -> None:
     assert components(graph) == [{7}]
     assert centre(graph, 7) == 7
     assert components({}) == []
+
+
+def test_a_server_has_few_children_where_others_can_have_them() -> None:
+    mesh = {server: set(range(1000)) - {server} for server in range(1000)}
+    tree = spanning_tree(mesh, 500)
+    assert {*tree.parents} == mesh.keys() - {500}
+    assert all(parent in mesh[child] for child, parent in tree.parents.items())
+    assert max(map(len, tree.children().values())) == MOST_CHILDREN
+    assert list(map(len, tree.levels)) == [1, MOST_CHILDREN, 999 - MOST_CHILDREN]
+
+
+def test_a_server_has_all_children_that_no_other_can_have() -> None:
+    """Leaf 999 is linked to leaf 1 as well, and leaf 1 to a server behind it."""
+    star = graph_of(range(1001), [(0, leaf) for leaf in range(1, 1000)] + [(1, 999), (1, 1000)])
+    tree = spanning_tree(star, 0)
+    assert {*tree.parents} == star.keys() - {0}
+    assert tree.children() == {0: list(range(1, 999)), 1: [999, 1000]}
+    assert tree.levels == [[0], list(range(1, 999)), [999, 1000]]
 
 
 def test_a_tree_by_example() -> None:
