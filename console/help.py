@@ -12,7 +12,7 @@ from typing import NamedTuple
 from console.status import wrapped
 from control import commands
 
-__all__ = ["TOPICS", "about", "listed"]
+__all__ = ["ANSWERS", "TOPICS", "about", "listed"]
 
 
 class Page(NamedTuple):
@@ -159,6 +159,10 @@ TOPICS = {
 }
 
 
+ANSWERS = {"ERR_DEP": "guarantees", "ERR_KEY": "guarantees"}
+"""What a get may answer in place of a value, and the topic that explains it."""
+
+
 def _usages() -> dict[str, str]:
     """All words of the prompt as they are used, each with its summary."""
     return {commands.usage(name): form.summary for name, form in commands.COMMANDS.items()} | {
@@ -181,6 +185,7 @@ def listed(width: int) -> Iterator[str]:
 
 def about(word: str, width: int) -> Iterator[str]:
     """The page of a word or a topic, for a terminal of *width* columns."""
+    word = ANSWERS.get(word, word)
     if word in TOPICS:
         summary, texts, also = TOPICS[word]
         yield from wrapped("", f"{word}: {summary}", width)

@@ -287,7 +287,7 @@ class Prompt:
         width = self.columns()
         if not word:
             self._tell("\n".join(help.listed(width)))
-        elif word in commands.ALL_WORDS or word in help.TOPICS:
+        elif word in commands.ALL_WORDS or word in help.TOPICS or word in help.ANSWERS:
             self._tell("\n".join(help.about(word, width)))
         else:
             data = word.encode("utf-8", "surrogateescape")

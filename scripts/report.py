@@ -119,6 +119,8 @@ def main() -> int:
     except NoTrace as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if output and not options.output:
+        print(f"the page is {output}", file=sys.stderr)
     return 0
 
 

@@ -338,6 +338,8 @@ def test_help_shows_pages_and_topics(tmp_path: Path, term: str) -> None:
         assert "errors, such as:" in shown
         assert shown[-1] == "see also: get, guarantees"
         assert "Monotonic Reads" in "\n".join(terminal.do("help guarantees"))
+        for answer in ("ERR_DEP", "ERR_KEY"):
+            assert terminal.do(f"help {answer}") == terminal.do("help guarantees")
         assert "gossip" in "\n".join(terminal.do("help links"))
         assert terminal.do("help nope") == ["error: help: unknown command: nope"]
         assert terminal.do("help guarantee") == ["error: help: unknown command: guarantee; did you mean guarantees?"]
