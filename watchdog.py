@@ -127,7 +127,8 @@ class _Watchdog(transport.Service):
             self.poller.unregister(self._tether)
         self._tether.close()
         self._pid, self._tether, self._is_started = None, None, False
-        transport.discard(self._address)
+        if self._address:
+            transport.discard(self._address)
 
     @property
     def tether(self) -> int | None:

@@ -23,7 +23,7 @@ from checking.driver import ROOT
 
 SIMULATOR = ("scripts/simulate.py", "--schedules", "4000", "--no-shrink")
 SCHEDULES = ROOT / "tests" / "schedules"
-PARTS = ("*.py", "control", "rpc", "console", "checking", "scripts", "tests", "pyproject.toml")
+PARTS = ("*.py", "__pycache__", "control", "rpc", "console", "checking", "scripts", "tests", "pyproject.toml")
 
 
 def pytest_run(*arguments: str) -> tuple[str, ...]:
@@ -226,7 +226,7 @@ MUTANTS = [
     Mutant(
         "an append waits until a snapshot is on the disk itself",
         "compaction.py",
-        "self._executor = executor or _executor_at_once()",
+        "self._executor = self._start_executor()",
         "self._executor = _executor_at_once()",
         pytest_run("tests/unit/test_compaction.py", "-k", "no_append"),
     ),
@@ -707,13 +707,13 @@ MUTANTS = [
 
 
 def copy(folder: Path) -> None:
-    """A copy of the project, without its documents and tools."""
+    """A copy of the project, without its documents and tools; but with what Python has compiled, and when."""
     for pattern in PARTS:
         for path in ROOT.glob(pattern):
             if path.is_dir():
-                shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(path, folder / path.name)
             else:
-                shutil.copy(path, folder / path.name)
+                shutil.copy2(path, folder / path.name)
 
 
 def run(folder: Path, catcher: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
