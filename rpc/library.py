@@ -31,11 +31,13 @@ class _Postponed(ModuleType):
     (`importlib.util.LazyLoader` is no way to have this: before Python 3.13, importing such a module again runs it.)
     """
 
-    _running = threading.RLock()
+    _running: dict[str, threading.RLock] = {}  # noqa: RUF012 - by the name of the module
+    """Held while a module runs. (One lock for all could be held by a thread that waits for an import of another thread,
+    which waits for this lock.)"""
     _begun: set[str] = set()  # noqa: RUF012 - the names of those that have been run, by whichever thread
 
     def __getattr__(self, name: str) -> Any:
-        with self._running:  # another thread waits until the module has run
+        with self._running[self.__name__]:  # another thread waits until the module has run
             if self.__name__ not in self._begun:
                 self._begun.add(self.__name__)
                 assert self.__spec__ is not None and self.__spec__.loader is not None
@@ -66,6 +68,7 @@ if _without_ssl:
     sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails; RPyC can do without
 for _name in ("rpyc", "rpyc.core", "setproctitle", *POSTPONED):
     _add(_name)
+_Postponed._running.update({_module.__name__: threading.RLock() for _module in _added})
 for _module in _added:
     if _module.__name__ in POSTPONED:
         _module.__class__ = _Postponed
