@@ -203,6 +203,10 @@ def main(listener: transport.Listener, ident: int, run_directory: str, alive: in
     """Serve the first connection, which is the master's, until it ends. Then end the process. (*order* is empty.)"""
     master = transport.accept_only(listener)
     if transport.await_call(master):  # else this client was started early, and nobody wants it: it leaves no trace
-        tracing.begin(f"client {ident}")
-        transport.serve(master, _Client(ident, master.fileno()))
+        try:
+            tracing.begin(f"client {ident}")
+        except OSError as error:
+            transport.farewell(master, error)
+        else:
+            transport.serve(master, _Client(ident, master.fileno()))
     os._exit(0)

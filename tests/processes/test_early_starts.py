@@ -56,6 +56,17 @@ def test_what_is_not_wanted_leaves_no_trace(tmp_path: Path) -> None:
         assert first.clock["master"] > command.clock["master"]
 
 
+def test_a_trace_that_cannot_be_begun_is_told_of(tmp_path: Path) -> None:
+    with Conversation(*NO_GOSSIP, "--trace", str(tmp_path / "trace")) as conversation:
+        assert conversation.do("joinServer 0\njoinClient 5 0\nput 5 k v").errors == []
+        shutil.rmtree(tmp_path / "trace")
+        server, client, *more = conversation.do("joinServer 1\njoinClient 6 0\nget 5 k").errors
+        assert server.endswith(f"{tmp_path}/trace/server-1.trace: No such file or directory")
+        assert client == "joinClient: client 6 failed, and was killed: FileNotFoundError: No such file or directory"
+        assert more == ["joinClient: client 6 is not running"]
+        wait_until(lambda: "server 1" not in conversation.pids(), "the end of server 1")
+
+
 def test_a_script_that_ends_with_joins_that_fail() -> None:
     result = run("joinServer 0\njoinClient 5 1\njoinClient 6 1\njoinClient 7 1\n", *NO_GOSSIP)
     assert (result.stdout, result.status) == (b"", 1)
