@@ -25,10 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seeds",
         type=int,
-        default=8,
+        default=6,
         help="how many random scripts are run (test_pipeline.py, test_given_up.py, test_check.py)",
     )
-    parser.addoption("--schedules", type=int, default=5_000, help="how many are simulated (test_simulation.py)")
+    parser.addoption("--schedules", type=int, default=4_000, help="how many are simulated (test_simulation.py)")
     parser.addoption(
         "--hosts",
         type=int,

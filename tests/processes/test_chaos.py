@@ -11,10 +11,10 @@ from checking.chaos.rounds import Round, run_rounds
 from checking.driver import Conversation, Output
 
 
-def test_two_hundred_kills_lose_nothing() -> None:
-    kills, counts, _ = run_rounds(seed=0, rounds=50, kills=200, seconds=float("inf"))
-    assert kills["server"] > 100
-    assert counts["acknowledged puts"] > 200
+def test_many_kills_lose_nothing() -> None:
+    kills, counts, _ = run_rounds(seed=0, rounds=50, kills=120, seconds=float("inf"))
+    assert kills["server"] > 60
+    assert counts["acknowledged puts"] > 120
 
 
 SCRIPT = b"""joinServer 0
