@@ -205,7 +205,7 @@ def main(listener: transport.Listener, ident: int, run_directory: str, alive: in
     if transport.await_call(master):  # else this client was started early, and nobody wants it: it leaves no trace
         try:
             tracing.begin(f"client {ident}")
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:  # it can't be written, or there is a damaged one
             transport.farewell(master, error)
         else:
             transport.serve(master, _Client(ident, master.fileno()))

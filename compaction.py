@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgpack
 
@@ -41,7 +41,7 @@ from records import (
 )
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future  # the master, which must start fast, has no use for them
+    from concurrent.futures import Executor  # the master, which must start fast, has no use for it
 
 __all__ = ["Files", "Generations", "Source", "list_files"]
 
@@ -119,20 +119,33 @@ def list_files(folder: Path) -> Files:
     return Files(snapshots, logs, older)
 
 
-def _executor_at_once() -> Executor:
-    """An executor that does all work before `submit` returns."""
-    from concurrent.futures import Executor, Future
+class Work(Protocol):
+    """Something that is done in the background: a `concurrent.futures.Future`, or what was done at once instead."""
 
-    class AtOnce(Executor):
-        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-            work: Future[Any] = Future()
-            try:
-                work.set_result(fn(*args, **kwargs))
-            except Exception as error:
-                work.set_exception(error)
-            return work
+    def done(self) -> bool: ...
+    def result(self) -> None: ...
+    def exception(self) -> BaseException | None: ...
 
-    return AtOnce()
+
+class _DoneAtOnce:
+    """`Work` that was done before anybody could wait for it."""
+
+    def __init__(self, do: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        self._error: Exception | None = None
+        try:
+            do(*arguments)
+        except Exception as error:
+            self._error = error
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def exception(self) -> Exception | None:
+        return self._error
 
 
 class _Snapshot:
@@ -147,9 +160,9 @@ class _Snapshot:
         self._context = source.context_delta()
         self.owed = 0
         """How many bytes the pace requires that have not been written yet."""
-        self.syncing: Future[None] | None = None
+        self.syncing: Work | None = None
         """The sync of what has been written so far, if one is under way."""
-        self.ending: Future[None] | None = None
+        self.ending: Work | None = None
         """The work that gives the complete snapshot its name, once that has been handed out."""
         self.final_path = folder / f"snapshot.{generation}"
         part = folder / f"snapshot.{generation}.part"
@@ -210,7 +223,7 @@ class Generations:
         self._folder = folder
         self._syncs = syncs
         self._syncs_snapshots = syncs or kept
-        self._start_executor = start_executor or _executor_at_once
+        self._start_executor = start_executor
         self._executor: Executor | None = None
         self._progress = progress
         self.number = 0
@@ -218,8 +231,8 @@ class Generations:
         self.lineage = lineage
         self._log: RecordFile | None = None
         self._snapshot: _Snapshot | None = None
-        self._syncing_log: Future[None] | None = None  # before the log is replaced
-        self._work: list[Future[None]] = []
+        self._syncing_log: Work | None = None  # before the log is replaced
+        self._work: list[Work] = []
         self._resting_bytes = 0  # in files other than the open log and the snapshot in progress
         self._retry_at = 0
 
@@ -395,14 +408,14 @@ class Generations:
 
     # -- work in the background, and the end ---------------------------------------------------------------
 
-    def in_background(self, do: Callable[..., None], *arguments: object) -> Future[None]:
-        """Have the executor do something, after all that it was given before."""
-        if self._executor is None:
+    def in_background(self, do: Callable[..., None], *arguments: object) -> Work:
+        """Have the executor do something, after all that it was given before; without one, do it now."""
+        if self._executor is None and self._start_executor is not None:
             try:
                 self._executor = self._start_executor()
-            except RuntimeError:  # no thread can be started
-                self._executor = _executor_at_once()
-        work = self._executor.submit(do, *arguments)
+            except (RuntimeError, OSError, ImportError, MemoryError):
+                pass  # there is no room for a thread, or for the modules that it needs; perhaps there is next time
+        work: Work = self._executor.submit(do, *arguments) if self._executor else _DoneAtOnce(do, arguments)
         self._work = [*(other for other in self._work if not other.done()), work]
         return work
 

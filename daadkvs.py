@@ -473,12 +473,11 @@ class _Talk:
             self.process.terminate()
         else:
             self.process.stdin.close()
-        if self.process.poll() is None:
-            room = select.poll()
-            with open(os.pidfd_open(self.process.pid), "rb", buffering=0) as end:  # Popen.wait only looks now and then
-                room.register(end, select.POLLIN)
-                if not room.poll(END_SECONDS * 1000):
-                    self.process.kill()  # the others end by themselves within 2 s
+        room = select.poll()
+        with suppress(ValueError):  # another thread has closed the pipe already
+            room.register(self.process.stderr, 0)  # which ends with the master. (Popen.wait only looks now and then.)
+            if not room.poll(END_SECONDS * 1000):
+                self.process.kill()  # the others end by themselves within 2 s
         self.process.wait()
         if self._asker != threading.get_ident():
             with self._gate:  # whoever waits for an answer sees the end of the master now

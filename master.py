@@ -36,7 +36,7 @@ from console.output import (
     say,
     write_all,
 )
-from console.signals import SIGNALS, Stop, ignore_signals, install_signals, stop, unraisable
+from console.signals import SIGNALS, Stop, ignore_signals, install_signals, restore_signals, stop, unraisable
 from console.text_output import TextOutput
 from control import commands
 from control.no_history import NoHistory
@@ -333,7 +333,7 @@ class Master:
 
 def main() -> int:
     """Run; returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends a run also where the shell has it ignored
+    restore_signals()
     sys.unraisablehook = unraisable
     fill_closed_streams()
     os.umask(0o077)  # whatever the user's is: what a run makes is for this user alone, and can be opened again

@@ -24,7 +24,6 @@ neighbour in its tree to tell. It does tell it, since every change of a server's
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
@@ -75,23 +74,28 @@ connection to each, with a thread of its own."""
 def spanning_tree(graph: Graph, root: int) -> SpanningTree:
     """The breadth-first tree from *root*, in which every server is as near to the root as the links allow.
 
-    A server with more than `MOST_CHILDREN` neighbours leaves the others to its children, if these have links to them.
+    But a server with more than `MOST_CHILDREN` neighbours takes only so many at first. Once these have taken what they
+    can of the others, it takes the rest. So a server is at most twice as far from the root as it has to be.
+
     Of several possible parents the one with the lowest id is chosen, so equal graphs give equal trees.
     """
     parents: dict[int, int] = {}
     depths = {root: 0}
-    level = [root]
-    full: deque[int] = deque()
+    found = {root}
+    level, full = [root], list[int]()
     while level or full:
-        children = []
-        for parent in level or [full.popleft()]:
-            free = sorted(graph[parent] - depths.keys())
-            if len(free) > MOST_CHILDREN:
-                full.append(parent)  # it takes what is left of them, when nobody else can
-            for child in free[:MOST_CHILDREN]:
+        children: list[int] = []
+        left: list[int] = []
+        for parent in (*level, *full):
+            free = sorted(graph[parent] - found)
+            if len(free) > MOST_CHILDREN and parent not in full:
+                left.append(parent)
+                del free[MOST_CHILDREN:]
+            for child in free:
                 parents[child], depths[child] = parent, depths[parent] + 1
-                children.append(child)
-        level = sorted(children)
+            found.update(free)
+            children += free
+        level, full = sorted(children), left
     levels: list[list[int]] = [[] for _ in range(max(depths.values()) + 1)]
     for server, depth in sorted(depths.items()):
         levels[depth].append(server)

@@ -138,6 +138,8 @@ class Server:
                 tracing.begin(f"server {self._options.server}")
             except OSError as error:
                 self.fail(f"{error.filename}: {error.strerror}")
+            except (TypeError, ValueError) as error:  # there is one already, which is damaged
+                self.fail(f"its trace can't be continued: {type(error).__name__}: {error}")
             self._is_traced.set()
 
     def fail(self, why: str) -> None:

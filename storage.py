@@ -137,8 +137,9 @@ class Storage:
 
         *stamp* is the incarnation, which becomes a part of the names of files that are set aside. Waits up to
         *lock_wait* seconds for a process that still holds the folder. *kept*: whether the store outlives the run.
-        *start_executor* is called once there is something that no append should wait for, and may raise RuntimeError.
-        The executor does one thing after another; where there is none, all is done at once.
+        *start_executor* is called once there is something that no append should wait for. It may raise RuntimeError,
+        OSError, ImportError and MemoryError. The executor does one thing after another; without one, each is done at
+        once.
         """
         self._folder = folder
         self._stamp = stamp

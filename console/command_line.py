@@ -171,7 +171,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """What lays out the help. (To find out the width, argparse would import much, whether the help is shown or not.)"""
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns):
+    if columns.isdecimal() and 0 < len(columns.lstrip("0")) < 6:
         return argparse.RawDescriptionHelpFormatter(prog, width=int(columns) - 2)
     try:
         width = os.get_terminal_size(1).columns

@@ -12,7 +12,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["SIGNALS", "Stop", "ignore_signals", "install_signals", "stop", "unraisable"]
+__all__ = ["SIGNALS", "Stop", "ignore_signals", "install_signals", "restore_signals", "stop", "unraisable"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Those that end a run; at the prompt, SIGINT does not."""
@@ -23,6 +23,12 @@ class Stop(BaseException):
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
+
+
+def restore_signals() -> None:
+    """Undo what whoever started this program has ignored: a Ctrl-C ends it, and it can wait for its processes."""
+    for signum in (signal.SIGINT, signal.SIGCHLD):
+        signal.signal(signum, signal.SIG_DFL)
 
 
 def stop(signum: int, _: FrameType | None) -> NoReturn:

@@ -17,7 +17,11 @@ __all__ = ["start_worker"]
 
 
 def start_worker() -> Executor:
-    """An executor with one thread, which is already running. Raises RuntimeError where no thread can be started."""
+    """An executor with one thread, which is already running.
+
+    Raises RuntimeError where no thread can be started; OSError, ImportError and MemoryError where nothing can be
+    imported, because no descriptor or no memory is left.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     worker = ThreadPoolExecutor(1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.terminal import Terminal
 
-from checking.driver import LIMIT_SECONDS, ROOT, command
+from checking.driver import LIMIT_SECONDS, ROOT, command, run
 
 SCRIPT = b"joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 k\n"
 NAME = """a "checkout" of $HOME's 'own' $(it)"""
@@ -524,6 +524,18 @@ def test_a_ctrl_c_at_any_moment_of_the_start_ends_the_prompt_or_leaves_one_that_
                 assert terminal.end("exit\r") == 0
             else:
                 assert terminal.process.wait(LIMIT_SECONDS) in (-signal.SIGINT, 128 + signal.SIGINT)
+
+
+IGNORES_ENDS = (
+    "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "printed"), [("", b""), ("joinServer 0\njoinClient 5 0\nput 5 k v\nget 5 k\n", b"k:v\n")]
+)
+def test_whoever_starts_it_ignores_the_end_of_processes(script: str, printed: bytes) -> None:
+    assert run(script, prefix=(sys.executable, "-c", IGNORES_ENDS)) == (printed, "", 0)
 
 
 # -- the prompt's history ----------------------------------------------------------------------------------

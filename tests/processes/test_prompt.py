@@ -152,7 +152,7 @@ def test_progress_in_hardly_any_columns(tmp_path: Path, columns: int) -> None:
     assert (tmp_path / "out").read_bytes() == b"k:v\n" * 1500
 
 
-@pytest.mark.parametrize("columns", ["0", "1", "2", "5", "-7", "many", "9" * 30])
+@pytest.mark.parametrize("columns", ["0", "1", "2", "5", "-7", "many", "9" * 30, "9" * 5000])
 def test_help_whatever_the_environment_says_of_columns(columns: str) -> None:
     result = run("", "--help", environment={"COLUMNS": columns, "LINES": columns})
     assert (result.stderr, result.status) == ("", 0)

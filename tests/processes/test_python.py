@@ -7,12 +7,14 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -456,6 +458,25 @@ def test_a_run_that_is_closed_while_somebody_waits() -> None:
     run.close()
     thread.join(LIMIT_SECONDS)
     assert len(told) == 1
+    gone(directory)
+
+
+def test_a_run_is_closed_without_a_descriptor(daadkvs_run: Run) -> None:
+    """While another thread waits, who sees the end of the master first, and waits for that as well."""
+    small(daadkvs_run)
+    directory = directory_of(daadkvs_run)
+    freeze_server(daadkvs_run)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(daadkvs_run.put, 5, "colour", "blue")
+        wait_until(lambda: daadkvs_run._talk._under_way.missing, "the thread to wait")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            daadkvs_run.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with pytest.raises(DaadkvsError):
+            waiting.result()
     gone(directory)
 
 

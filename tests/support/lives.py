@@ -84,10 +84,12 @@ class Life:
         fsync: str = "never",
         kept: bool = False,
         executor: Executor | None = None,
+        start_executor: Callable[[], Executor] | None = None,
     ) -> None:
         self.folder = folder
         self.closed = False
-        start_executor = None if executor is None else lambda: executor
+        if executor is not None:
+            start_executor = partial(next, itertools.repeat(executor))
         self.storage = Storage(folder, stamp, fsync, kept=kept, start_executor=start_executor)
         recovery = self.storage.recover()
         self.damages = recovery.damages

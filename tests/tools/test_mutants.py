@@ -227,7 +227,7 @@ MUTANTS = [
         "an append waits until a snapshot is on the disk itself",
         "compaction.py",
         "self._executor = self._start_executor()",
-        "self._executor = _executor_at_once()",
+        "self._executor = None",
         pytest_run("tests/unit/test_compaction.py", "-k", "no_append"),
     ),
     Mutant(

@@ -8,7 +8,7 @@ import random
 import re
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from random import Random
 from typing import Any
 
@@ -119,6 +119,24 @@ def test_no_append_waits_for_a_sync_of_a_snapshot_or_for_a_removal(
         assert waiting == {"snapshot.1.part", "log.0"}
         again = folders.recovered(life.folder)
         assert (again.damages, again.state()) == ([], life.state())
+        life.close()
+
+
+def test_without_room_for_an_executor_all_is_done_at_once_until_there_is(eager: None, folders: Folders) -> None:
+    lacking: list[Exception] = [OSError(24, "Too many open files"), RuntimeError("no thread"), ImportError()]
+    with ThreadPoolExecutor(1) as executor:
+
+        def start() -> Executor:
+            if lacking:
+                raise lacking.pop()
+            return executor
+
+        life = Life(folders.new(), start_executor=start)
+        while not (life.folder / "log.4").exists():
+            life.put((b"hot", b"x" * 40))
+            executor.submit(int).result()  # it has nothing more to do
+            assert folders.recovered(life.folder).state() == life.state()
+        assert not lacking
         life.close()
 
 

@@ -175,6 +175,27 @@ def test_a_server_has_all_children_that_no_other_can_have() -> None:
     assert tree.levels == [[0], list(range(1, 999)), [999, 1000]]
 
 
+@given(graphs())
+def test_a_tree_with_few_children_is_at_most_twice_as_deep(graph: dict[int, set[int]]) -> None:
+    hops = distances(graph)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("router.MOST_CHILDREN", 2)
+        for root in graph:
+            tree = spanning_tree(graph, root)
+            assert {root, *tree.parents} == reachable(graph, root)
+            assert all(parent in graph[child] for child, parent in tree.parents.items())
+            depth = {server: depth for depth, level in enumerate(tree.levels) for server in level}
+            assert depth.keys() == {root, *tree.parents}
+            assert all(depth[child] == depth[parent] + 1 for child, parent in tree.parents.items())
+            assert all(depth[server] <= 2 * hops[root, server] for server in depth)
+
+
+def test_a_ring_around_a_hub_does_not_become_a_chain() -> None:
+    rim = [(leaf, leaf % 200 + 1) for leaf in range(1, 201)]
+    wheel = graph_of(range(201), [(0, leaf) for leaf in range(1, 201)] + rim)
+    assert len(spanning_tree(wheel, 0).levels) == 3
+
+
 def test_a_tree_by_example() -> None:
     graph = graph_of(range(6), [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)])
     tree = spanning_tree(graph, 0)
