@@ -88,11 +88,14 @@ class Workers:
         waiting = iter(jobs)
         under_way: dict[Connection, Job] = {}
         idle = list(self._workers)
+        done: list[tuple[Job, Ran]] = []
         while True:
             while len(under_way) < self._number and (job := next(waiting, None)) is not None:
                 connection = idle.pop() if idle else self._hire()
                 connection.send(job)
                 under_way[connection] = job
+            yield from done  # while the next ones run
+            done = []
             if not under_way:
                 return
             for ready in wait(list(under_way)):
@@ -105,7 +108,7 @@ class Workers:
                     self._workers.pop(ready).join()
                     ready.close()
                     ran = Ran(b"", b"", "lost")
-                yield job, ran
+                done.append((job, ran))
 
     def _hire(self) -> Connection:
         ours, theirs = self._context.Pipe()
