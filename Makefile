@@ -40,7 +40,7 @@ run: .venv/ready
 	@$(IN_VENV) master.py $(if $(findstring file,$(origin SCRIPT)),--show) -- "$$script"
 
 test: .venv/dev
-	@eval "set -- $$words" && $(IN_VENV) -m pytest -n 6 --dist worksteal "$$@"
+	@eval "set -- $$words" && $(IN_VENV) -m pytest -n 4 --dist worksteal "$$@"
 
 check: .venv/dev
 	@$(IN_VENV) -m ruff check .
