@@ -170,14 +170,14 @@ def _parser(version: str) -> argparse.ArgumentParser:
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """What lays out the help. (To find out the width, argparse would import much, whether the help is shown or not.)"""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and 0 < len(columns.lstrip("0")) < 6:
-        return argparse.RawDescriptionHelpFormatter(prog, width=int(columns) - 2)
-    try:
-        width = os.get_terminal_size(1).columns
-    except OSError:
-        width = 0
-    return argparse.RawDescriptionHelpFormatter(prog, width=(width or 80) - 2)
+    said = os.environ.get("COLUMNS", "").lstrip("0")
+    columns = int(said) if said.isdecimal() and len(said) < 6 else 0
+    if not columns:
+        try:
+            columns = os.get_terminal_size(1).columns
+        except OSError:
+            pass  # it goes elsewhere
+    return argparse.RawDescriptionHelpFormatter(prog, width=(columns or 80) - 2)
 
 
 def _add_options_of_servers(parser: argparse.ArgumentParser) -> None:

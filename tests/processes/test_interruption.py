@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.terminal import Terminal
 
-from checking.driver import processes, state, titles, wait_until
+from checking.driver import processes, send_signal, state, titles, wait_until
 
 CTRL_C = "\x03"
 NOT_STARTED = "gave up waiting; {} was not started"
@@ -42,8 +42,7 @@ class Run:
 
     def stop(self, name: str) -> int:
         pid = processes(self.directory)[name]
-        os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: state(pid) == "T", f"{name} to stop")
+        send_signal(pid, signal.SIGSTOP, name)
         return pid
 
     def give_up(self, line: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.terminal import PROMPT, Terminal
 
-from checking.driver import LIMIT_SECONDS, ROOT, processes, run, state, wait_until
+from checking.driver import LIMIT_SECONDS, ROOT, processes, run, send_signal, state, wait_until
 from console import prompt
 from master import Master
 from rpc import transport
@@ -36,8 +36,7 @@ def start_cluster(terminal: Terminal) -> Path:
 
 def freeze(directory: Path, name: str) -> None:
     pid = processes(directory)[name]
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: state(pid) == "T", f"{name} to stop")
+    send_signal(pid, signal.SIGSTOP, name)
 
 
 # -- commands ----------------------------------------------------------------------------------------------

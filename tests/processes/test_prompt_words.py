@@ -12,7 +12,7 @@ import pytest
 from support.pages import data_of
 from support.terminal import PROMPT, Terminal
 
-from checking.driver import ROOT, processes, run, state, wait_until
+from checking.driver import ROOT, processes, run, send_signal
 from checking.telling import tell
 from checking.traces import read
 from console.help import PAGES, TOPICS
@@ -43,8 +43,7 @@ def move(terminal: Terminal) -> None:
 
 def freeze(terminal: Terminal, name: str) -> int:
     pid = processes(terminal.find_run())[name]
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: state(pid) == "T", f"{name} to stop")
+    send_signal(pid, signal.SIGSTOP, name)
     return pid
 
 
