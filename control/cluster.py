@@ -30,7 +30,7 @@ from control.clock import HybridClock
 from control.commands import CommandError, Uncertain
 from control.data_directory import DamagedClock, DataDirectory
 from control.group_calls import GroupCalls
-from control.hosts import EngineError, Hosts, ThisMachine
+from control.hosts import Hosts, ThisMachine
 from control.members import Client, Members, Server
 from control.overview import Overview
 from control.run_directory import RunDirectory
@@ -112,14 +112,12 @@ class Cluster:
         engine = self._settings.engine
         if engine is None:
             return ThisMachine(self._settings, self._run, data.read_hosts() if data else {})
-        try:
-            from engine.hosts import EngineHosts  # not at the top: its packages are an extra
-        except ImportError as error:
-            package = (error.name or str(error)).partition(".")[0]
-            raise EngineError(
-                f"--engine needs the package {package}, which is missing; `pip install .[cluster]` installs it"
-            ) from error
-        hosts = EngineHosts(engine, self._settings, self._run, data, self._warn)
+        from engine.keeper import Keeper  # not at the top: most runs have no engine
+
+        keeper = Keeper(self._run, engine)  # first, since it takes longer to get ready than all the rest
+        from engine.hosts import EngineHosts
+
+        hosts = EngineHosts(engine, keeper, self._settings, self._run, data, self._warn)
         self.found += hosts.missing
         return hosts
 

@@ -20,7 +20,7 @@ from rpc import transport
 from rpc.spawner import Spawner, activity
 from storage import cut_group, folder_of, holds_store
 
-__all__ = ["EXIT_PATIENCE_SECONDS", "EngineError", "Host", "Hosts", "ThisMachine"]
+__all__ = ["EXIT_PATIENCE_SECONDS", "EngineError", "Host", "Hosts", "ThisMachine", "lacking"]
 
 EXIT_PATIENCE_SECONDS = 2.0
 """How long processes may take to end before they are killed by force."""
@@ -28,6 +28,12 @@ EXIT_PATIENCE_SECONDS = 2.0
 
 class EngineError(Exception):
     """The cluster of an engine, or a host of it, can't be used; the text says why."""
+
+
+def lacking(error: ImportError) -> EngineError:
+    """What is raised where a package of the extra `cluster` can't be imported."""
+    package = (error.name or str(error)).partition(".")[0]
+    return EngineError(f"--engine needs the package {package}, which is missing; `pip install .[cluster]` installs it")
 
 
 class Host(Protocol):
@@ -45,6 +51,12 @@ class Host(Protocol):
         """Start the "watchdog" of a server or a "client"; returns its process id and address.
 
         No other process of the run has the same *name*. Raises Failure, Interrupted; then no process remains.
+        """
+
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
+        """Start a process that `start` will soon be called for, if that can be done without waiting.
+
+        *order*: what the watchdog of a server will be asked for (`watchdog.main`), if it may begin with that.
         """
 
     def new_address(self, name: str) -> str:
@@ -84,10 +96,10 @@ class Hosts(Protocol):
     def of_client(self, ident: int) -> Host:
         """Where a client is to be started. Raises CommandError if there is no host."""
 
-    def start_early(self, role: str, ident: int, order: bytes) -> None:
-        """Start a process that `Host.start` will soon be asked for, if that can be done without waiting.
+    def expected(self, ident: int) -> Host | None:
+        """Where a new server or client will be started, if no other is started before than those asked about.
 
-        *order*: what the watchdog of a server will be asked for (`watchdog.main`), if it may begin with that.
+        None where that is not known. To be asked about each id only once, until it is started or `drop_early` called.
         """
 
     def drop_early(self) -> bool:
@@ -129,6 +141,9 @@ class ThisMachine:
     def start(self, role: str, ident: int, name: str) -> tuple[int, str]:
         return self._spawner.start(role, ident, name)
 
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
+        self._spawner.start_early(role, ident, order)
+
     def new_address(self, name: str) -> str:
         return transport.new_address(self._run.path, name)
 
@@ -158,8 +173,8 @@ class ThisMachine:
     def of_client(self, ident: int) -> Host:
         return self
 
-    def start_early(self, role: str, ident: int, order: bytes) -> None:
-        self._spawner.start_early(role, ident, order)
+    def expected(self, ident: int) -> Host | None:
+        return None if ident in self._elsewhere else self
 
     def drop_early(self) -> bool:
         return self._spawner.drop_early()

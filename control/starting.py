@@ -60,8 +60,8 @@ class Starter:
         self._hosts = hosts
         self._stamp = stamp
         self._warn = warn
-        self._early: dict[int, Order | None] = {}
-        """The ids of processes that were started early, and of servers how they were."""
+        self._early: dict[int, tuple[Host, Order | None]] = {}
+        """Where each process was started early, by its id, and of servers how."""
 
     def start_early(self, coming: Iterable[Command]) -> None:
         """Have the processes started that the next commands will start, so that they get ready beside each other.
@@ -76,17 +76,19 @@ class Starter:
             wanted.setdefault(join.ids[0], ROLES[join.name])
         if not wanted:
             self.drop_early()
-        elif len(wanted) > 1 and self._settings.engine is None and _has_room():
+        elif len(wanted) > 1 and (self._settings.engine is not None or _has_room()):
             for ident, role in wanted.items():
                 if not (ident in self._early or ident in self._members.servers or ident in self._members.clients):
                     self._start_early(role, ident)
 
     def _start_early(self, role: str, ident: int) -> None:
-        order = None
+        host, order = self._hosts.expected(ident), None
+        if host is None:
+            return
         if role == "watchdog" and self._settings.data_directory is None:  # a store that is kept is looked at before
-            order = self._order(ident, self._hosts.of_server(ident))
-        self._early[ident] = order
-        self._hosts.start_early(role, ident, msgpack.packb(order) if order else b"")
+            order = self._order(ident, host)
+        self._early[ident] = (host, order)
+        host.start_early(role, ident, msgpack.packb(order) if order else b"")
 
     def drop_early(self) -> bool:
         """Kill the processes that were started early, and are not wanted; returns whether there were any."""
@@ -132,7 +134,9 @@ class Starter:
         if server.uncut is not None and host.has_store(server.ident):
             host.cut_group(server.ident, server.uncut, self._settings.fsync)
         server.uncut = None
-        order = self._early.pop(server.ident, None) or self._order(server.ident, host)
+        expected, order = self._early.pop(server.ident, (host, None))
+        if order is None or expected is not host:
+            order = self._order(server.ident, host)
         if server.watchdog is None:
             name = f"watchdog-{server.ident}-{self._stamp()}"
             server.watchdog_pid, address = host.start("watchdog", server.ident, name)

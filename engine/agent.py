@@ -140,15 +140,11 @@ class _Agent:
             self._lock_data_directory()
         if terms.traced:
             tracing.enable(Path(folder, "trace"))
-        loaded = roles.load()  # once, for all processes that are forked from here
         set_title(f"daadkvs agent ({folder})")
         tls.use(terms.credentials, terms.host_timeout)
         self._gone, self._alive = os.pipe()
-        place = f"tls:{terms.ip}"
-        self._listener = transport.listen(transport.new_address(place, "agent"))
-        self._service = AgentService(loaded, folder, self._alive, place, self._stores)
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        self._place = f"tls:{terms.ip}"
+        self._listener = transport.listen(transport.new_address(self._place, "agent"))
 
     def _lock_data_directory(self) -> None:
         make_folder(self._stores, sync=True)
@@ -169,6 +165,11 @@ class _Agent:
 
     def serve(self) -> None:
         """Serve the master until it is gone, or the worker, or the run is over. Then clean up."""
+        loaded = roles.load()  # once, for all processes that are forked from here; the master connects meanwhile
+        self._service = AgentService(loaded, self._run.path, self._alive, self._place, self._stores)
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.enable()
         patience = END_PATIENCE_SECONDS
         try:
             self._serve()
@@ -200,6 +201,8 @@ class _Agent:
         For *patience* seconds, processes may end by themselves, as they do when the master is gone.
         """
         os.close(self._alive)
+        if patience:
+            self._service.end_waiting()
         poller = select.poll()
         poller.register(self._gone, select.POLLIN)
         while not poller.poll(patience * 1000):

@@ -4,38 +4,30 @@ May live here: all that is said to Dask. May not: what an agent is for (engine/a
 
 Dask lists hosts, starts an agent on each, and is the way to kill one that does not answer. Nothing of a run depends on
 its scheduling: `Client.run` calls a function at once, and once. A connection to the scheduler is made when it is
-needed, and closed again.
+needed, and stays until `disconnect`.
+
+Dask takes longer to import than all of Daadkvs. So only the keeper imports this room (engine/keeper.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
-import sys
-import tarfile
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from importlib.util import cache_from_source
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-if "numpy" not in sys.modules:
-    sys.modules["numpy"] = None  # type: ignore[assignment]  # Dask can do without, and then is imported in less time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import cloudpickle
 from distributed import Client, Security
-
-if sys.modules["numpy"] is None:
-    del sys.modules["numpy"]
 
 from control.hosts import EngineError
 from control.run_directory import checkout_hash
 from control.settings import Engine
 from engine import delivery
+from engine.found import Found
 from engine.placement import natural
 from rpc.failures import why
 
-__all__ = ["DaskCluster", "Found"]
+__all__ = ["DaskCluster"]
 
 CONNECT_SECONDS = 10.0
 """How long the scheduler may take to answer."""
@@ -46,28 +38,7 @@ START_SECONDS = 20.0
 END_SECONDS = 4.0
 """How long the scheduler, and then a worker, may take to end an agent."""
 
-ROOT = Path(__file__).resolve().parent.parent
-
-CODE = ("*.py", "rpc/*.py", "control/*.py", "engine/*.py")
-"""What an agent is made of, except for `NOT_FOR_AGENTS`."""
-
-NOT_FOR_AGENTS = ("master.py", "daadkvs.py")
-
 T = TypeVar("T")
-
-
-class Found(NamedTuple):
-    """A host of the cluster: what it is called, where it is, and the worker through which it is reached."""
-
-    name: str
-    ip: str
-    worker: str
-
-    @property
-    def endpoint(self) -> tuple[str, int]:
-        """The IP address and port at which the worker listens."""
-        ip, _, port = self.worker.rpartition("://")[2].rpartition(":")
-        return ip.strip("[]"), int(port)
 
 
 class DaskCluster:
@@ -88,30 +59,27 @@ class DaskCluster:
                 tls_client_key=str(engine.key),
                 require_encryption=True,
             )
-        self._code = b""
+        self._runner = asyncio.Runner()
+        self._client: Client | None = None
 
     def hosts(self) -> list[Found]:
         """The hosts that there are now, in the order of their names. Blocks. Raises EngineError."""
         return self._run(self._hosts)
 
-    def start_agents(
-        self, pack_terms: Callable[[Found], bytes], hosts: Iterable[Found] | None = None
-    ) -> dict[Found, dict[str, Any]]:
-        """Start an agent on each of these hosts, or on all that there are, all at the same time, with packed terms.
+    def start_agents(self, code: bytes, terms: Mapping[Found, bytes]) -> dict[Found, dict[str, Any]]:
+        """Start an agent on each of these hosts, all at the same time, with packed code and terms.
 
         Returns for each what `delivery.start_agent` does. Blocks. Raises EngineError.
         """
-        self._code = self._code or _packed_code()
 
         async def start(client: Client, host: Found) -> dict[str, Any]:
-            arguments = (self._code, pack_terms(host), checkout_hash(), START_SECONDS)
+            arguments = (code, terms[host], checkout_hash(), START_SECONDS)
             about = await _call(client, host, START_SECONDS + 5.0, delivery.start_agent, *arguments)
             return dict(about)
 
         async def start_all(client: Client) -> dict[Found, dict[str, Any]]:
-            found = await self._hosts(client) if hosts is None else [*hosts]
-            answers = await asyncio.gather(*(start(client, host) for host in found))
-            return dict(zip(found, answers, strict=True))
+            answers = await asyncio.gather(*(start(client, host) for host in terms))
+            return dict(zip(terms, answers, strict=True))
 
         return self._run(start_all)
 
@@ -152,22 +120,29 @@ class DaskCluster:
         return sorted(found.values(), key=lambda host: natural(host.name))
 
     def _run(self, use: Callable[[Client], Coroutine[Any, Any, T]], patience: float = CONNECT_SECONDS) -> T:
-        """What *use* returns, with a connection to the scheduler. Raises EngineError."""
+        """What *use* returns, with a connection to the scheduler, which stays. Raises EngineError."""
 
         async def connected() -> T:
-            async with Client(
-                self._address,
-                security=self._security,
-                timeout=patience,
-                asynchronous=True,
-                set_as_default=False,
-            ) as client:
-                return await use(client)
+            if self._client is None:
+                self._client = Client(
+                    self._address, security=self._security, timeout=patience, asynchronous=True, set_as_default=False
+                )
+                await self._client
+            return await use(self._client)
 
         try:
-            return asyncio.run(connected())
+            return self._runner.run(connected())
         except Exception as error:  # Dask, tornado and ssl raise many kinds
             raise EngineError(f"{self._address}: {why(error) or type(error).__name__}") from error
+
+    def disconnect(self) -> None:
+        """Close the connection to the scheduler, if there is one. Blocks. Raises nothing."""
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                self._runner.run(client.close())
+            except Exception:
+                pass  # the scheduler is gone
 
 
 async def _call(client: Client, host: Found, seconds: float, function: Callable[..., Any], *args: Any) -> Any:
@@ -179,17 +154,3 @@ async def _call(client: Client, host: Found, seconds: float, function: Callable[
         return {"error": "its worker does not answer"}
     except Exception as error:
         return {"error": f"its worker has failed: {why(error) or type(error).__name__}"}
-
-
-def _packed_code() -> bytes:
-    """The code of an agent as a tar file, with what Python has compiled of it: the same Python needn't do so again."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as files:
-        for pattern in CODE:
-            for path in sorted(ROOT.glob(pattern)):
-                if path.name in NOT_FOR_AGENTS:
-                    continue
-                compiled = Path(cache_from_source(path))
-                for each in (path, compiled) if compiled.exists() else (path,):
-                    files.add(each, each.relative_to(ROOT), recursive=False)
-    return packed.getvalue()

@@ -18,6 +18,8 @@ __all__ = ["end_agent", "start_agent"]
 
 
 BEGIN = """
+import gc
+gc.disable()  # what is imported is no garbage
 import json, os, sys
 data = b""
 while data.count(b"\\n") < 2:
@@ -38,8 +40,8 @@ agent.main(terms, sys.argv[1])
 async def start_agent(code: bytes, terms: bytes, checkout: str, patience: float, dask_worker: Any) -> dict[str, Any]:
     """Start an agent; returns what it says about itself (`_Agent.about`), or {"error": why}.
 
-    *code*: the folders and files of Daadkvs, as a tar file. *checkout*: a part of the name of its folder. *patience*:
-    how long it may take, in seconds.
+    *code*: what `engine.code.packed` has packed. *checkout*: a part of the name of the agent's folder. *patience*: how
+    long it may take to start, in seconds.
     """
     import asyncio
 
@@ -50,25 +52,29 @@ async def start_agent(code: bytes, terms: bytes, checkout: str, patience: float,
 
 
 def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worker: Any) -> dict[str, Any]:
-    import io
     import json
     import os
+    import pickle
     import select
     import subprocess
     import sys
-    import tarfile
     import tempfile
     import threading
+    import zlib
 
     base = "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix=f"daadkvs-{os.geteuid()}-{checkout}-", dir=base)
     process = None
     try:
         inside = os.path.join(folder, "code")
-        with tarfile.open(fileobj=io.BytesIO(code)) as files:
-            files.extractall(inside, filter="data")
+        for name, (modified, content) in pickle.loads(zlib.decompress(code)).items():
+            path = os.path.join(inside, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(content)
+            os.utime(path, ns=(modified, modified))  # by which Python knows what it has compiled
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", BEGIN, folder],
+            [sys.executable, "-I", "-S", "-c", BEGIN, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if "DAADKVS_DEBUG" in os.environ else subprocess.DEVNULL,
@@ -76,8 +82,8 @@ def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worke
             start_new_session=True,
         )
         assert process.stdin is not None and process.stdout is not None
-        path = [inside, *(entry for entry in sys.path if entry)]
-        process.stdin.write(json.dumps(path).encode() + b"\n" + terms + b"\n")
+        folders = [inside, *(entry for entry in sys.path if entry)]
+        process.stdin.write(json.dumps(folders).encode() + b"\n" + terms + b"\n")
         process.stdin.flush()
         readable, _, _ = select.select([process.stdout], [], [], patience)
         if not readable:

@@ -1,6 +1,6 @@
 """The hosts of a run with an engine: which there are, and which process is placed on which of them.
 
-May live here: agents on hosts, and who is placed where. May not: Dask (engine/dask_cluster.py), what an agent does for
+May live here: agents on hosts, and who is placed where. May not: Dask (engine/keeper.py), what an agent does for
 the master (engine/remote_host.py).
 
 Servers and clients take turns over the hosts, in the order of the hosts' names, as they are started for the first time;
@@ -13,21 +13,24 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from control.commands import CommandError
 from control.data_directory import DataDirectory
-from control.hosts import EngineError, Host
+from control.hosts import EngineError, Host, lacking
 from control.run_directory import Agent, RunDirectory
 from control.settings import Engine, Settings
-from engine import placement, traces
-from engine.certificates import Authority
-from engine.dask_cluster import DaskCluster, Found
+from engine import code, placement, traces
+from engine.found import Found
 from engine.keeper import Keeper
 from engine.placement import Places, natural
 from engine.remote_host import RemoteHost
 from engine.terms import Terms
 from rpc import tls, tracing, transport
 from storage import StorageError, folder_of, holds_store
+
+if TYPE_CHECKING:
+    from engine.certificates import Authority
 
 __all__ = ["EngineHosts"]
 
@@ -38,12 +41,13 @@ class EngineHosts:
     def __init__(
         self,
         engine: Engine,
+        keeper: Keeper,
         settings: Settings,
         run: RunDirectory,
         data: DataDirectory | None,
         warn: Callable[[str], None],
     ) -> None:
-        """Start an agent on each host. Forks, so no thread may have been started.
+        """Start an agent on each host. *keeper*: ends with this.
 
         *warn* is called with a description of what is lost on hosts, later on.
 
@@ -61,6 +65,8 @@ class EngineHosts:
         self._new = -1
         """The server that is being started for the first time."""
         self._turn = 0
+        self._expected: set[int] = set()
+        """The ids that were asked about, and will take their turn when they are started."""
         self._hosts: dict[str, RemoteHost] = {}
         """Every host that there has been, by name."""
         self._former: list[RemoteHost] = []
@@ -70,10 +76,10 @@ class EngineHosts:
         """Why a host could not be used when it was last tried."""
         self.missing: list[str] = []
         """Warnings about hosts that could not be used from the beginning."""
-        self._cluster = DaskCluster(engine)
-        self._keeper = Keeper(run)
+        self._keeper = keeper
         try:
-            self._authority = Authority()
+            self._authority = _make_authority()  # while the keeper imports Dask
+            self._code = code.packed()
             self._start()
         except BaseException:
             self._keeper.end()
@@ -83,7 +89,7 @@ class EngineHosts:
         """Start an agent on each host that there is. Raises EngineError."""
         tls.use(self._authority.issue("master"), self._engine.host_timeout)
         try:
-            self._start_agents(None, lock_wait=0.0)
+            self._start_agents(self._keeper.hosts(), lock_wait=0.0)
         except EngineError:
             self._end_agents()
             raise
@@ -100,20 +106,21 @@ class EngineHosts:
         before, self._lost = self._lost, sum(host.is_lost for host in (*self._hosts.values(), *self._former))
         return self._lost > before
 
-    def _start_agents(self, found: Iterable[Found] | None, lock_wait: float) -> None:
-        """Start an agent on each of these hosts, or on all that there are.
+    def _start_agents(self, found: Iterable[Found], lock_wait: float) -> None:
+        """Start an agent on each of these hosts.
 
         Raises EngineError, also if another master uses a data directory.
         """
         in_use = ""
-        for host, about in self._cluster.start_agents(lambda host: self._pack_terms(host, lock_wait), found).items():
+        terms = {host: self._pack_terms(host, lock_wait) for host in found}
+        for host, about in self._keeper.start_agents(self._code, terms).items():
             if "error" in about:
                 self._why[host.name] = about["error"]
                 in_use = f"host {host.name}: {about['error']}" if about.get("in use") else in_use
                 continue
             try:
                 self._run.note_agent(Agent(host.name, *host.endpoint, self._engine.host_timeout))
-                made = RemoteHost(host, about, self._cluster, self._settings.timeout, self._engine.host_timeout)
+                made = RemoteHost(host, about, self._keeper, self._settings.timeout, self._engine.host_timeout)
             except (transport.Failure, OSError, KeyError, TypeError) as error:
                 self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
                 continue
@@ -144,7 +151,7 @@ class EngineHosts:
         self._why[name] = "it is not in the cluster"
         try:
             # The last agent there may take as long to notice that its master is gone.
-            found = [each for each in self._cluster.hosts() if each.name == name]
+            found = [each for each in self._keeper.hosts() if each.name == name]
             if not found or self._answers(found[0]):
                 self._start_agents(found, lock_wait=self._engine.host_timeout + 1.0)
         except EngineError as error:
@@ -172,7 +179,7 @@ class EngineHosts:
             if host is None:
                 raise CommandError(f"its store is on host {place}, which can't be used: {self._why[place]}")
             return host
-        host = self._choose(placed)
+        host = self._choose(ident, placed)
         self._refuse_local_store(ident, host)
         self._stores[ident] = host.name
         self._new = ident
@@ -190,11 +197,19 @@ class EngineHosts:
         if folder and holds_store(folder) and not host.has_store(ident):
             raise CommandError(f"its store is {folder} on this machine, but not on host {host.name}")
 
-    def start_early(self, role: str, ident: int, order: bytes) -> None:
-        pass  # it takes its host's turn when its command comes
+    def expected(self, ident: int) -> Host | None:
+        name = self._stores.get(ident) or self._places.of(ident)
+        if name is None:
+            names = sorted(self._hosts, key=natural)
+            name = names[(self._turn + len(self._expected)) % len(names)]
+            self._expected.add(ident)
+        host = self._hosts.get(name)
+        return None if host is None or host.is_lost else host
 
     def drop_early(self) -> bool:
-        return False
+        self._expected.clear()
+        dropped = [host.drop_early() for host in self._hosts.values()]
+        return any(dropped)
 
     def forget_server(self, ident: int) -> None:
         if ident == self._new:
@@ -208,17 +223,18 @@ class EngineHosts:
     def of_client(self, ident: int) -> Host:
         host = self._hosts.get(self._clients.get(ident, ""))
         if host is None or host.is_lost:
-            host = self._choose(self._places.of(ident))
+            host = self._choose(ident, self._places.of(ident))
         self._clients[ident] = host.name
         return host
 
-    def _choose(self, placed: str | None) -> RemoteHost:
-        """The host that is *placed*, or whose turn it is. Raises CommandError."""
+    def _choose(self, ident: int, placed: str | None) -> RemoteHost:
+        """The host that is *placed* for a process, or whose turn it is. Raises CommandError."""
         if placed is not None:
             host = self._host(placed)
             if host is None:
                 raise CommandError(f"host {placed} can't be used: {self._why[placed]}")
             return host
+        self._expected.discard(ident)
         names = sorted(self._hosts, key=natural)
         for again in (False, True):
             for _ in names:
@@ -262,11 +278,20 @@ class EngineHosts:
 
     def _end_by_force(self, hosts: list[RemoteHost]) -> None:
         """End agents that have not ended by themselves, or of which that isn't known."""
-        ended = self._cluster.end_agents({host.found: host.process for host in hosts})
+        ended = self._keeper.end_agents({host.found: host.process for host in hosts})
         for host in hosts:
             if host.found not in ended and not host.can_be_reached:
                 seconds = self._engine.host_timeout
                 self._warn(f"host {host.name} can't be reached; what is left there ends by itself after {seconds:g} s")
+
+
+def _make_authority() -> Authority:
+    """Raises EngineError."""
+    try:
+        from engine.certificates import Authority  # not at the top: the keeper is to be at work meanwhile
+    except ImportError as error:
+        raise lacking(error) from error
+    return Authority()
 
 
 def _read_places(path: Path | None) -> Places:

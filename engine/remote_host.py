@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from control.hosts import EXIT_PATIENCE_SECONDS
-from engine.dask_cluster import DaskCluster, Found
+from engine.found import Found
+from engine.keeper import Keeper
 from rpc import transport
-from rpc.spawner import ask_to_start
+from rpc.spawner import Starts
 from storage import StorageError, folder_of
 
 __all__ = ["RemoteHost"]
@@ -41,7 +42,7 @@ class RemoteHost:
     """A host with an agent (`control.hosts.Host`)."""
 
     def __init__(
-        self, found: Found, about: dict[str, Any], cluster: DaskCluster, timeout: float, host_timeout: float
+        self, found: Found, about: dict[str, Any], keeper: Keeper, timeout: float, host_timeout: float
     ) -> None:
         """Connect to an agent, *about* which this is known (`_Agent.about`). Raises Failure.
 
@@ -53,7 +54,7 @@ class RemoteHost:
         self.can_be_reached = True
         """False if it was lost since nothing was heard of its machine."""
         self._stores = Path(about["stores"])
-        self._cluster = cluster
+        self._keeper = keeper
         self._timeout = timeout
         sock = transport.connect(about["address"], timeout)
         transport.detect_loss(sock, host_timeout)
@@ -62,6 +63,7 @@ class RemoteHost:
         self._remotes: weakref.WeakSet[transport.Remote] = weakref.WeakSet()
         watched = socket.socket(fileno=os.dup(sock.fileno()))
         self._agent = transport.Remote(sock, timeout)
+        self._starts = Starts(self._agent, f"the agent on host {self.name}")
         threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
 
     @property
@@ -103,7 +105,14 @@ class RemoteHost:
     # -- what is done there --------------------------------------------------------------------------------
 
     def start(self, role: str, ident: int, name: str) -> tuple[int, str]:
-        return ask_to_start(self._agent, f"the agent on host {self.name}", role, ident, name)
+        return self._starts.start(role, ident, name)
+
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
+        self._starts.start_early(role, ident, order)
+
+    def drop_early(self) -> bool:
+        """Kill the processes that were started early, and are not wanted; returns whether there were any."""
+        return self._starts.drop_early()
 
     def new_address(self, name: str) -> str:
         return transport.new_address(f"tls:{self.found.ip}", name)
@@ -129,7 +138,7 @@ class RemoteHost:
     def end_by_force(self) -> bool:
         """Have the worker kill the agent and all that it has started; returns whether that is certain. Blocks."""
         self._agent.abort()
-        return self.found in self._cluster.end_agents({self.found: self.process})
+        return self.found in self._keeper.end_agents({self.found: self.process})
 
     def folder(self, server: int) -> str:
         return str(folder_of(self._stores, server))

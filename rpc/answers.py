@@ -48,6 +48,10 @@ ANSWERS: dict[str, Any] = {
     "trace_files": tuple[str, ...],
     "read_trace": bytes,
     "end": None,
+    # of the keeper
+    "cluster_hosts": tuple[tuple[str, str, str], ...] | str,
+    "start_agents": tuple[str, ...] | str,
+    "end_agents": tuple[str, ...],
     # of clients and servers
     "shape": None,
     # of clients

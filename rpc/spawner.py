@@ -36,8 +36,8 @@ __all__ = [
     "Roles",
     "Spawner",
     "SpawnerService",
+    "Starts",
     "activity",
-    "ask_to_start",
     "kill_in_session",
 ]
 
@@ -109,6 +109,14 @@ class SpawnerService(transport.Service):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 del self._children[name]
 
+    def end_waiting(self) -> None:
+        """Have those children end that still wait for the master to connect."""
+        for _, address in self._children.values():
+            try:
+                transport.connect(address, END_PATIENCE_SECONDS).close()
+            except transport.Failure:
+                pass  # it has had its connection
+
     def see_off(self, remove_folders: Callable[[], None]) -> NoReturn:
         """Wait until all children have ended, `END_PATIENCE_SECONDS` at most, and remove the run's folders."""
 
@@ -119,11 +127,7 @@ class SpawnerService(transport.Service):
 
         signal.signal(signal.SIGALRM, finish)
         signal.setitimer(signal.ITIMER_REAL, END_PATIENCE_SECONDS)
-        for _, address in self._children.values():
-            try:
-                transport.connect(address, END_PATIENCE_SECONDS).close()  # whoever still waits for the master ends
-            except transport.Failure:
-                pass  # it has had its connection
+        self.end_waiting()
         for pid, _ in self._children.values():
             os.waitpid(pid, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -158,44 +162,79 @@ def _main(
         os.killpg(0, signal.SIGKILL)
 
 
-def ask_to_start(
-    remote: transport.Remote,
-    starter: str,
-    role: str,
-    ident: int,
-    name: str,
-    advice: str = "",
-    begun: transport.Pending | None = None,
-) -> tuple[int, str]:
-    """Have a `SpawnerService` start a process; returns its process id and address. Raises Failure, Interrupted.
+class Starts:
+    """The master's end of a `SpawnerService`: it has processes started, some of them before they are wanted."""
 
-    After either, no process remains: if it is started later, it is killed at once. For errors: *starter* is who that
-    is, and *advice* what to do where it is gone. *begun*: the call, if it is under way already.
-    """
-    try:
-        started = (begun or remote.send("start", role, ident, name, b"")).wait()
-    except transport.Interrupted:
-        _abandon(remote, name)
-        raise
-    except transport.Silent as failure:
-        _abandon(remote, name)
-        raise transport.Failure(f"{starter} does not answer") from failure
-    except transport.RemoteError as error:
-        raise transport.Failure(f"{starter} has failed: {error}{advice}") from error
-    except transport.Failure as failure:
-        raise transport.Failure(f"{starter} is gone{advice}") from failure
-    if isinstance(started, str):
-        raise transport.NoRoom(started)
-    pid, address = started
-    return pid, address
+    def __init__(self, remote: transport.Remote, starter: str, advice: str = "") -> None:
+        """For errors: *starter* is who starts them, and *advice* what to do where it is gone."""
+        self._remote = remote
+        self._starter = starter
+        self._advice = advice
+        self._early: dict[tuple[str, int], tuple[str, transport.Pending]] = {}
+        """By role and id: the name of a process that was started early, and the call that starts it."""
+        self._count = 0
 
+    def start(self, role: str, ident: int, name: str) -> tuple[int, str]:
+        """Start the "watchdog" of a server or a "client"; returns its process id and address.
 
-def _abandon(remote: transport.Remote, name: str) -> None:
-    """Have the process killed right after it has been started, whenever that is."""
-    try:
-        remote.tell("abandon", name)
-    except transport.Failure:
-        pass  # who should start it is gone, and every process with it
+        No other process of the run has the same *name*. Takes the process that was started early, if there is one.
+        Raises Failure, Interrupted. After either, no process remains: if it is started later, it is killed at once.
+        """
+        early = self._early.pop((role, ident), None)
+        name, begun = early or (name, None)
+        try:
+            return self._wait_for(begun or self._remote.send("start", role, ident, name, b""))
+        except transport.Interrupted:
+            self._abandon(name)
+            raise
+        except transport.Silent as failure:
+            self._abandon(name)
+            raise transport.Failure(f"{self._starter} does not answer") from failure
+        except transport.RemoteError as error:
+            raise transport.Failure(f"{self._starter} has failed: {error}{self._advice}") from error
+        except transport.NoRoom:
+            if not self.drop_early() and early is None:
+                raise
+        except transport.Failure as failure:
+            raise transport.Failure(f"{self._starter} is gone{self._advice}") from failure
+        return self.start(role, ident, name)  # now that there may be room
+
+    def _wait_for(self, begun: transport.Pending) -> tuple[int, str]:
+        started = begun.wait()
+        if isinstance(started, str):
+            raise transport.NoRoom(started)
+        pid, address = started
+        return pid, address
+
+    def _abandon(self, name: str) -> None:
+        """Have the process killed right after it has been started, whenever that is."""
+        try:
+            self._remote.tell("abandon", name)
+        except transport.Failure:
+            pass  # who should start it is gone, and every process with it
+
+    def start_early(self, role: str, ident: int, order: bytes) -> None:
+        """Have a process started that `start` will soon be called for. Does not wait for it. Raises nothing.
+
+        *order*: as for `SpawnerService`.
+        """
+        if (role, ident) not in self._early:
+            self._count += 1
+            name = f"{role}-{ident}-early-{self._count}"
+            try:
+                self._early[role, ident] = (name, self._remote.send("start", role, ident, name, order))
+            except transport.Failure:
+                pass  # who should start it is gone, as whoever calls `start` will be told
+
+    def drop_early(self) -> bool:
+        """Have the processes killed that were started early, and are not wanted; returns whether there were any."""
+        dropped, self._early = self._early, {}
+        try:
+            for name, _ in dropped.values():
+                self._remote.call("abandon", name)
+        except transport.Failure:
+            pass  # who has started them is gone, and every process with it
+        return bool(dropped)
 
 
 def kill_in_session(leader: int, pid: int, patience: float) -> bool:
@@ -276,51 +315,22 @@ class Spawner:
         theirs.close()
         os.close(alive)
         self._remote = transport.Remote(ours, timeout)
-        self._early: dict[tuple[str, int], tuple[str, transport.Pending]] = {}
-        """By role and id: the name of a process that was started early, and the call that starts it."""
-        self._count = 0
+        self._starts = Starts(self._remote, "the process that starts all others", "; start Daadkvs anew")
         self._asked = False
 
     def start(self, role: str, ident: int, name: str) -> tuple[int, str]:
-        """Start the "watchdog" of a server or a "client"; returns its process id and address (`ask_to_start`).
-
-        Takes the one that was started early, if there is one.
-        """
+        """As `Starts.start`."""
         self._asked = True
-        early = self._early.pop((role, ident), None)
-        name, begun = early or (name, None)
-        try:
-            return ask_to_start(
-                self._remote, "the process that starts all others", role, ident, name, "; start Daadkvs anew", begun
-            )
-        except transport.NoRoom:
-            if not self.drop_early() and early is None:
-                raise
-        return self.start(role, ident, name)  # now that there may be room
+        return self._starts.start(role, ident, name)
 
     def start_early(self, role: str, ident: int, order: bytes) -> None:
-        """Have a process started that `start` will soon be called for. Does not wait for it. Raises nothing.
-
-        *order*: as for `SpawnerService`.
-        """
+        """As `Starts.start_early`."""
         self._asked = True
-        if (role, ident) not in self._early:
-            self._count += 1
-            name = f"{role}-{ident}-early-{self._count}"
-            try:
-                self._early[role, ident] = (name, self._remote.send("start", role, ident, name, order))
-            except transport.Failure:
-                pass  # the spawner is gone, as whoever calls `start` will be told
+        self._starts.start_early(role, ident, order)
 
     def drop_early(self) -> bool:
-        """Have the processes killed that were started early, and are not wanted; returns whether there were any."""
-        dropped, self._early = self._early, {}
-        try:
-            for name, _ in dropped.values():
-                self._remote.call("abandon", name)
-        except transport.Failure:
-            pass  # the spawner is gone, and every process with it
-        return bool(dropped)
+        """As `Starts.drop_early`."""
+        return self._starts.drop_early()
 
     def kill(self, pid: int, patience: float) -> bool:
         """Kill a process of this run, whoever started it; returns whether it was gone within *patience* seconds.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from checking import traces
-from checking.driver import ROOT, Result, run
+from checking.driver import ROOT, Result, run, wait_until
 
 if TYPE_CHECKING:
     from checking.lab.dask_cluster import DaskCluster
@@ -40,6 +42,33 @@ def test_processes_take_turns_over_the_hosts_and_stay_where_they_are(cluster: Da
         assert hosts_of(conversation) == placed
         conversation.do("killServer 3\njoinServer 3\nkillServer 5\njoinServer 5")
         assert hosts_of(conversation) == placed
+
+
+JOINS_THAT_FAIL = """joinServer 0
+joinClient 7 3
+joinServer 0
+joinClient 6 0
+joinServer 6
+joinServer 5
+joinClient 5 0
+joinServer 8
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--no-pipeline",)], ids=["early", "one by one"])
+def test_joins_that_fail_take_no_turn_and_leave_no_process(cluster: DaskCluster, options: tuple[str, ...]) -> None:
+    with conversation_on(cluster, *options) as conversation:
+        assert len(conversation.do(JOINS_THAT_FAIL).errors) == 4
+        placed = {"server 0": "alpha", "client 6": "beta", "server 5": "gamma", "server 8": "alpha"}
+        wait_until(lambda: hosts_of(conversation) == placed, "the end of what is not wanted")
+        assert conversation.do("put 6 k v\nstabilize\nprintStore 8") == (b"k:v\n", [])
+        kinds = sorted(name.partition(" ")[0] for host in cluster.hosts for name in conversation.on(host))
+        assert kinds == ["agent"] * 3 + ["client", "keeper"] + ["server", "watchdog"] * 3
+
+
+def test_a_run_that_ends_with_joins_that_fail(cluster: DaskCluster) -> None:
+    result = run_on(cluster, "joinServer 0\njoinClient 5 1\njoinClient 6 1\njoinClient 7 1\n")
+    assert (result.stdout, len(result.errors), result.status) == (b"", 3, 1)
 
 
 def test_a_file_says_who_is_where(cluster: DaskCluster) -> None:
