@@ -23,24 +23,29 @@ from control.run_directory import RunDirectory
 from control.settings import Engine
 from engine.found import Found
 from rpc import transport
-from rpc.forking import fork
+from rpc.forking import fork, reap
 
 if TYPE_CHECKING:
     from engine.dask_cluster import DaskCluster
 
 __all__ = ["Keeper", "KeeperService"]
 
-ANSWER_SECONDS = 60.0
-"""How long an answer may take. Dask's own limits are shorter, but on a slow machine its import may take long."""
+IMPORT_SECONDS = 60.0
+"""How long the first answer may take: on a slow machine, that is how long it takes to import Dask."""
 
-DISPENSABLE = ("jinja2", "numpy")
+HOSTS_SECONDS = 15.0
+START_SECONDS = 40.0
+END_SECONDS = 10.0
+"""How long answers may take. Dask's own limits (engine/dask_cluster.py) are shorter, as long as it keeps them."""
+
+EXIT_SECONDS = 2.0
+"""How long the keeper may take to end."""
+
+DISPENSABLE = ("colorama", "curses", "jinja2", "numpy")
 """What Dask imports where it is there, and can do without: so it is imported in less time."""
 
 IDLE_SECONDS = 1.0
 """How long the connection to the scheduler is kept for another call."""
-
-END_SECONDS = 10.0
-"""How long it may take to have agents killed."""
 
 
 class KeeperService(transport.Service):
@@ -50,17 +55,10 @@ class KeeperService(transport.Service):
         self._cluster: DaskCluster
         self._failure = ""
         """Why there is nothing to speak with Dask; empty if there is."""
-        sys.modules.update(dict.fromkeys(DISPENSABLE))  # type: ignore[arg-type]  # an import of them fails
         try:
-            import yaml  # type: ignore[import-untyped]
-
-            if yaml.__with_libyaml__:
-                yaml.SafeLoader = yaml.CSafeLoader  # Dask reads its settings by it, in a tenth of the time
-            from engine.dask_cluster import DaskCluster
+            self._cluster = _import_cluster()(engine)
         except ImportError as error:
             self._failure = str(lacking(error))
-        else:
-            self._cluster = DaskCluster(engine)
 
     def disconnect(self) -> None:
         """Close the connection to the scheduler: it may be gone when it is needed again."""
@@ -92,6 +90,22 @@ class KeeperService(transport.Service):
         return tuple(host.name for host in self._cluster.end_agents(named))
 
 
+def _import_cluster() -> type[DaskCluster]:
+    """Import Dask, and what uses it. Raises ImportError."""
+    import yaml  # type: ignore[import-untyped]
+
+    if yaml.__with_libyaml__:
+        yaml.SafeLoader = yaml.CSafeLoader  # Dask reads its settings by it, in a tenth of the time
+    sys.modules.update(dict.fromkeys(DISPENSABLE))  # type: ignore[arg-type]  # an import of them fails
+    try:
+        from engine.dask_cluster import DaskCluster
+    except ImportError:  # a later Dask needs one of them
+        for name in DISPENSABLE:
+            del sys.modules[name]
+        from engine.dask_cluster import DaskCluster
+    return DaskCluster
+
+
 class Keeper:
     """The master's end of the keeper. Every method but `end` blocks as long as Dask takes, within limits."""
 
@@ -106,7 +120,8 @@ class Keeper:
             leads=True,
         )
         theirs.close()
-        self._remote = transport.Remote(ours, ANSWER_SECONDS)
+        self._remote = transport.Remote(ours, IMPORT_SECONDS)
+        self._has_answered = False
         try:
             run.note_spawner(self._pid)
         except OSError:
@@ -115,16 +130,20 @@ class Keeper:
 
     def hosts(self) -> list[Found]:
         """The hosts of the cluster that there are now, in the order of their names. Raises EngineError."""
-        return [Found(*host) for host in self._call("cluster_hosts")]
+        seconds = HOSTS_SECONDS if self._has_answered else IMPORT_SECONDS
+        found = [Found(*host) for host in self._call(seconds, "cluster_hosts")]
+        self._has_answered = True
+        return found
 
     def start_agents(self, code: bytes, terms: Mapping[Found, bytes]) -> dict[Found, dict[str, Any]]:
         """Start agents (`DaskCluster.start_agents`). Raises EngineError."""
-        answers = self._call("start_agents", code, tuple((*host, packed) for host, packed in terms.items()))
+        packed = tuple((*host, packed) for host, packed in terms.items())
+        answers = self._call(START_SECONDS, "start_agents", code, packed)
         return dict(zip(terms, map(json.loads, answers), strict=True))
 
-    def _call(self, name: str, *args: Any) -> Any:
+    def _call(self, seconds: float, name: str, *args: Any) -> Any:
         try:
-            answer = self._remote.call(name, *args)
+            answer = self._remote.call(name, *args, timeout=seconds)
         except transport.Silent as failure:
             raise EngineError("Dask does not answer") from failure
         except transport.Failure as failure:
@@ -143,9 +162,9 @@ class Keeper:
         return {host for host in agents if host.name in ended}
 
     def end(self) -> None:
-        """Have it remove the run's files, and wait until it has ended."""
+        """Have it remove the run's files, and wait until it has ended. If it is frozen, it is killed."""
         self._remote.close()
-        os.waitpid(self._pid, 0)
+        reap(self._pid, EXIT_SECONDS)
 
 
 def _main(sock: socket.socket, run: RunDirectory, engine: Engine) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 from rpc import transport
 from rpc.library import set_title
 
-__all__ = ["fork", "fork_listening"]
+__all__ = ["await_end", "fork", "fork_listening", "reap"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 """The signals that a terminal sends to every process started from it."""
@@ -89,6 +90,22 @@ def fork_listening(
     finally:
         if listener is not None:
             listener.close()
+
+
+def reap(pid: int, patience: float) -> None:
+    """Wait for the end of a process that was forked here; kill it if that takes longer than *patience* seconds."""
+    process = os.pidfd_open(pid)
+    if not await_end(process, patience):
+        os.kill(pid, signal.SIGKILL)
+    os.close(process)
+    os.waitpid(pid, 0)
+
+
+def await_end(process: int, patience: float) -> bool:
+    """Whether the process with this descriptor ends within *patience* seconds."""
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    return bool(poller.poll(patience * 1000))
 
 
 def _forget_parent(title: str, keep: Iterable[int], leads: bool) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NoReturn
 
 from rpc import transport
-from rpc.forking import fork, fork_listening
+from rpc.forking import await_end, fork, fork_listening, reap
 
 __all__ = [
     "END_PATIENCE_SECONDS",
@@ -91,16 +91,12 @@ class SpawnerService(transport.Service):
         """Have the process with this name end, if there is one, with all that it has started: nobody wants it."""
         if name in self._children:
             pid, address = self._children.pop(name)
-            process = os.pidfd_open(pid)
+            patience = END_PATIENCE_SECONDS
             try:
-                transport.connect(address, END_PATIENCE_SECONDS).close()  # it ends when its first connection does
-                has_ended = _await_end(process, END_PATIENCE_SECONDS)
+                transport.connect(address, patience).close()  # it ends when its first connection does
             except (transport.Failure, OSError):
-                has_ended = False
-            os.close(process)
-            if not has_ended:
-                os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+                patience = 0.0
+            reap(pid, patience)
             transport.discard(address)
 
     def _reap(self) -> None:
@@ -247,18 +243,11 @@ def kill_in_session(leader: int, pid: int, patience: float) -> bool:
         if os.getsid(pid) != leader:
             return True  # it has ended, and another process has the id now
         signal.pidfd_send_signal(process, signal.SIGKILL)
-        return _await_end(process, patience)
+        return await_end(process, patience)
     except ProcessLookupError:
         return True
     finally:
         os.close(process)
-
-
-def _await_end(process: int, patience: float) -> bool:
-    """Whether the process with this descriptor ends within *patience* seconds."""
-    poller = select.poll()
-    poller.register(process, select.POLLIN)
-    return bool(poller.poll(patience * 1000))
 
 
 def activity(pid: int) -> tuple[int, bool]:

@@ -40,6 +40,7 @@ OFTEN = (
     "a_worker_is_killed[0-worker]",
     "an_agent_is_killed",
     "an_agent_is_frozen[",
+    "the_keeper_is_",
     "a_cable_is_cut[",
     "a_host_is_lost",
     "a_later_run",
@@ -82,6 +83,12 @@ def beta(cluster: DaskCluster) -> Host:
 def agent(conversation: ClusterConversation, host: Host) -> int:
     """The process id of the agent of a host."""
     (found,) = [pid for name, (where, pid) in conversation.where().items() if where is host and "agent" in name]
+    return found
+
+
+def keeper(conversation: ClusterConversation) -> int:
+    """The process id of the process that speaks with Dask."""
+    (found,) = [pid for name, pid in conversation.pids().items() if name.startswith("keeper")]
     return found
 
 
@@ -212,6 +219,34 @@ def test_the_scheduler_does_not_answer(fresh_cluster: DaskCluster, how: str) -> 
 
 
 # -- agents --------------------------------------------------------------------------------------------------
+
+
+def test_the_keeper_is_killed(fresh_cluster: DaskCluster) -> None:
+    """Nobody needs it, except for a new agent."""
+    host = beta(fresh_cluster)
+    with master(fresh_cluster) as conversation:
+        os.kill(keeper(conversation), signal.SIGKILL)
+        assert conversation.do(ONLY_THERE) == (b"", [])
+        host.signal(agent(conversation, host), signal.SIGKILL)
+        await_end(conversation, host)
+        check_the_others_go_on(conversation)
+        (error,) = conversation.do("joinServer 1").errors
+        assert "which can't be used: the process that speaks with Dask has ended" in error
+
+
+def test_the_keeper_is_frozen(fresh_cluster: DaskCluster) -> None:
+    with master(fresh_cluster) as conversation:
+        os.kill(keeper(conversation), signal.SIGSTOP)
+        assert conversation.do("put 11 b 2\nstabilize\nget 10 b") == (b"b:2\n", [])
+
+
+def test_the_keeper_is_frozen_and_the_master_is_killed(fresh_cluster: DaskCluster) -> None:
+    with master(fresh_cluster) as conversation:
+        frozen = keeper(conversation)
+        os.kill(frozen, signal.SIGSTOP)
+        kill(conversation)
+        wait_until(lambda: [*conversation.pids().values()] == [frozen], "the end of all others")
+        os.kill(frozen, signal.SIGCONT)
 
 
 def test_an_agent_is_killed(fresh_cluster: DaskCluster) -> None:

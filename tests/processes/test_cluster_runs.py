@@ -63,7 +63,7 @@ def test_joins_that_fail_take_no_turn_and_leave_no_process(cluster: DaskCluster,
         wait_until(lambda: hosts_of(conversation) == placed, "the end of what is not wanted")
         assert conversation.do("put 6 k v\nstabilize\nprintStore 8") == (b"k:v\n", [])
         kinds = sorted(name.partition(" ")[0] for host in cluster.hosts for name in conversation.on(host))
-        assert kinds == ["agent"] * 3 + ["client", "keeper"] + ["server", "watchdog"] * 3
+        assert kinds == ["agent"] * 3 + ["client", "keeper"] + ["server"] * 3 + ["watchdog"] * 3
 
 
 def test_a_run_that_ends_with_joins_that_fail(cluster: DaskCluster) -> None:

@@ -45,7 +45,7 @@ from checking.driver import (
 )
 from control import commands, roles
 from control.run_directory import open_private
-from engine import agent
+from engine import agent, keeper
 from messages import Operation, pack_operations, unpack_operations
 from rpc import answers, spawner, transport
 from rpc.connection import SERVICE_ID
@@ -920,7 +920,15 @@ def test_an_unknown_type_hint_is_refused() -> None:
 
 def test_the_expected_answer_of_each_call_is_the_return_type_of_its_method() -> None:
     found: dict[str, set[Any]] = {}
-    for service in (spawner.SpawnerService, agent.AgentService, watchdog._Watchdog, client._Client, server._Service):
+    services = (
+        spawner.SpawnerService,
+        agent.AgentService,
+        keeper.KeeperService,
+        watchdog._Watchdog,
+        client._Client,
+        server._Service,
+    )
+    for service in services:
         for name, method in vars(service).items():
             if name.startswith("exposed_"):
                 hints = get_type_hints(method)
