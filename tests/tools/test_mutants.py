@@ -711,9 +711,17 @@ def copy(folder: Path) -> None:
     for pattern in PARTS:
         for path in ROOT.glob(pattern):
             if path.is_dir():
-                shutil.copytree(path, folder / path.name)
+                shutil.copytree(path, folder / path.name, copy_function=link)
             else:
-                shutil.copy2(path, folder / path.name)
+                link(str(path), str(folder / path.name))
+
+
+def link(path: str, to: str) -> None:
+    """Have a file in a second place. Whoever writes it anew there must remove it first."""
+    try:
+        os.link(path, to)
+    except OSError:  # another file system
+        shutil.copy2(path, to)
 
 
 def run(folder: Path, catcher: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
@@ -747,6 +755,7 @@ def make(mutant: Mutant, folder: Path) -> None:
     file = folder / mutant.file
     text = file.read_text()
     assert text.count(mutant.right) == 1, f"{mutant.file} has {text.count(mutant.right)} times {mutant.right!r}"
+    file.unlink()
     file.write_text(text.replace(mutant.right, mutant.wrong))
 
 
