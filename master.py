@@ -26,7 +26,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from console.failures import given_up, internal, is_interruption
-from console.options import Arguments, CannotBegin, absolute, check_files, settings_of
+from console.options import Arguments, CannotBegin, check_files, settings_of
 from console.output import (
     OutputGone,
     dressed_for,
@@ -44,8 +44,6 @@ from control.script import Script, Step
 from rpc import tracing
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from console.progress import Progress
     from console.prompt import Prompt
     from control.cluster import Cluster
@@ -127,10 +125,10 @@ class Master:
 
     # -- scripts -------------------------------------------------------------------------------------------
 
-    def run_file(self, name: str) -> None:
-        """Carry out the commands in a file, or those from standard input for "-"."""
+    def run_file(self, name: str, begun: Script | None = None) -> None:
+        """Carry out the commands in a file, or those from standard input for "-", where *begun* may have read some."""
         if name == "-":
-            self.run_script(0, None)
+            self.run_script(0, None, begun)
             return
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
@@ -142,10 +140,10 @@ class Master:
         finally:
             os.close(fd)
 
-    def run_script(self, fd: int, name: str | None) -> None:
-        """Carry out the commands read from *fd*; errors name the file where *name* is given."""
+    def run_script(self, fd: int, name: str | None, begun: Script | None = None) -> None:
+        """Carry out the commands read from *fd*, or by *begun*; errors name the file where *name* is given."""
         show = self._show if self._shown else None
-        script = Script(fd, f"{name}: line" if name else "line", show, self.for_programs)
+        script = begun or Script(fd, f"{name}: line" if name else "line", show, self.for_programs)
         self.output.begin_file(name)
         progress = None
         if not self.quiet and os.isatty(2):
@@ -357,9 +355,15 @@ def _arguments() -> Arguments:
 
 def _run(arguments: Arguments) -> int:
     """One run, from its start to its end; returns the exit status. Raises CannotBegin."""
+    script = _begun_script(arguments)
+    if script is not None and script.is_over:
+        return 0  # nothing has to be started for this
     _import_cluster()
     settings = settings_of(arguments)
-    _enable_trace(arguments)
+    if arguments.trace:
+        from console.recording import enable_trace  # not at the top: most runs record nothing
+
+        enable_trace(arguments.trace)
     master = Master(not arguments.no_pipeline, arguments.quiet, arguments.show)
     prompt = _prompt(arguments, master)
     # From here on there is something to clean up; a signal waits until it is known what.
@@ -369,7 +373,7 @@ def _run(arguments: Arguments) -> int:
     gc.freeze()
     gc.enable()
     try:
-        status = _run_to_end(arguments, master, prompt)
+        status = _run_to_end(arguments, master, script, prompt)
     finally:
         ignore_signals()
         master.cluster.close()
@@ -377,6 +381,11 @@ def _run(arguments: Arguments) -> int:
         ended = f"{tracing.folder()}: {tracing.failure}; the trace ends before the run"
         master.output.warn(ended, ended)
     return status
+
+
+def _begun_script(arguments: Arguments) -> Script | None:
+    """The script on standard input, which may be read a little now; None unless it is all that there is."""
+    return Script(0, "line") if len(sys.argv) == 1 and not os.isatty(0) else None
 
 
 def _import_cluster() -> None:
@@ -414,19 +423,25 @@ def _start_cluster(settings: Settings, master: Master) -> Cluster:
         raise CannotBegin(NO_MEMORY) from error
 
 
-def _run_to_end(arguments: Arguments, master: Master, prompt: Prompt | None) -> int:
+def _run_to_end(arguments: Arguments, master: Master, script: Script | None, prompt: Prompt | None) -> int:
     """Carry out all commands; returns the exit status. Raises CannotBegin."""
     try:
         # Not before the cluster has forked, so that no other process holds these files, that a run that can't begin
         # leaves an older history as it is, and that the spawner loads its part at the same time.
         if arguments.json:
             master.speak_json()
-        _begin_trace(arguments)
         history = arguments.history or (master.cluster.record / "history" if arguments.record else None)
+        if history or tracing.on:
+            from console import recording
+
+            recording.begin_trace()
         if history:
-            master.history = _begin_history(history, arguments, master)
+            facts = {"version": __version__, "pipeline": master.pipeline}
+            master.history = recording.begin_history(
+                history, arguments, facts, lambda text: master.output.warn(text, text)
+            )
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        _carry_out(arguments.scripts or ["-"], master, prompt)
+        _carry_out(arguments.scripts or ["-"], master, script, prompt)
         return 1 if master.failed else 0
     except Stop as end:
         return 128 + end.signum
@@ -439,7 +454,7 @@ def _run_to_end(arguments: Arguments, master: Master, prompt: Prompt | None) -> 
         return 1
 
 
-def _carry_out(scripts: list[str], master: Master, prompt: Prompt | None) -> None:
+def _carry_out(scripts: list[str], master: Master, script: Script | None, prompt: Prompt | None) -> None:
     """Carry out the scripts, or what is said at the prompt."""
     names = ["standard input" if name == "-" else name for name in scripts]
     sources = ["the prompt"] if prompt else names
@@ -453,47 +468,7 @@ def _carry_out(scripts: list[str], master: Master, prompt: Prompt | None) -> Non
         prompt.run(f"Daadkvs {__version__}. Type help for the commands, exit or Ctrl-D to end.")
         return
     for name in scripts:
-        master.run_file(name)
-
-
-def _enable_trace(arguments: Arguments) -> None:
-    """Raises CannotBegin."""
-    if arguments.trace:
-        try:
-            tracing.enable(absolute(arguments.trace))
-        except OSError as error:
-            raise CannotBegin(f"{arguments.trace}: {error.strerror}") from error
-
-
-def _begin_trace(arguments: Arguments) -> None:
-    """Raises CannotBegin where the file can't be written."""
-    try:
-        tracing.clear()
-        tracing.begin("master")
-    except OSError as error:
-        raise CannotBegin(f"{error.filename}: {error.strerror}") from error
-
-
-def _begin_history(path: Path, arguments: Arguments, master: Master) -> NoHistory:
-    """Raises CannotBegin where the file can't be written, or is one of the scripts."""
-    from control.history import History
-
-    try:
-        scripts = [name for name in arguments.scripts if name != "-"]
-        if any(os.path.exists(path) and os.path.samefile(path, name) for name in scripts):
-            raise CannotBegin(f"{path}: this is a script to run; its history would overwrite it")
-        options = {
-            "version": __version__,
-            "gossip_interval": arguments.gossip_interval,
-            "fsync": arguments.fsync,
-            "timeout": arguments.timeout,
-            "pipeline": master.pipeline,
-            "kept_stores": arguments.data_dir is not None,
-            "seed": arguments.seed,
-        }
-        return History(path, options, lambda text: master.output.warn(text, text))
-    except OSError as error:
-        raise CannotBegin(f"{path}: {error.strerror}") from error
+        master.run_file(name, script)
 
 
 if __name__ == "__main__":

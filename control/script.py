@@ -82,6 +82,11 @@ class Script:
         """Why reading has failed; empty if it has not."""
         return self._lines.failure
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has no steps at all, as far as that is known already. Never blocks."""
+        return not self.ready() and self._lines.is_over
+
     def put_back(self, step: Step) -> None:
         """Have `next` return this step once more. There must be no other step that is put back."""
         self._waiting = step
@@ -152,6 +157,11 @@ class LineReader:
                 break
             self._read()
         return bool(self.arrived)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `next` has reached the end of what could be read without a failure."""
+        return self._ended and not self.arrived and not self.failure
 
     def _read(self) -> None:
         try:

@@ -166,13 +166,23 @@ def test_what_it_says(monkeypatch: pytest.MonkeyPatch, written: Callable[[], str
     assert written() == ""
 
 
+def imported_for(script: bytes) -> set[str]:
+    """What a master imports for a script on its standard input."""
+    listing = subprocess.run(
+        [sys.executable, "-X", "importtime", *command()[1:]], input=script, capture_output=True, check=False
+    ).stderr.decode()
+    return {line.rpartition("|")[2].strip() for line in listing.splitlines() if line.startswith("import time")}
+
+
+@pytest.mark.parametrize("script", [b"", b"# nothing\n\n"])
+def test_a_script_without_commands_starts_nothing(script: bytes) -> None:
+    assert "control.cluster" not in imported_for(script)
+
+
 def test_it_has_no_part_in_a_script_that_is_piped() -> None:
     """What only a terminal, an option or TLS needs is not even imported: the start would take longer."""
-    listing = subprocess.run(
-        [sys.executable, "-X", "importtime", *command()[1:]], input=b"stablize\n", capture_output=True, check=False
-    ).stderr.decode()
-    imported = {line.rpartition("|")[2].strip() for line in listing.splitlines() if line.startswith("import time")}
-    assert "control.commands" in imported
+    imported = imported_for(b"stablize\n")
+    assert "control.cluster" in imported
     wanted_elsewhere = {"tqdm", "prompt_toolkit", "asyncio", "readline", "argparse", "_ssl", "hashlib"}
     assert not imported & wanted_elsewhere
     of_the_console = {name.removeprefix("console.") for name in imported if name.startswith("console.")}

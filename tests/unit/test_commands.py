@@ -367,6 +367,40 @@ def test_only_a_complete_line_is_ready() -> None:
     os.close(reader)
 
 
+def test_a_script_without_steps_is_over_once_its_end_has_come() -> None:
+    reader, writer = os.pipe()
+    lines = script.Script(reader, "line")
+    assert not lines.is_over, "nothing has come"
+    os.write(writer, b"# a comment\n\n")
+    assert not lines.is_over, "more may come"
+    os.close(writer)
+    assert lines.is_over
+    assert lines.next() is None
+    os.close(reader)
+
+
+@pytest.mark.parametrize("data", [b"get 5 k", b"\nget 5 k\n", b"nonsense\n"])
+def test_a_script_with_a_step_is_not_over(data: bytes) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    os.close(writer)
+    lines = script.Script(reader, "line")
+    assert not lines.is_over
+    assert lines.next() is not None
+    os.close(reader)
+
+
+def test_a_script_that_cannot_be_read_is_not_over() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    lines = script.Script(writer, "line")  # which can only be written to
+    assert lines.ready() is False
+    assert lines.next() is None
+    assert lines.failure == "Bad file descriptor"
+    assert not lines.is_over
+    os.close(writer)
+
+
 def test_the_commands_that_have_arrived_are_known_before_their_turn() -> None:
     reader, writer = os.pipe()
     lines = script.Script(reader, "line")
