@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
+import time
 from collections import defaultdict
+from collections.abc import Iterable
 
 __all__ = [
+    "await_an_end",
     "become_subreaper",
     "descendants",
     "end_descendants",
@@ -120,6 +124,22 @@ def has_children(wait: bool = False) -> bool:
         return True
     except ChildProcessError:
         return False
+
+
+def await_an_end(pids: Iterable[int], seconds: float) -> None:
+    """Wait until one of these processes has ended, for so many seconds at most, or as long as the kernel can tell."""
+    poller = select.poll()
+    opened = []
+    try:
+        for pid in pids:
+            opened.append(os.pidfd_open(pid))
+            poller.register(opened[-1], select.POLLIN)
+        poller.poll(seconds * 1000)
+    except OSError:  # one has ended, or no descriptor is left, or the kernel has none of this kind
+        time.sleep(min(seconds, 0.01))
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def end_descendants() -> None:

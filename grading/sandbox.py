@@ -33,7 +33,15 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from grading import namespaces
-from grading.processes import descendants, end_descendants, end_with_parent, gain_nothing, has_children, stay_dumpable
+from grading.processes import (
+    await_an_end,
+    descendants,
+    end_descendants,
+    end_with_parent,
+    gain_nothing,
+    has_children,
+    stay_dumpable,
+)
 
 __all__ = ["Limits", "Own", "Ran", "run"]
 
@@ -324,10 +332,11 @@ class _Program:
         until = time.monotonic() + _GRACE_SECONDS
         while True:
             helpers = _HELPERS if self._isolated and self._gate else 0
-            left = max(0, len(descendants(os.getpid())) - helpers)
+            there = descendants(os.getpid())
+            left = max(0, len(there) - helpers)
             if not left or time.monotonic() > until:
                 return left
-            time.sleep(0.01)
+            await_an_end(there[-left:], max(0.0, until - time.monotonic()))
 
     def _close(self, fd: int) -> None:
         if fd in self._fds:
