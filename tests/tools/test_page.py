@@ -451,10 +451,13 @@ def test_the_minimap_shows_and_goes(large: Path, chromium: Any) -> None:
         middle = (strip["left"] + strip["right"]) / 2
         page.mouse.click(middle, strip["bottom"] - 3)
         page.wait_for_function("diagram.scroller.scrollTop + diagram.scroller.clientHeight > layout.height * 0.97")
-        window = page.evaluate(
-            "(({offsetTop, offsetHeight}) => offsetTop + offsetHeight)(document.querySelector('.window'))"
+        page.wait_for_function(  # which follows in a frame of its own
+            """height => {
+                const {offsetTop, offsetHeight} = document.querySelector('.window');
+                return Math.abs(offsetTop + offsetHeight - height) <= 8;
+            }""",
+            arg=strip["bottom"] - strip["top"],
         )
-        assert window == pytest.approx(strip["bottom"] - strip["top"], abs=8)
         red = """() => { const map = document.querySelector('.minimap canvas');
             const {data} = map.getContext('2d').getImageData(0, 0, map.width, map.height);
             let many = 0;
