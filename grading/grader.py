@@ -7,7 +7,7 @@ May live here: who runs what, and putting runs together. May not: how a program 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from grading.cases import Case
 from grading.marking import Mark, mark
@@ -59,7 +59,7 @@ class Grader:
     def _jobs(self, submissions: Sequence[Submission]) -> Iterator[Job]:
         for place, submission in enumerate(submissions):
             for number, case in enumerate(self._cases):
-                limits = replace(self._limits, seconds=case.settings.timeout)
+                limits = self._limits._replace(seconds=case.settings.timeout)
                 pause = case.settings.per_line or None
                 token = _Token(place, number)
                 job = Job(

@@ -27,7 +27,6 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -68,8 +67,7 @@ Own = Callable[[Sequence[str]], NoReturn]
 """A program of ours: a function of its arguments, which is called in a forked process instead of executing a file."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a program may use. Memory is that of each process; a file may be as large as the output."""
 
     seconds: float = 10.0

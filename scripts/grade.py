@@ -37,7 +37,7 @@ from grading.formats.tap import tap
 from grading.formats.text import text
 from grading.grader import Grader, collect
 from grading.results import SubmissionResult, points_of, printable
-from grading.sandbox import Limits, Own
+from grading.sandbox import Limits
 from grading.submissions import NoSubmission, Submission, by_command, by_folder
 from grading.suite import FILE, NoSuite, read_suite, start_file
 from grading.workers import Workers
@@ -210,16 +210,6 @@ def _warm(submission: Submission) -> Submission:
     return replace(submission, warm=True) if os.path.realpath(submission.command[0]) in own else submission
 
 
-def _own_master(submissions: Sequence[Submission]) -> Own | None:
-    """What workers call for submissions that are warm; it is imported only if there is one."""
-    if not any(submission.warm for submission in submissions):
-        return None
-    from scripts import warm
-
-    warm.get_ready()
-    return warm.be_master
-
-
 def _graded(
     options: argparse.Namespace, cases: Sequence[Case], submissions: Sequence[Submission]
 ) -> Iterator[SubmissionResult]:
@@ -227,7 +217,7 @@ def _graded(
     limits = Limits(memory=options.memory * MIB, processes=options.processes, output=options.output * MIB)
     shows = not options.quiet and "-" not in _outputs(options)
     most = len(cases) * len(submissions)
-    own = _own_master(submissions)
+    own = "scripts.warm" if any(submission.warm for submission in submissions) else None
     with Workers(options.jobs, not options.no_namespaces, options.user, own) as workers:
         grader = Grader(cases, workers, limits, explain)
 

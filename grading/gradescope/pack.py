@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ _MODULES = (
     "sandbox.py",
     "settings.py",
     "submissions.py",
+    "worker.py",
     "workers.py",
 )
 """What runs on Gradescope; it needs Python's own library alone."""
@@ -68,7 +69,7 @@ def pack(path: Path, cases: Sequence[Case], command: str | None, limits: Limits)
     prepared: dict[str, Any] = {
         "cases": [case.plain() for case in cases],
         "command": command,
-        "limits": asdict(limits),
+        "limits": limits._asdict(),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("setup.sh", "run_autograder"):
