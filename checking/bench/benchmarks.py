@@ -111,16 +111,19 @@ def lock_step() -> list[Row]:
 
 
 def start_up() -> list[Row]:
-    def interpreters() -> float:
+    def interpreters(count: int) -> float:
         start = time.perf_counter()
-        for _ in range(16):
+        for _ in range(count):
             subprocess.run([sys.executable, "-c", ""], check=True)
         return time.perf_counter() - start
 
-    seconds, bare, ratio = by_turns(lambda: run_script(whole(40, 40, 16)), interpreters, 7)
+    seconds, bare, ratio = by_turns(lambda: run_script(whole(40, 40, 16)), lambda: interpreters(16), 7)
+    empty, two, _ = by_turns(lambda: run_script(""), lambda: interpreters(2), 15)
     return [
+        Row("an empty script", f"{empty * 1e3:.1f} ms", f"two bare interpreters: {two * 1e3:.1f} ms",
+            (empty - two) * 1e3, "ms more", 20, False),
         Row("5 + 5 up, 40 puts, stabilize, print, exit", f"{seconds * 1e3:,.0f} ms",
-            f"16 bare interpreters: {bare * 1e3:,.0f} ms", ratio, "×", 1.5, False)
+            f"16 bare interpreters: {bare * 1e3:,.0f} ms", ratio, "×", 1.5, False),
     ]  # fmt: skip
 
 
