@@ -42,11 +42,7 @@ def unraisable(found: sys.UnraisableHookArgs) -> None:
     if isinstance(found.exc_value, Stop):
         signum = found.exc_value.signum
 
-        def stop_again(*_: object) -> NoReturn:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            stop(signum, None)
-
-        signal.signal(signal.SIGALRM, stop_again)
+        signal.signal(signal.SIGALRM, lambda *_: stop(signum, None))
         # More than once: a signal that comes right before a system call does not end the call.
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.05)
     elif "DAADKVS_DEBUG" in os.environ:
@@ -55,6 +51,7 @@ def unraisable(found: sys.UnraisableHookArgs) -> None:
 
 def ignore_signals() -> None:
     """From now on nothing but SIGKILL ends this process."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 

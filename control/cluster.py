@@ -115,9 +115,13 @@ class Cluster:
         from engine.keeper import Keeper  # not at the top: most runs have no engine
 
         keeper = Keeper(self._run, engine)  # first, since it takes longer to get ready than all the rest
-        from engine.hosts import EngineHosts
+        try:
+            from engine.hosts import EngineHosts
 
-        hosts = EngineHosts(engine, keeper, self._settings, self._run, data, self._warn)
+            hosts = EngineHosts(engine, keeper, self._settings, self._run, data, self._warn)
+        except BaseException:
+            keeper.end()
+            raise
         self.found += hosts.missing
         return hosts
 

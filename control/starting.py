@@ -21,15 +21,16 @@ from control.settings import Settings
 from control.supervisor import Supervisor
 from messages import Command
 from rpc import transport
+from rpc.spawner import StarterFailed
 
 __all__ = ["Starter"]
 
 FEW_PROCESSES = 1000
 """Where a user or a container may have fewer processes than this, nothing is started early: it might take the room of
-something else."""
+something else. (Other hosts are not asked.)"""
 
 ROLES = {"joinServer": "watchdog", "joinClient": "client"}
-"""The process that the spawner starts for a command."""
+"""The process that the spawner, or an agent, starts for a command."""
 
 Order = tuple[str, bytes]
 """The arguments of a watchdog's `start`: where its server is to listen, and its packed options."""
@@ -119,6 +120,8 @@ class Starter:
         is_early = server.ident in self._early
         try:
             return self._start_server(server)
+        except StarterFailed:
+            raise
         except transport.Failure:
             if not self.drop_early() and not is_early:
                 raise
@@ -185,20 +188,23 @@ class Starter:
         Then no process of it remains.
         """
         is_early = ident in self._early
+        host = self._hosts.of_client(ident)
         try:
-            return self._start_client(ident)
+            return self._start_client(ident, host)
+        except StarterFailed:
+            raise
         except transport.Failure:
             if not self.drop_early() and not is_early:
                 raise
-        return self._start_client(ident)
+        return self._start_client(ident, host)
 
-    def _start_client(self, ident: int) -> Client:
+    def _start_client(self, ident: int, host: Host) -> Client:
         client, name = Client(ident), f"client-{ident}-{self._stamp()}"
         self._early.pop(ident, None)
-        client.host = self._hosts.of_client(ident)
+        client.host = host
         try:
-            client.pid, address = client.host.start("client", ident, name)
-            client.remote = client.host.connect(address, self._settings.timeout)
+            client.pid, address = host.start("client", ident, name)
+            client.remote = host.connect(address, self._settings.timeout)
         except (transport.Failure, MemoryError):
             self._supervisor.kill_client(client)
             raise

@@ -36,8 +36,8 @@ __all__ = ["AgentService", "main"]
 TETHER = 0
 """The descriptor whose other end the worker holds."""
 
-MASTER_SECONDS = 10.0
-"""How long an agent waits for its master to connect."""
+MASTER_SECONDS = 30.0
+"""How long an agent waits for its master to connect, which may have to wait for the agents on other hosts."""
 
 TRACE_BYTES = 1 << 20
 """How much of a trace is sent at once."""

@@ -30,7 +30,10 @@ from rpc.failures import why
 __all__ = ["DaskCluster"]
 
 CONNECT_SECONDS = 10.0
-"""How long the scheduler may take to answer."""
+"""How long the scheduler may take to let us in."""
+
+ANSWER_SECONDS = 2.0
+"""How much longer it may take to say which workers there are, and to take leave."""
 
 START_SECONDS = 20.0
 """How long an agent may take to start."""
@@ -45,7 +48,6 @@ class DaskCluster:
     """A Dask cluster, which is there already."""
 
     def __init__(self, engine: Engine) -> None:
-        """Raises EngineError if a certificate can't be read."""
         logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # each error is ours to tell, in one line
         logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
         logging.getLogger("tornado").setLevel(logging.CRITICAL + 1)
@@ -64,7 +66,7 @@ class DaskCluster:
 
     def hosts(self) -> list[Found]:
         """The hosts that there are now, in the order of their names. Blocks. Raises EngineError."""
-        return self._run(self._hosts)
+        return self._run(self._hosts, CONNECT_SECONDS, ANSWER_SECONDS)
 
     def start_agents(self, code: bytes, terms: Mapping[Found, bytes]) -> dict[Found, dict[str, Any]]:
         """Start an agent on each of these hosts, all at the same time, with packed code and terms.
@@ -81,7 +83,7 @@ class DaskCluster:
             answers = await asyncio.gather(*(start(client, host) for host in terms))
             return dict(zip(terms, answers, strict=True))
 
-        return self._run(start_all)
+        return self._run(start_all, CONNECT_SECONDS, START_SECONDS + 5.0 + ANSWER_SECONDS)
 
     def end_agents(self, agents: Mapping[Found, tuple[int, str, str]]) -> set[Found]:
         """Have workers kill agents, with all their processes; returns the hosts of those that are gone.
@@ -103,7 +105,7 @@ class DaskCluster:
             return {host for host, has_ended in zip(agents, ended, strict=True) if has_ended}
 
         try:
-            return self._run(end_all, END_SECONDS)
+            return self._run(end_all, END_SECONDS, END_SECONDS + ANSWER_SECONDS)
         except EngineError:
             return set()
 
@@ -119,28 +121,32 @@ class DaskCluster:
             found.setdefault(ip, Found(ip if name == address else name, ip, address))
         return sorted(found.values(), key=lambda host: natural(host.name))
 
-    def _run(self, use: Callable[[Client], Coroutine[Any, Any, T]], patience: float = CONNECT_SECONDS) -> T:
-        """What *use* returns, with a connection to the scheduler, which stays. Raises EngineError."""
+    def _run(self, use: Callable[[Client], Coroutine[Any, Any, T]], to_connect: float, more: float) -> T:
+        """What *use* returns, with a connection to the scheduler, which stays. Raises EngineError.
+
+        It may take *to_connect* seconds to have a connection, and *more* for the rest.
+        """
 
         async def connected() -> T:
-            if self._client is None:
+            if self._client is None or self._client.status != "running":
                 self._client = Client(
-                    self._address, security=self._security, timeout=patience, asynchronous=True, set_as_default=False
+                    self._address, security=self._security, timeout=to_connect, asynchronous=True, set_as_default=False
                 )
                 await self._client
-            return await use(self._client)
+            return await asyncio.wait_for(use(self._client), more)
 
         try:
             return self._runner.run(connected())
         except Exception as error:  # Dask, tornado and ssl raise many kinds
+            self.disconnect()
             raise EngineError(f"{self._address}: {why(error) or type(error).__name__}") from error
 
     def disconnect(self) -> None:
-        """Close the connection to the scheduler, if there is one. Blocks. Raises nothing."""
+        """Close the connection to the scheduler, if there is one. Blocks `ANSWER_SECONDS` at most. Raises nothing."""
         client, self._client = self._client, None
         if client is not None:
             try:
-                self._runner.run(client.close())
+                self._runner.run(asyncio.wait_for(client.close(), ANSWER_SECONDS))
             except Exception:
                 pass  # the scheduler is gone
 

@@ -47,7 +47,7 @@ class EngineHosts:
         data: DataDirectory | None,
         warn: Callable[[str], None],
     ) -> None:
-        """Start an agent on each host. *keeper*: ends with this.
+        """Start an agent on each host. *keeper*: ends with this, but for a failure here.
 
         *warn* is called with a description of what is lost on hosts, later on.
 
@@ -77,13 +77,9 @@ class EngineHosts:
         self.missing: list[str] = []
         """Warnings about hosts that could not be used from the beginning."""
         self._keeper = keeper
-        try:
-            self._authority = _make_authority()  # while the keeper imports Dask
-            self._code = code.packed()
-            self._start()
-        except BaseException:
-            self._keeper.end()
-            raise
+        self._authority = _make_authority()  # while the keeper imports Dask
+        self._code = code.packed()
+        self._start()
 
     def _start(self) -> None:
         """Start an agent on each host that there is. Raises EngineError."""
@@ -128,6 +124,7 @@ class EngineHosts:
                 self._former.append(self._hosts[host.name])
             self._hosts[host.name] = made
             self._why.pop(host.name, None)
+        self._keeper.agents_taken()
         if in_use:
             raise EngineError(in_use)
 
@@ -198,7 +195,7 @@ class EngineHosts:
             raise CommandError(f"its store is {folder} on this machine, but not on host {host.name}")
 
     def expected(self, ident: int) -> Host | None:
-        name = self._stores.get(ident) or self._places.of(ident)
+        name = self._stores.get(ident) or self._clients.get(ident) or self._places.of(ident)
         if name is None:
             names = sorted(self._hosts, key=natural)
             name = names[(self._turn + len(self._expected)) % len(names)]

@@ -33,13 +33,16 @@ __all__ = ["Keeper", "KeeperService"]
 IMPORT_SECONDS = 60.0
 """How long the first answer may take: on a slow machine, that is how long it takes to import Dask."""
 
-HOSTS_SECONDS = 15.0
-START_SECONDS = 40.0
-END_SECONDS = 10.0
-"""How long answers may take. Dask's own limits (engine/dask_cluster.py) are shorter, as long as it keeps them."""
+HOSTS_SECONDS = 16.0
+START_SECONDS = 42.0
+END_SECONDS = 14.0
+"""How long answers may take. What may happen meanwhile has limits that are shorter (engine/dask_cluster.py)."""
 
 EXIT_SECONDS = 2.0
-"""How long the keeper may take to end."""
+"""How long the keeper may take to end, where it has nothing more to do with Dask."""
+
+LEAVE_SECONDS = 12.0
+"""How long it may take to have agents killed that nobody needs any more, at the end."""
 
 DISPENSABLE = ("colorama", "curses", "jinja2", "numpy")
 """What Dask imports where it is there, and can do without: so it is imported in less time."""
@@ -52,13 +55,24 @@ class KeeperService(transport.Service):
     """What the master asks the keeper for: the methods of `DaskCluster`. A text is the reason for a failure."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._cluster: DaskCluster
         self._failure = ""
         """Why there is nothing to speak with Dask; empty if there is."""
+        self._started: dict[Found, tuple[int, str, str]] = {}
+        """Agents of which it is not certain that the master knows them."""
+        self.all_taken = threading.Event()
+        """Set unless there are such agents, or may be soon."""
+        self.all_taken.set()
+
+    def import_dask(self) -> None:
+        """To be called once, before any other method."""
         try:
-            self._cluster = _import_cluster()(engine)
+            self._cluster = _import_cluster()(self._engine)
         except ImportError as error:
             self._failure = str(lacking(error))
+        except Exception as error:  # its configuration is wrong, for example
+            self._failure = f"Dask can't be used: {type(error).__name__}: {' '.join(str(error).split())}"
 
     def disconnect(self) -> None:
         """Close the connection to the scheduler: it may be gone when it is needed again."""
@@ -78,11 +92,27 @@ class KeeperService(transport.Service):
         self, code: bytes, terms: tuple[tuple[str, str, str, bytes], ...]
     ) -> tuple[str, ...] | str:
         """Start agents on hosts, with packed code and terms; returns what each says of itself, as JSON."""
+        self.all_taken.clear()
         try:
             started = self._cluster.start_agents(code, {Found(*host): packed for *host, packed in terms})
-            return tuple(json.dumps(about) for about in started.values())
         except EngineError as error:
             return str(error)
+        for host, about in started.items():
+            if "error" not in about:
+                self._started[host] = (about["pid"], about["started"], about["folder"])
+        return tuple(json.dumps(about) for about in started.values())
+
+    def exposed_agents_taken(self) -> None:
+        """Note that the master has connections to all agents that were started, as far as they could be reached."""
+        self._started.clear()
+        self.all_taken.set()
+
+    def exposed_let_go(self) -> None:
+        """Have workers kill the agents that were started and that the master has not taken."""
+        left, self._started = self._started, {}
+        if left:
+            self._cluster.end_agents(left)
+        self.all_taken.set()
 
     def exposed_end_agents(self, agents: tuple[tuple[str, str, str, int, str, str], ...]) -> tuple[str, ...]:
         """Have workers kill agents; returns the names of the hosts on which they are gone."""
@@ -107,7 +137,7 @@ def _import_cluster() -> type[DaskCluster]:
 
 
 class Keeper:
-    """The master's end of the keeper. Every method but `end` blocks as long as Dask takes, within limits."""
+    """The master's end of the keeper. All methods but `agents_taken` block as long as Dask takes, within limits."""
 
     def __init__(self, run: RunDirectory, engine: Engine) -> None:
         """Fork the keeper. To be called while the process has one thread. Raises OSError."""
@@ -122,6 +152,7 @@ class Keeper:
         theirs.close()
         self._remote = transport.Remote(ours, IMPORT_SECONDS)
         self._has_answered = False
+        self._starts_agents = False
         try:
             run.note_spawner(self._pid)
         except OSError:
@@ -138,8 +169,24 @@ class Keeper:
     def start_agents(self, code: bytes, terms: Mapping[Found, bytes]) -> dict[Found, dict[str, Any]]:
         """Start agents (`DaskCluster.start_agents`). Raises EngineError."""
         packed = tuple((*host, packed) for host, packed in terms.items())
-        answers = self._call(START_SECONDS, "start_agents", code, packed)
+        self._starts_agents = True
+        try:
+            answers = self._call(START_SECONDS, "start_agents", code, packed)
+        except (EngineError, transport.Interrupted):
+            self._tell("let_go")  # it may start them all the same, later on
+            raise
         return dict(zip(terms, map(json.loads, answers), strict=True))
+
+    def agents_taken(self) -> None:
+        """Say that the agents which were started are known here now."""
+        self._starts_agents = False
+        self._tell("agents_taken")
+
+    def _tell(self, name: str) -> None:
+        try:
+            self._remote.tell(name)
+        except transport.Failure:
+            pass  # it has ended
 
     def _call(self, seconds: float, name: str, *args: Any) -> Any:
         try:
@@ -164,14 +211,15 @@ class Keeper:
     def end(self) -> None:
         """Have it remove the run's files, and wait until it has ended. If it is frozen, it is killed."""
         self._remote.close()
-        reap(self._pid, EXIT_SECONDS)
+        reap(self._pid, LEAVE_SECONDS if self._starts_agents else EXIT_SECONDS)
 
 
 def _main(sock: socket.socket, run: RunDirectory, engine: Engine) -> None:
     os.chdir(run.path)
-    end = threading.Thread(target=_await_end, args=(sock.fileno(), run))
-    end.start()  # first: Dask may keep the other thread busy
     service = KeeperService(engine)
+    end = threading.Thread(target=_await_end, args=(sock.fileno(), run, service))
+    end.start()
+    service.import_dask()
     fd, on_readable = transport.serve_polled(sock, service)
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -182,13 +230,18 @@ def _main(sock: socket.socket, run: RunDirectory, engine: Engine) -> None:
                 poller.poll()
             on_readable()
     except EOFError:
+        service.exposed_let_go()
         end.join()
 
 
-def _await_end(fd: int, run: RunDirectory) -> None:
-    """Wait for the end of the master; then remove the run's files, and end."""
+def _await_end(fd: int, run: RunDirectory, service: KeeperService) -> None:
+    """Wait for the end of the master; then remove the run's files, and end, also if Dask keeps the other thread busy.
+
+    But agents that were being started are killed first.
+    """
     poller = select.poll()
     poller.register(fd, transport.ENDED)
     poller.poll()
     run.remove_folders()
+    service.all_taken.wait(LEAVE_SECONDS)
     os._exit(0)

@@ -63,7 +63,7 @@ class RemoteHost:
         self._remotes: weakref.WeakSet[transport.Remote] = weakref.WeakSet()
         watched = socket.socket(fileno=os.dup(sock.fileno()))
         self._agent = transport.Remote(sock, timeout)
-        self._starts = Starts(self._agent, f"the agent on host {self.name}")
+        self._starts = Starts(self._agent, f"the agent on host {self.name}", waits=False)
         threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
 
     @property

@@ -52,6 +52,8 @@ ANSWERS: dict[str, Any] = {
     "cluster_hosts": tuple[tuple[str, str, str], ...] | str,
     "start_agents": tuple[str, ...] | str,
     "end_agents": tuple[str, ...],
+    "agents_taken": None,
+    "let_go": None,
     # of clients and servers
     "shape": None,
     # of clients

@@ -36,6 +36,7 @@ __all__ = [
     "Roles",
     "Spawner",
     "SpawnerService",
+    "StarterFailed",
     "Starts",
     "activity",
     "kill_in_session",
@@ -110,7 +111,7 @@ class SpawnerService(transport.Service):
         for _, address in self._children.values():
             try:
                 transport.connect(address, END_PATIENCE_SECONDS).close()
-            except transport.Failure:
+            except (transport.Failure, OSError):
                 pass  # it has had its connection
 
     def see_off(self, remove_folders: Callable[[], None]) -> NoReturn:
@@ -158,14 +159,22 @@ def _main(
         os.killpg(0, signal.SIGKILL)
 
 
+class StarterFailed(transport.Failure):
+    """Who should start a process is gone, is silent, or has failed: it is no use to ask it again."""
+
+
 class Starts:
     """The master's end of a `SpawnerService`: it has processes started, some of them before they are wanted."""
 
-    def __init__(self, remote: transport.Remote, starter: str, advice: str = "") -> None:
-        """For errors: *starter* is who starts them, and *advice* what to do where it is gone."""
+    def __init__(self, remote: transport.Remote, starter: str, advice: str = "", waits: bool = True) -> None:
+        """For errors: *starter* is who starts them, and *advice* what to do where it is gone.
+
+        *waits*: whether `drop_early` waits until there is room for others.
+        """
         self._remote = remote
         self._starter = starter
         self._advice = advice
+        self._waits = waits
         self._early: dict[tuple[str, int], tuple[str, transport.Pending]] = {}
         """By role and id: the name of a process that was started early, and the call that starts it."""
         self._count = 0
@@ -185,14 +194,14 @@ class Starts:
             raise
         except transport.Silent as failure:
             self._abandon(name)
-            raise transport.Failure(f"{self._starter} does not answer") from failure
+            raise StarterFailed(f"{self._starter} does not answer") from failure
         except transport.RemoteError as error:
-            raise transport.Failure(f"{self._starter} has failed: {error}{self._advice}") from error
+            raise StarterFailed(f"{self._starter} has failed: {error}{self._advice}") from error
         except transport.NoRoom:
             if not self.drop_early() and early is None:
                 raise
         except transport.Failure as failure:
-            raise transport.Failure(f"{self._starter} is gone{self._advice}") from failure
+            raise StarterFailed(f"{self._starter} is gone{self._advice}") from failure
         return self.start(role, ident, name)  # now that there may be room
 
     def _wait_for(self, begun: transport.Pending) -> tuple[int, str]:
@@ -227,7 +236,10 @@ class Starts:
         dropped, self._early = self._early, {}
         try:
             for name, _ in dropped.values():
-                self._remote.call("abandon", name)
+                if self._waits:
+                    self._remote.call("abandon", name)
+                else:
+                    self._remote.tell("abandon", name)
         except transport.Failure:
             pass  # who has started them is gone, and every process with it
         return bool(dropped)

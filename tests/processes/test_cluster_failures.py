@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checking.driver import LIMIT_SECONDS, ROOT, wait_until
+from checking.driver import LIMIT_SECONDS, ROOT, command, wait_until
 
 if TYPE_CHECKING:
     from checking.lab.dask_cluster import DaskCluster
@@ -36,6 +36,7 @@ stabilize
 
 OFTEN = (
     "the_master_is_killed[",
+    "the_master_is_killed_while_agents_start",
     "the_master_is_killed_while_another_host_is_cut_off",
     "a_worker_is_killed[0-worker]",
     "an_agent_is_killed",
@@ -135,6 +136,26 @@ def test_the_master_is_killed(fresh_cluster: DaskCluster) -> None:
         kill(conversation)
 
 
+@pytest.mark.parametrize("hosts", [1, 2, 3])
+def test_the_master_is_killed_while_agents_start(fresh_cluster: DaskCluster, hosts: int) -> None:
+    """It is killed as soon as there is something of the run on so many hosts."""
+    from checking.lab.hosts import only_child
+
+    before = {host: len(host.processes()) for host in fresh_cluster.workers}
+
+    def begun() -> bool:
+        return sum(len(host.processes()) > before[host] for host in fresh_cluster.workers) >= hosts
+
+    with subprocess.Popen(
+        [*fresh_cluster.driver.prefix, *command(*fresh_cluster.options)], stdin=subprocess.PIPE
+    ) as run:
+        wait_until(begun, f"something on {hosts} hosts")
+        os.kill(only_child(run.pid), signal.SIGKILL)
+        run.wait(60)
+    wait_until(lambda: not fresh_cluster.others(), "the end of all that was started", 5)
+    wait_until(lambda: not fresh_cluster.files(), "the removal of its files", 5)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_master_is_ended_by_a_signal(fresh_cluster: DaskCluster, signum: signal.Signals) -> None:
     with master(fresh_cluster) as conversation:
@@ -218,6 +239,20 @@ def test_the_scheduler_does_not_answer(fresh_cluster: DaskCluster, how: str) -> 
         assert conversation.do("killServer 1\njoinServer 1\nput 11 b 2\nstabilize\nget 10 b") == (b"b:2\n", [])
 
 
+def test_the_scheduler_comes_back(fresh_cluster: DaskCluster) -> None:
+    """A connection to it that has failed is not used again."""
+    host, head = beta(fresh_cluster), fresh_cluster.head
+    with master(fresh_cluster) as conversation:
+        head.cut()
+        host.signal(agent(conversation, host), signal.SIGKILL)
+        await_end(conversation, host)
+        first, second = conversation.do("joinServer 1\njoinServer 1").errors[-2:]
+        assert "server 1 could not be started: its store is on host beta, which can't be used" in first
+        assert "NoneType" not in second
+        head.join()
+        wait_until(lambda: not conversation.do("joinServer 1").errors, "server 1")
+
+
 # -- agents --------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +292,29 @@ def test_an_agent_is_killed(fresh_cluster: DaskCluster) -> None:
         await_end(conversation, host)
         check_the_others_go_on(conversation)
         check_beta_comes_back(conversation)
+
+
+def test_the_run_is_ended_while_a_host_gets_another_agent(fresh_cluster: DaskCluster) -> None:
+    """The master does not know that agent yet; the keeper does."""
+    host = beta(fresh_cluster)
+    with master(fresh_cluster) as conversation:
+        host.signal(agent(conversation, host), signal.SIGKILL)
+        await_end(conversation, host)
+        without = len(host.processes())
+        conversation.send("joinServer 1\n")
+        wait_until(lambda: len(host.processes()) > without, "something on beta")
+        os.kill(conversation.master, signal.SIGTERM)
+        assert conversation.process.wait(60) == 128 + signal.SIGTERM
+        wait_until(lambda: len(host.processes()) <= without, "the end of what was started on beta", 5)
+
+
+def test_an_agent_is_frozen_and_others_are_not_waited_for(fresh_cluster: DaskCluster) -> None:
+    """What was started early there is let go without an answer."""
+    host = beta(fresh_cluster)
+    with master(fresh_cluster) as conversation:
+        host.signal(agent(conversation, host), signal.SIGSTOP)
+        output = conversation.do("joinClient 20 0\njoinClient 21 99\nput 20 b 2\nstabilize\nget 10 b")
+        assert output == (b"b:2\n", ["joinClient: server 99 is not running"])
 
 
 def test_an_agent_is_frozen(fresh_cluster: DaskCluster) -> None:
@@ -309,6 +367,22 @@ def test_a_cable_is_cut(fresh_cluster: DaskCluster) -> None:
         host.join()
         joined = conversation.do("joinServer 1\njoinClient 11 1\nprintStore 1")
         assert joined == (b"a:1\nb:only-there\n", [])
+
+
+@pytest.mark.parametrize("options", [(), ("--no-pipeline",)], ids=["early", "one by one"])
+def test_a_client_is_to_be_started_on_a_host_that_is_cut_off(fresh_cluster: DaskCluster, options: tuple[str]) -> None:
+    from checking.lab.driving import ClusterConversation
+
+    with ClusterConversation(fresh_cluster, "--host-timeout", "1", "--timeout", "3", *options) as conversation:
+        conversation.do("stabilize")
+        beta(fresh_cluster).cut()
+        output = conversation.do("joinServer 0\njoinClient 7 0\njoinClient 8 0\njoinClient 9 0\nput 7 a b")
+        assert output.errors == [
+            "joinClient: client 7 could not be started: the agent on host beta is gone",
+            "put: client 7 is not running",
+        ]
+        found = {name: host.name for name, (host, _) in conversation.where().items() if "client" in name}
+        assert found == {"client 8": "gamma", "client 9": "alpha"}
 
 
 def test_a_cable_is_cut_while_nothing_is_asked(fresh_cluster: DaskCluster) -> None:
