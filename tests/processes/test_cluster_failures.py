@@ -10,9 +10,11 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.terminal import Terminal
 
 from checking.driver import LIMIT_SECONDS, ROOT, command, wait_until
 
@@ -306,6 +308,32 @@ def test_the_run_is_ended_while_a_host_gets_another_agent(fresh_cluster: DaskClu
         os.kill(conversation.master, signal.SIGTERM)
         assert conversation.process.wait(60) == 128 + signal.SIGTERM
         wait_until(lambda: len(host.processes()) <= without, "the end of what was started on beta", 5)
+
+
+def test_ctrl_c_while_a_host_gets_another_agent(fresh_cluster: DaskCluster, tmp_path: Path) -> None:
+    """The agent is ended, since nobody waits for it any more; the next join has another."""
+    from checking.lab.hosts import only_child
+
+    host = beta(fresh_cluster)
+    options = ("--data-dir", "/tmp/home/data", "--host-timeout", "1", *fresh_cluster.options)
+    program = [*fresh_cluster.driver.prefix, *command(*options)]
+    with Terminal(tmp_path, program=program) as terminal:
+        for line in ("joinServer 0", "joinServer 1", "joinServer 2"):
+            terminal.do(line)
+        (found,) = [process.pid for process in host.processes() if process.title.startswith("daadkvs agent")]
+        host.signal(found, signal.SIGKILL)
+        wait_until(lambda: not any("daadkvs" in process.title for process in host.processes()), "its end")
+        terminal.do("stabilize")
+        without = len(host.processes())
+        terminal.type("joinServer 1\r")
+        wait_until(lambda: len(host.processes()) > without, "something on beta")
+        os.kill(only_child(terminal.process.pid), signal.SIGINT)
+        terminal.until_shown("gave up waiting; server 1 was not started")
+        assert "error" not in "".join(terminal.do("joinServer 1"))
+        agents = [process for process in host.processes() if process.title.startswith("daadkvs agent")]
+        assert len(agents) == 1
+        terminal.end("exit\r")
+    wait_until(lambda: not fresh_cluster.others(), "the end of all", 5)
 
 
 def test_an_agent_is_frozen_and_others_are_not_waited_for(fresh_cluster: DaskCluster) -> None:
