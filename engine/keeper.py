@@ -98,7 +98,7 @@ class KeeperService(transport.Service):
         except EngineError as error:
             return str(error)
         for host, about in started.items():
-            if "error" not in about:
+            if about.keys() >= {"pid", "started", "folder"}:
                 self._started[host] = (about["pid"], about["started"], about["folder"])
         return tuple(json.dumps(about) for about in started.values())
 
