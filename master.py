@@ -355,7 +355,7 @@ def _arguments() -> Arguments:
 
 def _run(arguments: Arguments) -> int:
     """One run, from its start to its end; returns the exit status. Raises CannotBegin."""
-    script = _begun_script(arguments)
+    script = _begun_script()
     if script is not None and script.is_over:
         return 0  # nothing has to be started for this
     _import_cluster()
@@ -383,7 +383,7 @@ def _run(arguments: Arguments) -> int:
     return status
 
 
-def _begun_script(arguments: Arguments) -> Script | None:
+def _begun_script() -> Script | None:
     """The script on standard input, which may be read a little now; None unless it is all that there is."""
     return Script(0, "line") if len(sys.argv) == 1 and not os.isatty(0) else None
 

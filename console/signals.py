@@ -41,7 +41,6 @@ def unraisable(found: sys.UnraisableHookArgs) -> None:
     """What is raised where nobody can catch it, in a finalizer for example: no traceback, and a Stop isn't lost."""
     if isinstance(found.exc_value, Stop):
         signum = found.exc_value.signum
-
         signal.signal(signal.SIGALRM, lambda *_: stop(signum, None))
         # More than once: a signal that comes right before a system call does not end the call.
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.05)
