@@ -305,7 +305,8 @@ class Master:
     def run_command(self, command: commands.Command, timestamp: int | None = None, step: Step | None = None) -> None:
         """Carry out one command, and tell what it answers. *timestamp*: as in `Cluster.execute`."""
         self._command = command.name
-        tracing.event("command", where=step.where if step else "", text=command.line)
+        if tracing.on:
+            tracing.event("command", where=step.where if step else "", text=command.line)
         if not self.history.under_way:
             self.history.invoke([command])
         try:

@@ -383,8 +383,10 @@ _is_flat_get_outcome = checker(
 
 
 def is_flat_outcome(value: bytes | None, flat: Any) -> bool:
-    """Whether a put of *value*, or a get if that is None, may have this outcome. Fast for a put that was stored."""
+    """Whether a put of *value*, or a get if that is None, may have this outcome. Fast for the usual outcomes."""
     if value is None:
+        if type(flat) is list and len(flat) == 4 and flat[0] == "value":
+            return type(flat[1]) is bytes and are_numbers(flat[2:])
         return _is_flat_get_outcome(flat)
     if type(flat) is list and len(flat) == 3 and flat[0] == "stored":
         return are_numbers(flat[1:])

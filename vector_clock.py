@@ -100,7 +100,7 @@ class VectorClock:
     def from_flat(cls, numbers: list[int]) -> VectorClock:
         """The inverse of `flat`."""
         entries = zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True)
-        return cls._of_sorted(tuple(Dot(Replica(server, stamp), counter) for server, stamp, counter in entries))
+        return cls._of_sorted(tuple([Dot(Replica(server, stamp), counter) for server, stamp, counter in entries]))
 
     def flat(self) -> list[int]:
         """The clock as plain numbers, for messages and the log: server, incarnation, counter, server, …"""

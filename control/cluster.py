@@ -80,6 +80,16 @@ class Cluster:
         description of damage that the run survives. Raises StorageError if the data directory can't be used, and
         OSError if the run can't begin for another reason. Forks, so it must be called before any thread is started.
         """
+        self._handlers: dict[str, Callable[[Command], Outcome | None]] = {
+            "joinServer": self._join_server,
+            "killServer": self._kill_server,
+            "joinClient": self._join_client,
+            "breakConnection": self._break_connection,
+            "createConnection": self._create_connection,
+            "stabilize": self._stabilize,
+            "printStore": self._print_store,
+            "shapeConnection": self._shape_connection,
+        }
         self._settings = settings
         self._warn = warn
         self.found: list[str] = []
@@ -163,20 +173,9 @@ class Cluster:
         *timestamp*: the timestamp of a put or get that has been issued before, in a group that left it undone.
         """
         self.notice_deaths()
-        handlers: dict[str, Callable[[Command], Outcome | None]] = {
-            "joinServer": self._join_server,
-            "killServer": self._kill_server,
-            "joinClient": self._join_client,
-            "breakConnection": self._break_connection,
-            "createConnection": self._create_connection,
-            "stabilize": self._stabilize,
-            "printStore": self._print_store,
-            "put": lambda command: self._put_or_get(command, timestamp),
-            "get": lambda command: self._put_or_get(command, timestamp),
-            "shapeConnection": self._shape_connection,
-        }
+        handler = self._handlers.get(command.name)
         try:
-            outcome = handlers[command.name](command)
+            outcome = handler(command) if handler else self._put_or_get(command, timestamp)
         finally:
             if self._hosts.lost_one():  # whatever was there is reported at once, not one by one as it is needed
                 self.notice_deaths()

@@ -134,6 +134,8 @@ class LineReader:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._readable = select.poll()
+        self._readable.register(fd, select.POLLIN)
         self.arrived: deque[bytes | None] = deque()
         """The lines that `next` will return, as far as they have been read."""
         self._pieces: list[bytes] = []  # the pieces of a line whose end has not arrived
@@ -153,7 +155,7 @@ class LineReader:
     def ready(self) -> bool:
         """Whether a line has already arrived. Never blocks, and gives up after `READY_READS` reads."""
         for _ in range(READY_READS):
-            if self.arrived or self._ended or not wait_for(self._fd, select.POLLIN, 0):
+            if self.arrived or self._ended or not self._readable.poll(0):
                 break
             self._read()
         return bool(self.arrived)
@@ -196,14 +198,11 @@ class LineReader:
         return b"".join(self._pieces) if self._size <= commands.MAX_LINE + 1 else None
 
 
-def wait_for(fd: int, event: int, seconds: float | None = None) -> bool:
-    """Wait until a descriptor is ready; returns whether it is. *event*: `select.POLLIN` or `select.POLLOUT`.
-
-    Blocks for at most this many seconds, or without limit if that is None.
-    """
+def wait_for(fd: int, event: int) -> None:
+    """Wait until a descriptor is ready. *event*: `select.POLLIN` or `select.POLLOUT`."""
     poller = select.poll()  # select.select accepts no descriptor above 1,023
     poller.register(fd, event)
-    return bool(poller.poll(None if seconds is None else seconds * 1000))
+    poller.poll()
 
 
 def _without_cr(line: bytes | None) -> bytes | None:

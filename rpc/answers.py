@@ -121,7 +121,6 @@ is_versions: Check = checker(list[tuple[bytes, bytes, int]])
 """Whether this is a piece of a store with timestamps: `[[key, value, timestamp], …]`."""
 
 _is_missing = checker(Literal["ERR_KEY", "ERR_DEP"])
-_is_version = checker(tuple[bytes, int, tuple[int, int, int], list[int]])
 _is_refused = checker(tuple[list[int], str])
 
 
@@ -129,7 +128,22 @@ def _is_answer(value: bytes | None, answer: Any) -> bool:
     """Whether this may be a server's answer to a put of *value*, or to a get if that is None."""
     if value is not None:
         return (type(answer) is list and len(answer) == 3 and are_numbers(answer)) or bool(answer == "ERR_DEP")
-    return _is_missing(answer) or (_is_version(answer) and len(answer[3]) % 3 == 0)
+    return _is_missing(answer) or _is_version(answer)
+
+
+def _is_version(answer: Any) -> bool:
+    """Whether this is `[value, timestamp, dot, clock]`. Three times as fast as a `messages.checker`."""
+    if type(answer) is not list or len(answer) != 4:
+        return False
+    value, timestamp, dot, clock = answer
+    return (
+        type(value) is bytes
+        and type(dot) is list
+        and len(dot) == 3
+        and type(clock) is list
+        and len(clock) % 3 == 0
+        and are_numbers((timestamp, *dot, *clock))
+    )
 
 
 def to_operations(values: Sequence[bytes | None]) -> Check:

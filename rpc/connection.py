@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from functools import cache
+from itertools import cycle
 from types import GenericAlias
 from typing import Any, NoReturn, get_type_hints
 
 import msgpack
 
 import messages
-from rpc import tracing
+from rpc import forms, tracing
 from rpc.failures import Failure, NoRoom, RemoteError, why
 from rpc.library import Connection, brine, consts
 from rpc.library import Service as RpycService
@@ -46,9 +46,6 @@ _ANSWERED = (consts.HANDLE_CALLATTR, consts.HANDLE_CLOSE, consts.HANDLE_PING)
 MAX_ERROR_TEXT = 1000
 """How much of an error's text is sent, and accepted, in characters."""
 
-SERVICE_ID = ("daadkvs.Service", 1, 1)
-"""The name by which each side of a connection refers to the other's service, without asking for it first."""
-
 
 class _Connection(Connection):  # type: ignore[misc]
     """An RPyC connection that answers only the requests needed to call exposed methods, and carries only values."""
@@ -65,6 +62,8 @@ class _Connection(Connection):  # type: ignore[misc]
         """
         data = self._channel.recv()
         try:
+            if self._take_usual(data):
+                return
             seq, args = brine.load(data[1:])
             if data[0] == consts.MSG_REQUEST:
                 self._dispatch_request(seq, args)
@@ -79,6 +78,23 @@ class _Connection(Connection):  # type: ignore[misc]
         except Exception as error:  # brine and RPyC raise many kinds
             self._channel.close()
             raise Garbage(f"it sent no valid RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
+
+    def _take_usual(self, data: bytes) -> bool:
+        """Act on a message if it has the usual form (rpc/forms.py); returns whether it has."""
+        call = forms.read_call(data)
+        if call is None:
+            return False
+        number, name, args = call
+        try:
+            value = self._local_root.called(name, args)
+        except BaseException as error:  # whatever it is, the other side is told
+            self._send(consts.MSG_EXCEPTION, number, self._box_exc(type(error), error, None))
+        else:
+            if brine.dumpable(value):
+                self._channel.send(forms.answer(number, value))
+            else:
+                self._send(consts.MSG_REPLY, number, self._box(value))
+        return True
 
     def _take_answer(self, seq: Any, is_exc: bool, value: Any) -> None:
         """Do nothing: the serving end has asked for nothing."""
@@ -99,7 +115,7 @@ class _Connection(Connection):  # type: ignore[misc]
             return value
         if label == consts.LABEL_TUPLE:
             return tuple(map(self._unbox, value))
-        if label == consts.LABEL_LOCAL_REF and value == SERVICE_ID:
+        if label == consts.LABEL_LOCAL_REF and value == forms.SERVICE_ID:
             return self._local_root
         raise ValueError("a reference to an object")
 
@@ -139,18 +155,31 @@ class Reply:
 class _CallingConnection(_Connection):
     """The calling end of a connection: it answers nothing, and takes only answers to its own calls."""
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._numbers = cycle(forms.NUMBERS)
+
     def call(self, name: str, args: tuple[Any, ...]) -> Reply:
         """Have the other side carry out its method *name*. Raises EOFError, and TypeError for what can't be sent."""
-        if not brine.dumpable(args):
-            raise TypeError(f"only plain values can be sent: {name}")
-        seq = self._get_seq_id()
-        reply = self._request_callbacks[seq] = Reply()
+        number = next(self._numbers)
+        if number in self._request_callbacks:  # so many are under way
+            number = len(forms.NUMBERS) + self._get_seq_id()
+        call = forms.call(number, name, args)
+        reply = self._request_callbacks[number] = Reply()
         try:
-            self._channel.send(_CALL + brine.dump(seq) + _head_of_call(name) + brine.dump(args))
+            self._channel.send(call)
         except BaseException:
-            del self._request_callbacks[seq]
+            del self._request_callbacks[number]
             raise
         return reply
+
+    def _take_usual(self, data: bytes) -> bool:
+        answer = forms.read_answer(data)
+        if answer is None:
+            return False
+        number, value = answer
+        self._take_answer(number, False, value)
+        return True
 
     def _dispatch_request(self, seq: object, raw_args: object) -> NoReturn:
         raise ValueError("a request")
@@ -162,22 +191,6 @@ class _CallingConnection(_Connection):
             raise ValueError("an answer to what was not asked")
         reply = self._request_callbacks.pop(seq)
         reply.is_there, reply.has_failed, reply.value = True, is_exc, value
-
-
-_CALL = brine.I1.pack(consts.MSG_REQUEST) + brine.dump((None, None))[:1]
-"""How a call begins: its kind, and the head of a pair, of its number and of what is called."""
-
-
-@cache
-def _head_of_call(name: str) -> bytes:
-    """The middle of a call, as RPyC would write it: all that is called but the arguments, which come last.
-
-    (brine writes a tuple as its length and then one item after another, and None as one byte.)
-    """
-    service, method, arguments = (consts.LABEL_LOCAL_REF, SERVICE_ID), (consts.LABEL_VALUE, name), consts.LABEL_VALUE
-    called = consts.LABEL_TUPLE, (service, method, (arguments, None))
-    head: bytes = brine.dump((consts.HANDLE_CALLATTR, called))[:-1]
-    return head
 
 
 class Farewell(EOFError):
@@ -216,7 +229,9 @@ class Service(RpycService):  # type: ignore[misc]
                 hints = get_type_hints(method)
                 hints.pop("return", None)
                 expected = GenericAlias(tuple, tuple(hints.values()))
-                cls._parameters[name.removeprefix("exposed_")] = messages.checker(expected)
+                called = name.removeprefix("exposed_")
+                cls._parameters[called] = messages.checker(expected)
+                forms.expect(called)
 
     def called(self, name: str, args: tuple[Any, ...]) -> Any:
         """What the method *name* returns. Raises what it raises, and TypeError if it can't be called like this.

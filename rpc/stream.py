@@ -21,6 +21,7 @@ from rpc.library import Channel as RpycChannel
 from rpc.library import Stream
 
 __all__ = [
+    "ENDED",
     "MAX_MESSAGE",
     "Channel",
     "Garbage",
@@ -33,6 +34,9 @@ __all__ = [
 
 MAX_MESSAGE = 80 << 20
 """The longest message in bytes: the largest value, and room to spare."""
+
+ENDED = select.POLLRDHUP
+"""By this event, poll reports that the other end of a connection is closed, of whatever kind the connection is."""
 
 RECEIVE_BYTES = 64 << 10
 """How much is received at once. A larger buffer is handed out page by page, which takes 40 µs for each message."""
@@ -86,8 +90,10 @@ class SocketStream(Stream):  # type: ignore[misc]
         sock.setblocking(False)
         self.patience = patience
         self._sock: socket.socket | None = sock
-        self._buffer = bytearray()
-        self._readable, self._readable_or_interrupted = select.poll(), select.poll()
+        self._buffer, self._start = b"", 0
+        """What has arrived, and up to where it has been read."""
+        self._ended, self._readable, self._readable_or_interrupted = select.poll(), select.poll(), select.poll()
+        self._ended.register(sock, ENDED)
         self._readable.register(sock, select.POLLIN)
         self._readable_or_interrupted.register(sock, select.POLLIN)
         self._interrupt_fd = _interrupt_fd
@@ -121,16 +127,20 @@ class SocketStream(Stream):  # type: ignore[misc]
             raise EOFError("the connection is closed")
         return self._sock
 
+    def has_ended(self) -> bool:
+        """Whether the connection is closed, at either end, as far as the system knows. Never blocks."""
+        return self._sock is None or bool(self._ended.poll(0))
+
     def is_readable(self) -> bool:
         """Whether there is data, or the end of the connection. Never blocks, and can't be interrupted."""
-        if self._buffer:
+        if self._start < len(self._buffer):
             return True
         self._open()
         return bool(self._readable.poll(0))
 
     def wait_readable(self, seconds: float | None) -> bool:
         """Wait up to *seconds* (None: without limit) for data, and return whether there is some. Raises Interrupted."""
-        if self._buffer:
+        if self._start < len(self._buffer):
             return True
         self._open()
         events = self._readable_or_interrupted.poll(None if seconds is None else _milliseconds(seconds))
@@ -141,10 +151,32 @@ class SocketStream(Stream):  # type: ignore[misc]
     def read(self, count: int) -> bytes:
         if count > MAX_MESSAGE:
             self.fail("a message of absurd length", Garbage)
-        buffer = self._buffer
-        while len(buffer) < count:
+        if self._start == len(self._buffer):
+            self._buffer, self._start = self._receive(count), 0
+        end = self._start + count
+        if end > len(self._buffer):
+            return self._gather(count)
+        data = self._buffer[self._start : end]
+        self._start = end
+        if end == len(self._buffer):
+            self._buffer, self._start = b"", 0  # it may be large
+        return data
+
+    def _gather(self, count: int) -> bytes:
+        """The next *count* bytes, of which not all have arrived."""
+        gathered = bytearray(self._buffer[self._start :])
+        self._buffer, self._start = b"", 0
+        while len(gathered) < count:
+            gathered += self._receive(count - len(gathered))
+        with memoryview(gathered) as view:
+            self._buffer = bytes(view[count:])
+            return bytes(view[:count])
+
+    def _receive(self, count: int) -> bytes:
+        """Wait until something has arrived, and return it; *count*: how many bytes are awaited."""
+        while True:
             try:
-                data = self._open().recv(max(RECEIVE_BYTES, min(count - len(buffer), 4 << 20)))
+                data = self._open().recv(max(RECEIVE_BYTES, min(count, 4 << 20)))
             except BlockingIOError:
                 self._wait_in_message(select.POLLIN)
                 continue
@@ -152,25 +184,24 @@ class SocketStream(Stream):  # type: ignore[misc]
                 self.fail(str(error))
             if not data:
                 self.fail("connection closed by peer")
-            buffer += data
-        if len(buffer) == count:
-            self._buffer = bytearray()
-            return bytes(buffer)
-        with memoryview(buffer) as view:
-            head = bytes(view[:count])
-        del buffer[:count]
-        return head
+            return data
 
     def write(self, data: bytes | memoryview) -> None:
-        with memoryview(data) as view:
-            done = 0
-            while done < len(view):
-                try:
-                    done += self._open().send(view[done:])
-                except BlockingIOError:
-                    self._wait_in_message(select.POLLOUT)
-                except OSError as error:  # not closed, since what has arrived before can still be read
-                    raise EOFError(str(error)) from error
+        done = self._send(data)
+        if done < len(data):
+            with memoryview(data) as view:
+                while done < len(view):
+                    done += self._send(view[done:])
+
+    def _send(self, data: bytes | memoryview) -> int:
+        """Send as much as there is room for, and return how much that was; if there is no room, wait for some."""
+        try:
+            return self._open().send(data)
+        except BlockingIOError:
+            self._wait_in_message(select.POLLOUT)
+            return 0
+        except OSError as error:  # not closed, since what has arrived before can still be read
+            raise EOFError(str(error)) from error
 
     def _wait_in_message(self, event: int) -> None:
         """Wait until the socket is ready. This can't be interrupted, or the rest of the message would be lost."""

@@ -157,8 +157,9 @@ def begin(process: str) -> None:
 
 def event(name: str, /, **details: Any) -> None:
     """Record an event, if this process is traced. Does not raise: after a failed write, the trace ends."""
-    with _lock:
-        _write(name, details)
+    if on:
+        with _lock:
+            _write(name, details)
 
 
 def _write(name: str, details: dict[str, Any]) -> None:

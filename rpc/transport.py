@@ -54,7 +54,7 @@ from rpc.connection import (
     make_connection,
 )
 from rpc.failures import Failure, NoRoom, RemoteError, Silent, Unreachable, why
-from rpc.stream import MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
+from rpc.stream import ENDED, MAX_MESSAGE, Garbage, Interrupted, Stalled, interrupt_by, interrupt_taken
 
 __all__ = [
     "ENDED",
@@ -193,10 +193,6 @@ def serve_polled(sock: socket.socket, service: Service) -> tuple[int, Callable[[
     return stream.fileno(), on_readable
 
 
-ENDED = select.POLLRDHUP
-"""By this event, poll reports that the other end of a connection is closed, of whatever kind the connection is."""
-
-
 # -- calling -----------------------------------------------------------------------------------------------
 
 
@@ -312,16 +308,16 @@ class Remote:
         return self._ended
 
     def _wait(self, reply: Reply, timeout: float | None) -> Any:
-        limit = self.timeout if timeout is None else timeout
-        self._stream.patience = limit
-        deadline = time.monotonic() + limit
+        remaining = self._stream.patience = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + remaining
         self.waiting = True
         try:
             while not reply.is_there:
                 # Data that has already arrived counts, even if this process was itself stopped past the deadline.
-                if not self._stream.wait_readable(deadline - time.monotonic()):
+                if not self._stream.wait_readable(remaining):
                     raise Silent("no answer in time")
                 self._connection.serve_message()
+                remaining = deadline - time.monotonic()
         except EOFError as error:
             raise self._failure(error) from error
         except MemoryError:
@@ -336,11 +332,7 @@ class Remote:
     @property
     def alive(self) -> bool:
         """Whether the connection is open, as far as the system knows; doesn't block."""
-        if self._stream.closed:
-            return False
-        poller = select.poll()
-        poller.register(self._stream.fileno(), ENDED)
-        return not poller.poll(0)
+        return not self._stream.has_ended()
 
     def abort(self) -> None:
         """End the connection, even while another thread has a call under way."""

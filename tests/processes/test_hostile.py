@@ -47,8 +47,8 @@ from control import commands, roles
 from control.run_directory import open_private
 from engine import agent, keeper
 from messages import Operation, pack_operations, unpack_operations
-from rpc import answers, spawner, transport
-from rpc.connection import SERVICE_ID
+from rpc import answers, forms, spawner, transport
+from rpc.forms import SERVICE_ID
 from scripts import fuzz
 
 LINES = 200_000
@@ -604,6 +604,19 @@ def test_methods_of_plain_values_cannot_be_called(host: Host, target: Any) -> No
         for name in ("format", "__len__", "exposed_format", "__class__"):
             call = partial(connection.sync_request, consts.HANDLE_CALLATTR, target, name, ())
             assert "only methods of the service" in refused(call)
+
+
+def test_hundreds_of_calls_can_be_under_way_over_one_connection(host: Host) -> None:
+    """More than there are numbers that take one byte; each call gets its own answer."""
+    count = 2 * len(forms.NUMBERS) + 50
+    with host.caller() as caller:
+        sent = []
+        for number in range(count):
+            batch = pack_operations([Operation(b"k%d" % number, b"v", 2 + number, None)])
+            sent.append(caller.send("execute", batch))
+        answered = [msgpack.unpackb(pending.wait())[0][0] for pending in reversed(sent)]
+    counters = [counter for _, _, counter in answered]
+    assert counters == sorted(counters, reverse=True) and len(set(counters)) == count
 
 
 METHODS = ("state", "link", "unlink", "pull_from", "execute", "execute_group", "pull", "group_answers")
