@@ -16,7 +16,6 @@ import gc
 import json
 import os
 import select
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -105,6 +104,8 @@ def main(terms: bytes, folder: str) -> NoReturn:
         agent.serve()
     except BaseException as error:
         if agent is None:
+            import shutil  # not at the top: nothing else here needs it
+
             shutil.rmtree(folder, ignore_errors=True)
             _say({"error": _described(error), "in use": isinstance(error, _InUse)})
     finally:

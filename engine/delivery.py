@@ -34,7 +34,7 @@ except Exception as error:
     os._exit(1)
 agent.main(terms, sys.argv[1])
 """
-"""The program of an agent; its standard input begins with two lines: the folders with modules, and the terms."""
+"""The program of an agent; its standard input begins with two lines: where modules are, and the terms."""
 
 
 async def start_agent(code: bytes, terms: bytes, checkout: str, patience: float, dask_worker: Any) -> dict[str, Any]:
@@ -52,6 +52,7 @@ async def start_agent(code: bytes, terms: bytes, checkout: str, patience: float,
 
 
 def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worker: Any) -> dict[str, Any]:
+    import importlib.util
     import json
     import os
     import pickle
@@ -66,13 +67,10 @@ def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worke
     folder = tempfile.mkdtemp(prefix=f"daadkvs-{os.geteuid()}-{checkout}-", dir=base)
     process = None
     try:
-        inside = os.path.join(folder, "code")
-        for name, (modified, content) in pickle.loads(zlib.decompress(code)).items():
-            path = os.path.join(inside, name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as file:
-                file.write(content)
-            os.utime(path, ns=(modified, modified))  # by which Python knows what it has compiled
+        magic, compiled, sources = pickle.loads(code)
+        archive = os.path.join(folder, "code.zip")
+        with open(archive, "wb") as file:
+            file.write(zlib.decompress(compiled if magic == importlib.util.MAGIC_NUMBER else sources))
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", BEGIN, folder],
             stdin=subprocess.PIPE,
@@ -82,7 +80,7 @@ def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worke
             start_new_session=True,
         )
         assert process.stdin is not None and process.stdout is not None
-        folders = [inside, *(entry for entry in sys.path if entry)]
+        folders = [archive, *(entry for entry in sys.path if entry)]
         process.stdin.write(json.dumps(folders).encode() + b"\n" + terms + b"\n")
         process.stdin.flush()
         readable, _, _ = select.select([process.stdout], [], [], patience)

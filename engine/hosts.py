@@ -109,6 +109,7 @@ class EngineHosts:
         """
         in_use = ""
         terms = {host: self._pack_terms(host, lock_wait) for host in found}
+        begun: list[tuple[Found, RemoteHost]] = []
         for host, about in self._keeper.start_agents(self._code, terms).items():
             if "error" in about:
                 self._why[host.name] = about["error"]
@@ -116,9 +117,15 @@ class EngineHosts:
                 continue
             try:
                 self._run.note_agent(Agent(host.name, *host.endpoint, self._engine.host_timeout))
-                made = RemoteHost(host, about, self._keeper, self._settings.timeout, self._engine.host_timeout)
+                timeouts = self._settings.timeout, self._engine.host_timeout
+                begun.append((host, RemoteHost(host, about, self._keeper, *timeouts)))
             except (transport.Failure, OSError, KeyError, TypeError) as error:
-                self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
+                self._refuse(host, error)
+        for host, made in begun:
+            try:
+                made.finish_connecting()
+            except (transport.Failure, OSError) as error:
+                self._refuse(host, error)
                 continue
             if host.name in self._hosts:
                 self._former.append(self._hosts[host.name])
@@ -127,6 +134,10 @@ class EngineHosts:
         self._keeper.agents_taken()
         if in_use:
             raise EngineError(in_use)
+
+    def _refuse(self, host: Found, error: Exception) -> None:
+        """Note why the agent of a host is not used."""
+        self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
 
     def _pack_terms(self, host: Found, lock_wait: float) -> bytes:
         terms = Terms(
@@ -168,6 +179,7 @@ class EngineHosts:
     # -- places --------------------------------------------------------------------------------------------
 
     def of_server(self, ident: int) -> Host:
+        self._connect_ahead()
         place, placed = self._stores.get(ident), self._places.of(ident)
         if place is not None:
             if placed not in (None, place):
@@ -203,6 +215,11 @@ class EngineHosts:
         host = self._hosts.get(name)
         return None if host is None or host.is_lost else host
 
+    def _connect_ahead(self) -> None:
+        """Begin to connect to all that was started early."""
+        for host in self._hosts.values():
+            host.connect_ahead()
+
     def drop_early(self) -> bool:
         self._expected.clear()
         dropped = [host.drop_early() for host in self._hosts.values()]
@@ -218,6 +235,7 @@ class EngineHosts:
                 pass  # then it is remembered where it would have been
 
     def of_client(self, ident: int) -> Host:
+        self._connect_ahead()
         host = self._hosts.get(self._clients.get(ident, ""))
         if host is None or host.is_lost:
             host = self._choose(ident, self._places.of(ident))

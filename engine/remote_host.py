@@ -24,7 +24,7 @@ from typing import Any
 from control.hosts import EXIT_PATIENCE_SECONDS
 from engine.found import Found
 from engine.keeper import Keeper
-from rpc import transport
+from rpc import tls, transport
 from rpc.spawner import Starts
 from storage import StorageError, folder_of
 
@@ -33,6 +33,9 @@ __all__ = ["RemoteHost"]
 UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
 """How the system says that nothing is heard of a machine."""
 
+
+AHEAD_SECONDS = 0.1
+"""How long another machine may take to accept a connection that is made ahead."""
 
 ACTIVITY_SECONDS = 0.5
 """How long an agent may take to say what a process does."""
@@ -44,9 +47,10 @@ class RemoteHost:
     def __init__(
         self, found: Found, about: dict[str, Any], keeper: Keeper, timeout: float, host_timeout: float
     ) -> None:
-        """Connect to an agent, *about* which this is known (`_Agent.about`). Raises Failure.
+        """Begin to connect to an agent, *about* which this is known (`_Agent.about`). Raises Failure.
 
-        *timeout* of each call, *host_timeout* until the host counts as lost, in seconds.
+        *timeout* of each call, *host_timeout* until the host counts as lost, in seconds. Before anything else,
+        `finish_connecting` must be called.
         """
         self.found = found
         self.process: tuple[int, str, str] = (about["pid"], about["started"], about["folder"])
@@ -56,13 +60,22 @@ class RemoteHost:
         self._stores = Path(about["stores"])
         self._keeper = keeper
         self._timeout = timeout
-        sock = transport.connect(about["address"], timeout)
-        transport.detect_loss(sock, host_timeout)
+        self._host_timeout = host_timeout
+        self._handshake = tls.Handshake(about["address"], timeout)
+        self._agent: transport.Remote
+        self._starts: Starts
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._remotes: weakref.WeakSet[transport.Remote] = weakref.WeakSet()
+        self._ahead: dict[str, tls.Handshake | None] = {}
+        """Connections that were begun ahead, by address; None for one that could not be."""
+
+    def finish_connecting(self) -> None:
+        """Raises Failure, OSError."""
+        sock = self._handshake.finish(self._timeout)
+        tls.detect_loss(sock, self._host_timeout)
         watched = socket.socket(fileno=os.dup(sock.fileno()))
-        self._agent = transport.Remote(sock, timeout)
+        self._agent = transport.Remote(sock, self._timeout)
         self._starts = Starts(self._agent, f"the agent on host {self.name}", waits=False)
         threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
 
@@ -91,16 +104,38 @@ class RemoteHost:
                 remote.abort()
             self._ended.set()
 
+    def connect_ahead(self) -> None:
+        """Begin to connect to what was started early: the handshakes go on while other processes are started."""
+        for handshake in self._ahead.values():
+            if handshake is not None:
+                handshake.go_on()
+        for address in self._starts.early_addresses():
+            if address not in self._ahead:
+                try:
+                    self._ahead[address] = tls.Handshake(address, AHEAD_SECONDS)
+                except transport.Failure:
+                    self._ahead[address] = None
+
     def connect(self, address: str, timeout: float) -> transport.Remote:
         if self.is_lost:
             raise transport.Unreachable(f"host {self.name} is gone")
-        remote = transport.Remote(address, timeout)
+        remote = self._finish(address, timeout) or transport.Remote(address, timeout)
         with self._lock:
             if not self._ended.is_set():
                 self._remotes.add(remote)
                 return remote
         remote.close()
         raise transport.Unreachable(f"host {self.name} is gone")
+
+    def _finish(self, address: str, timeout: float) -> transport.Remote | None:
+        """A connection that was begun ahead; None if there is none, or that was too long ago."""
+        handshake = self._ahead.pop(address, None)
+        if handshake is None:
+            return None
+        if handshake.is_stale:
+            handshake.close()
+            return None
+        return transport.Remote(handshake.finish(timeout), timeout)
 
     # -- what is done there --------------------------------------------------------------------------------
 
@@ -112,6 +147,10 @@ class RemoteHost:
 
     def drop_early(self) -> bool:
         """Kill the processes that were started early, and are not wanted; returns whether there were any."""
+        for handshake in self._ahead.values():
+            if handshake is not None:
+                handshake.close()
+        self._ahead.clear()
         return self._starts.drop_early()
 
     def new_address(self, name: str) -> str:

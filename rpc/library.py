@@ -19,7 +19,7 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts", "set_title"]
+__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts", "postpone", "set_title"]
 
 POSTPONED = ("concurrent.futures", "inspect", "logging", "pickle", "random", "traceback", "rpyc.core.netref")
 """What RPyC imports, and does not need where nothing fails and only plain values are sent."""
@@ -60,18 +60,29 @@ def _add(name: str) -> None:
         if package:
             setattr(sys.modules[package], last, module)
         _added.append(module)
+        _Postponed._running[name] = threading.RLock()
+
+
+def postpone(*names: str) -> None:
+    """Have modules run when somebody asks for the first name in them; those that are there stay as they are.
+
+    Raises ModuleNotFoundError.
+    """
+    first = len(_added)
+    for name in names:
+        _add(name)
+    for module in _added[first:]:
+        module.__class__ = _Postponed
 
 
 _added: list[ModuleType] = []
 _without_ssl = "ssl" not in sys.modules
 if _without_ssl:
     sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails; RPyC can do without
-for _name in ("rpyc", "rpyc.core", "setproctitle", *POSTPONED):
+_packages = ("rpyc", "rpyc.core", "setproctitle")
+for _name in _packages:
     _add(_name)
-_Postponed._running.update({_module.__name__: threading.RLock() for _module in _added})
-for _module in _added:
-    if _module.__name__ in POSTPONED:
-        _module.__class__ = _Postponed
+postpone(*POSTPONED)
 
 from rpyc.core import brine, consts  # noqa: E402
 from rpyc.core.channel import Channel  # noqa: E402
@@ -87,7 +98,8 @@ except ImportError:  # the module can't be had on this platform
         """Have ps show this process as *title*: that is not possible here."""
 
 
-for _module in _added:  # the packages too, whose modules have been imported by now
-    _module.__class__ = _Postponed
+for _module in _added:
+    if _module.__name__ in _packages:  # whose modules have been imported by now
+        _module.__class__ = _Postponed
 if _without_ssl:
     del sys.modules["ssl"]

@@ -231,6 +231,18 @@ class Starts:
             except transport.Failure:
                 pass  # who should start it is gone, as whoever calls `start` will be told
 
+    def early_addresses(self) -> list[str]:
+        """Where the processes listen that were started early, as far as they are there by now. Never blocks."""
+        addresses = []
+        try:
+            self._remote.read_answers()
+            for _, begun in self._early.values():
+                if begun.is_answered and not isinstance(started := begun.receive(), str):
+                    addresses.append(started[1])
+        except transport.Failure:
+            pass  # whoever calls `start` will be told
+        return addresses
+
     def drop_early(self) -> bool:
         """Have the processes killed that were started early, and are not wanted; returns whether there were any."""
         dropped, self._early = self._early, {}

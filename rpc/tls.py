@@ -28,12 +28,13 @@ import select
 import socket
 import ssl
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from rpc.failures import NoRoom, Silent, Unreachable, why
 from rpc.listener import Listener
 
-__all__ = ["Credentials", "TlsListener", "connect", "detect_loss", "listen", "use"]
+__all__ = ["Credentials", "Handshake", "TlsListener", "connect", "detect_loss", "listen", "use"]
 
 HANDSHAKE_SECONDS = 10.0
 """How long a peer may take from connecting until both sides know each other."""
@@ -259,32 +260,63 @@ def connect(address: str, timeout: float) -> socket.socket:
     needs no handshake.
     """
     until = time.monotonic() + timeout
-    try:
-        ip, port = _split(address)
-        contexts = _in_use()
-        plain = _new_socket(socket.socket, ip)
-    except ValueError as error:
-        raise Unreachable(why(error)) from error
-    except OSError as error:  # no descriptor is left
-        raise NoRoom(f"no connection can be opened: {why(error)}") from error
-    try:
-        plain.settimeout(timeout)
-        plain.connect((ip, port))
-        _prepare(plain)
-        sock = contexts.connecting.wrap_socket(plain, do_handshake_on_connect=False)
-    except OSError as error:
-        plain.close()
-        raise Unreachable(why(error)) from error
-    try:
-        sock.settimeout(max(0.001, until - time.monotonic()))
-        sock.do_handshake()
-    except TimeoutError as error:
-        sock.close()
-        raise Silent("no answer in time") from error
-    except (OSError, ValueError) as error:
-        sock.close()
-        raise Unreachable(why(error)) from error
-    return sock
+    return Handshake(address, timeout).finish(until - time.monotonic())
+
+
+class Handshake:
+    """A connection that has been begun, so that the other side does its part while this one does something else."""
+
+    def __init__(self, address: str, timeout: float) -> None:
+        """Begin to connect to *address*. Blocks for up to *timeout* seconds, until the other machine takes notice.
+
+        Raises Unreachable.
+        """
+        try:
+            ip, port = _split(address)
+            contexts = _in_use()
+            plain = _new_socket(socket.socket, ip)
+        except ValueError as error:
+            raise Unreachable(why(error)) from error
+        except OSError as error:  # no descriptor is left
+            raise NoRoom(f"no connection can be opened: {why(error)}") from error
+        try:
+            plain.settimeout(timeout)
+            plain.connect((ip, port))
+            _prepare(plain)
+            self._sock = contexts.connecting.wrap_socket(plain, do_handshake_on_connect=False)
+        except OSError as error:
+            plain.close()
+            raise Unreachable(why(error)) from error
+        self._fresh_until = time.monotonic() + HANDSHAKE_SECONDS / 2
+        self._sock.setblocking(False)
+        self.go_on()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it has not come to its end, and the other side may soon drop it, which this side would not see."""
+        return time.monotonic() > self._fresh_until and self._sock.version() is None
+
+    def go_on(self) -> None:
+        """Do what can be done without waiting. What goes wrong is for `finish` to raise."""
+        if not self.is_stale:
+            with suppress(OSError, ValueError):  # mostly, it is the other side's turn
+                self._sock.do_handshake()
+
+    def finish(self, timeout: float) -> ssl.SSLSocket:
+        """The connected socket. Blocks for up to *timeout* seconds. Raises Unreachable, Silent."""
+        try:
+            self._sock.settimeout(max(0.001, timeout))
+            self._sock.do_handshake()
+        except TimeoutError as error:
+            self.close()
+            raise Silent("no answer in time") from error
+        except (OSError, ValueError) as error:
+            self.close()
+            raise Unreachable(why(error)) from error
+        return self._sock
+
+    def close(self) -> None:
+        self._sock.close()
 
 
 def detect_loss(sock: socket.socket, seconds: float) -> None:

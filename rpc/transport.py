@@ -230,6 +230,11 @@ class Pending:
             raise RemoteError("a malformed answer")
         return answer
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer has been read, so that nothing is waited for."""
+        return self._reply.is_there
+
     def arrived(self) -> None:
         """Note in the trace that the answer has arrived."""
         if self._traced:
@@ -280,12 +285,16 @@ class Remote:
 
         Reads the answers that have come meanwhile: if they were left unread, the other side would block in the end.
         """
+        self.read_answers()
+        self.send(name, *args)
+
+    def read_answers(self) -> None:
+        """Read the answers that have come. Doesn't wait for others. Raises Failure."""
         try:
             while self._stream.is_readable():
                 self._connection.serve_message()
         except EOFError as error:
             raise self._failure(error) from error
-        self.send(name, *args)
 
     def ended(self) -> Failure:
         """Close a connection whose end `descriptor` has reported. Returns the reason, if the other side gave one."""

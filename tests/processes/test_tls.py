@@ -6,6 +6,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -134,6 +135,37 @@ def test_a_process_that_is_frozen_is_silent_and_none_is_unreachable() -> None:
     for nonsense in ("tls:", "tls:127.0.0.1", "tls:127.0.0.1:x", "tls:127.0.0.1:99999", "tls:x:1"):
         with pytest.raises(transport.Unreachable):
             transport.Remote(nonsense, LIMIT_SECONDS)
+
+
+def test_a_handshake_that_was_begun_goes_on_by_itself(host: Host) -> None:
+    """What begins ahead is there at the end; the other side does its part of it meanwhile, and nobody waits."""
+    begun = [tls.Handshake(host.address, LIMIT_SECONDS) for _ in range(5)]
+
+    def all_are_connections() -> bool:
+        for handshake in begun:
+            handshake.go_on()
+        return len(host.made) == len(begun)
+
+    wait_until(all_are_connections, "all of them as connections")
+    for handshake in begun:
+        with closing(transport.Remote(handshake.finish(LIMIT_SECONDS), LIMIT_SECONDS)) as caller:
+            assert caller.call("execute", b"colour") == b"colour"
+
+
+def test_a_handshake_is_stale_before_the_other_side_drops_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has begun it would not notice, and believe that it is connected."""
+    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.5)
+    with closing(tls.Handshake(host.address, LIMIT_SECONDS)) as handshake:
+        assert not handshake.is_stale
+        wait_until(lambda: handshake.is_stale, "the time at which it is stale")
+        handshake.go_on()  # which does nothing any more
+        assert host.made == []
+    with closing(tls.Handshake(host.address, LIMIT_SECONDS)) as handshake:
+        sock = handshake.finish(LIMIT_SECONDS)
+        wait_until(lambda: len(host.made) == 1, "the connection")
+        with closing(transport.Remote(sock, LIMIT_SECONDS)) as caller:
+            wait_until(lambda: time.monotonic() > handshake._fresh_until, "the time at which another would be stale")
+            assert not handshake.is_stale and caller.call("execute", b"colour") == b"colour"
 
 
 def test_a_key_is_never_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
