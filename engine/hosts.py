@@ -118,7 +118,7 @@ class EngineHosts:
             try:
                 self._run.note_agent(Agent(host.name, *host.endpoint, self._engine.host_timeout))
                 timeouts = self._settings.timeout, self._engine.host_timeout
-                begun.append((host, RemoteHost(host, about, self._keeper, *timeouts)))
+                begun.append((host, RemoteHost(host, about, self._keeper, *timeouts, self._connect_ahead)))
             except (transport.Failure, OSError, KeyError, TypeError) as error:
                 self._refuse(host, error)
         for host, made in begun:
@@ -179,7 +179,6 @@ class EngineHosts:
     # -- places --------------------------------------------------------------------------------------------
 
     def of_server(self, ident: int) -> Host:
-        self._connect_ahead()
         place, placed = self._stores.get(ident), self._places.of(ident)
         if place is not None:
             if placed not in (None, place):
@@ -235,7 +234,6 @@ class EngineHosts:
                 pass  # then it is remembered where it would have been
 
     def of_client(self, ident: int) -> Host:
-        self._connect_ahead()
         host = self._hosts.get(self._clients.get(ident, ""))
         if host is None or host.is_lost:
             host = self._choose(ident, self._places.of(ident))

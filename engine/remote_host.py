@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,18 @@ class RemoteHost:
     """A host with an agent (`control.hosts.Host`)."""
 
     def __init__(
-        self, found: Found, about: dict[str, Any], keeper: Keeper, timeout: float, host_timeout: float
+        self,
+        found: Found,
+        about: dict[str, Any],
+        keeper: Keeper,
+        timeout: float,
+        host_timeout: float,
+        meanwhile: Callable[[], None],
     ) -> None:
         """Begin to connect to an agent, *about* which this is known (`_Agent.about`). Raises Failure.
 
-        *timeout* of each call, *host_timeout* until the host counts as lost, in seconds. Before anything else,
-        `finish_connecting` must be called.
+        *timeout* of each call, *host_timeout* until the host counts as lost, in seconds. *meanwhile* is called where
+        another process does its part of a handshake. Before anything else, `finish_connecting` must be called.
         """
         self.found = found
         self.process: tuple[int, str, str] = (about["pid"], about["started"], about["folder"])
@@ -61,6 +68,7 @@ class RemoteHost:
         self._keeper = keeper
         self._timeout = timeout
         self._host_timeout = host_timeout
+        self._meanwhile = meanwhile
         self._handshake = tls.Handshake(about["address"], timeout)
         self._agent: transport.Remote
         self._starts: Starts
@@ -119,7 +127,7 @@ class RemoteHost:
     def connect(self, address: str, timeout: float) -> transport.Remote:
         if self.is_lost:
             raise transport.Unreachable(f"host {self.name} is gone")
-        remote = self._finish(address, timeout) or transport.Remote(address, timeout)
+        remote = transport.Remote(self._connect(address, timeout), timeout)
         with self._lock:
             if not self._ended.is_set():
                 self._remotes.add(remote)
@@ -127,15 +135,16 @@ class RemoteHost:
         remote.close()
         raise transport.Unreachable(f"host {self.name} is gone")
 
-    def _finish(self, address: str, timeout: float) -> transport.Remote | None:
-        """A connection that was begun ahead; None if there is none, or that was too long ago."""
+    def _connect(self, address: str, timeout: float) -> socket.socket:
+        """A connected socket, from a handshake that was begun ahead if there is one. Raises Failure."""
+        until = time.monotonic() + timeout
         handshake = self._ahead.pop(address, None)
-        if handshake is None:
-            return None
-        if handshake.is_stale:
+        if handshake is not None and handshake.is_stale:
             handshake.close()
-            return None
-        return transport.Remote(handshake.finish(timeout), timeout)
+            handshake = None
+        handshake = handshake or tls.Handshake(address, timeout)
+        self._meanwhile()
+        return handshake.finish(until - time.monotonic())
 
     # -- what is done there --------------------------------------------------------------------------------
 
