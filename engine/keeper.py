@@ -22,7 +22,7 @@ from control.hosts import EngineError, lacking
 from control.run_directory import RunDirectory
 from control.settings import Engine
 from engine.found import Found
-from rpc import library, transport
+from rpc import library, tracing, transport
 from rpc.forking import fork, reap
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Keeper:
             leads=True,
         )
         theirs.close()
-        self._remote = transport.Remote(ours, IMPORT_SECONDS)
+        self._remote = transport.Remote(ours, IMPORT_SECONDS, traced=False)  # on one machine there is no keeper
         self._has_answered = False
         self._starts_agents = False
         try:
@@ -220,6 +220,7 @@ class Keeper:
 
 def _main(sock: socket.socket, run: RunDirectory, engine: Engine) -> None:
     os.chdir(run.path)
+    tracing.on = False
     service = KeeperService(engine)
     end = threading.Thread(target=_await_end, args=(sock.fileno(), run, service))
     end.start()

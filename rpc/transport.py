@@ -247,11 +247,12 @@ class Remote:
     A remote that has raised a Failure other than Silent is closed for good.
     """
 
-    def __init__(self, address: str | socket.socket, timeout: float) -> None:
+    def __init__(self, address: str | socket.socket, timeout: float, traced: bool = True) -> None:
         """Connect to *address*, or take a connected socket. *timeout*: for each call, in seconds.
 
-        Raises Unreachable, Silent.
+        *traced*: whether calls are in the trace, if the run is traced. Raises Unreachable, Silent.
         """
+        self._traced = traced
         self.timeout = timeout
         self.waiting = False
         """Whether somebody waits for an answer over it."""
@@ -270,15 +271,15 @@ class Remote:
 
         *stamp*: the clock of a call that has begun before (`tracing.stamp`).
         """
-        called = name, args
-        if tracing.on:
+        called, traced = (name, args), self._traced and tracing.on
+        if traced:
             called = "traced", (msgpack.packb(stamp or tracing.stamp("call", name)), name, args)
         self._stream.patience = self.timeout
         try:
             reply = self._connection.call(*called)
         except EOFError as error:
             raise self._failure(self._last_words() or error) from error
-        return Pending(self, reply, name, args, tracing.on)
+        return Pending(self, reply, name, args, traced)
 
     def tell(self, name: str, *args: Any) -> None:
         """Start a call whose answer nobody waits for. Raises Failure.

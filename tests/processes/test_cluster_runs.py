@@ -11,6 +11,8 @@ from checking import traces
 from checking.driver import ROOT, Result, run, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from checking.lab.dask_cluster import DaskCluster
     from checking.lab.driving import ClusterConversation
 
@@ -126,3 +128,16 @@ def test_a_run_leaves_its_traces_and_its_history(cluster: DaskCluster) -> None:
         for event in events:
             if event.details.get("by"):
                 assert numbers[event.details["by"], event.details["number"]].time < event.time
+
+
+def test_the_masters_trace_has_the_events_of_one_machine(cluster: DaskCluster, tmp_path: Path) -> None:
+    """But an agent is asked for the store of a server that is revived, and at the end for its traces."""
+    script = SCRIPT.replace("killServer 2\njoinServer 2\n", "")
+    run_on(cluster, script, "--no-pipeline", "--trace", "/tmp/home/same")
+    run(script, "--no-pipeline", "--trace", str(tmp_path))
+    there, here = (
+        [(event.name, event.details.get("name"), event.clock["master"]) for event in traces.read(folder)["master"]]
+        for folder in (cluster.driver.path("/tmp/home") / "same", tmp_path)
+    )
+    assert len(here) > 50
+    assert there[: len(here)] == here
