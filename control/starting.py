@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import msgpack
 
@@ -37,6 +38,9 @@ Order = tuple[str, bytes]
 
 EARLY_STARTS = 10
 """How many processes are started early, at most, so that few are in the way of others where room is scarce."""
+
+
+T = TypeVar("T")
 
 
 class Starter:
@@ -117,19 +121,30 @@ class Starter:
 
         Raises Failure, StorageError, OSError, CommandError, MemoryError or Interrupted; then call `discard`.
         """
-        is_early = server.ident in self._early
+
+        def undo() -> None:
+            self._supervisor.kill([server])
+            self._supervisor.forget_process(server)
+            self._supervisor.drop_watchdog(server)
+
+        return self._twice(server.ident, lambda: self._start_server(server), undo)
+
+    def _twice(self, ident: int, start: Callable[[], T], undo: Callable[[], None]) -> T:
+        """What *start* returns, which starts the processes of *ident*.
+
+        If it fails, it may be because what was started early was lost meanwhile, or has taken the room of these
+        processes. Then *undo* is called, and *start* once more, with nothing started early.
+        """
+        was_early = ident in self._early
         try:
-            return self._start_server(server)
+            return start()
         except StarterFailed:
             raise
         except transport.Failure:
-            if not self.drop_early() and not is_early:
+            if not self.drop_early() and not was_early:
                 raise
-        # What was started early was lost meanwhile, or has taken the room of this server.
-        self._supervisor.kill([server])
-        self._supervisor.forget_process(server)
-        self._supervisor.drop_watchdog(server)
-        return self._start_server(server)
+        undo()
+        return start()
 
     def _start_server(self, server: Server) -> int:
         host = server.host
@@ -187,16 +202,8 @@ class Starter:
 
         Then no process of it remains.
         """
-        is_early = ident in self._early
         host = self._hosts.of_client(ident)
-        try:
-            return self._start_client(ident, host)
-        except StarterFailed:
-            raise
-        except transport.Failure:
-            if not self.drop_early() and not is_early:
-                raise
-        return self._start_client(ident, host)
+        return self._twice(ident, lambda: self._start_client(ident, host), lambda: None)
 
     def _start_client(self, ident: int, host: Host) -> Client:
         client, name = Client(ident), f"client-{ident}-{self._stamp()}"
