@@ -60,6 +60,12 @@ class ClusterConversation(Conversation):
         """The processes of the run: name, as "server 3" or "agent alpha" -> process id outside of the lab."""
         return {name: pid for name, (_, pid) in self.where().items()}
 
+    def signal(self, name: str, signum: int) -> None:
+        """Send a signal to one process by its name, and wait until it has taken effect, also on the other hosts."""
+        host, pid = self.where()[name]
+        host.signal(pid, signum)
+        wait_until(lambda: not host.closing(), f"other hosts that know what {name} has closed")
+
     def on(self, host: Host) -> set[str]:
         """The names of the run's processes on a host."""
         return {name for name, (where, _) in self.where().items() if where is host}

@@ -276,6 +276,11 @@ class Host:
         sent = re.findall(rf"^ *\d+: \w+:\w+ {address}:\w+ 01 (\w+):", table, re.MULTILINE)
         return [int(count, 16) for count in sent]
 
+    def closing(self) -> int:
+        """How many TCP connections were closed here, and the other host has not acknowledged that yet."""
+        table = Path(f"/proc/{self.init}/net/tcp").read_text()
+        return len(re.findall(r"^ *\d+: \w+:\w+ \w+:\w+ 0[49B] ", table, re.MULTILINE))  # FIN_WAIT1, LAST_ACK, CLOSING
+
     def listening(self) -> list[Listening]:
         """The TCP ports that accept connections here, except from this host only."""
         found = []
