@@ -109,7 +109,6 @@ class EngineHosts:
         """
         in_use = ""
         terms = {host: self._pack_terms(host, lock_wait) for host in found}
-        begun: list[tuple[Found, RemoteHost]] = []
         for host, about in self._keeper.start_agents(self._code, terms).items():
             if "error" in about:
                 self._why[host.name] = about["error"]
@@ -118,26 +117,18 @@ class EngineHosts:
             try:
                 self._run.note_agent(Agent(host.name, *host.endpoint, self._engine.host_timeout))
                 timeouts = self._settings.timeout, self._engine.host_timeout
-                begun.append((host, RemoteHost(host, about, self._keeper, *timeouts, self._connect_ahead)))
+                made = RemoteHost(host, about, self._keeper, *timeouts, self._connect_ahead)
             except (transport.Failure, OSError, KeyError, TypeError) as error:
-                self._refuse(host, error)
-        for host, made in begun:
-            try:
-                made.finish_connecting()
-            except (transport.Failure, OSError) as error:
-                self._refuse(host, error)
+                self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
                 continue
             if host.name in self._hosts:
+                self._hosts[host.name].drop_ahead()
                 self._former.append(self._hosts[host.name])
             self._hosts[host.name] = made
             self._why.pop(host.name, None)
         self._keeper.agents_taken()
         if in_use:
             raise EngineError(in_use)
-
-    def _refuse(self, host: Found, error: Exception) -> None:
-        """Note why the agent of a host is not used."""
-        self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
 
     def _pack_terms(self, host: Found, lock_wait: float) -> bytes:
         terms = Terms(

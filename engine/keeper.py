@@ -47,7 +47,7 @@ LEAVE_SECONDS = 12.0
 DISPENSABLE = ("colorama", "curses", "jinja2", "numpy")
 """What Dask imports where it is there, and can do without: so it is imported in less time."""
 
-UNUSED = ("click", "logging.config", "multiprocessing.pool", "urllib.request", "xml.etree.ElementTree")
+POSTPONED = ("click", "logging.config", "multiprocessing.pool", "urllib.request", "xml.etree.ElementTree")
 """What Dask imports, and does not use here (`library.postpone`)."""
 
 IDLE_SECONDS = 1.0
@@ -129,7 +129,7 @@ def _import_cluster() -> type[DaskCluster]:
 
     if yaml.__with_libyaml__:
         yaml.SafeLoader = yaml.CSafeLoader  # Dask reads its settings by it, in a tenth of the time
-    library.postpone(*UNUSED)
+    library.postpone(*POSTPONED)
     sys.modules.update(dict.fromkeys(DISPENSABLE))  # type: ignore[arg-type]  # an import of them fails
     try:
         from engine.dask_cluster import DaskCluster

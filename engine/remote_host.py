@@ -52,12 +52,12 @@ class RemoteHost:
         keeper: Keeper,
         timeout: float,
         host_timeout: float,
-        meanwhile: Callable[[], None],
+        connect_all_ahead: Callable[[], None],
     ) -> None:
-        """Begin to connect to an agent, *about* which this is known (`_Agent.about`). Raises Failure.
+        """Connect to an agent, *about* which this is known (`_Agent.about`). Raises Failure, OSError.
 
-        *timeout* of each call, *host_timeout* until the host counts as lost, in seconds. *meanwhile* is called where
-        another process does its part of a handshake. Before anything else, `finish_connecting` must be called.
+        *timeout* of each call, *host_timeout* until the host counts as lost, in seconds. *connect_all_ahead* calls
+        `connect_ahead` of all hosts; it is called while another process does its part of a handshake.
         """
         self.found = found
         self.process: tuple[int, str, str] = (about["pid"], about["started"], about["folder"])
@@ -67,23 +67,18 @@ class RemoteHost:
         self._stores = Path(about["stores"])
         self._keeper = keeper
         self._timeout = timeout
-        self._host_timeout = host_timeout
-        self._meanwhile = meanwhile
-        self._handshake = tls.Handshake(about["address"], timeout)
-        self._agent: transport.Remote
-        self._starts: Starts
+        self._connect_all_ahead = connect_all_ahead
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._remotes: weakref.WeakSet[transport.Remote] = weakref.WeakSet()
-        self._ahead: dict[str, tls.Handshake | None] = {}
-        """Connections that were begun ahead, by address; None for one that could not be."""
-
-    def finish_connecting(self) -> None:
-        """Raises Failure, OSError."""
-        sock = self._handshake.finish(self._timeout)
-        tls.detect_loss(sock, self._host_timeout)
+        self._ahead: dict[str, tls.Handshake] = {}
+        """Connections that were begun ahead, by address."""
+        self._is_near = True
+        """Whether connections can be begun ahead without waiting for long."""
+        sock = tls.connect(about["address"], timeout)
+        tls.detect_loss(sock, host_timeout)
         watched = socket.socket(fileno=os.dup(sock.fileno()))
-        self._agent = transport.Remote(sock, self._timeout)
+        self._agent = transport.Remote(sock, timeout)
         self._starts = Starts(self._agent, f"the agent on host {self.name}", waits=False)
         threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
 
@@ -115,19 +110,24 @@ class RemoteHost:
     def connect_ahead(self) -> None:
         """Begin to connect to what was started early: the handshakes go on while other processes are started."""
         for handshake in self._ahead.values():
-            if handshake is not None:
-                handshake.go_on()
+            handshake.go_on()
         for address in self._starts.early_addresses():
-            if address not in self._ahead:
+            if address not in self._ahead and self._is_near:
                 try:
                     self._ahead[address] = tls.Handshake(address, AHEAD_SECONDS)
                 except transport.Failure:
-                    self._ahead[address] = None
+                    self._is_near = False  # or it has ended, which `connect` will show
+
+    def drop_ahead(self) -> None:
+        """Close what was begun ahead."""
+        for handshake in self._ahead.values():
+            handshake.close()
+        self._ahead.clear()
 
     def connect(self, address: str, timeout: float) -> transport.Remote:
         if self.is_lost:
             raise transport.Unreachable(f"host {self.name} is gone")
-        remote = transport.Remote(self._connect(address, timeout), timeout)
+        remote = self._connect(address, timeout)
         with self._lock:
             if not self._ended.is_set():
                 self._remotes.add(remote)
@@ -135,16 +135,21 @@ class RemoteHost:
         remote.close()
         raise transport.Unreachable(f"host {self.name} is gone")
 
-    def _connect(self, address: str, timeout: float) -> socket.socket:
-        """A connected socket, from a handshake that was begun ahead if there is one. Raises Failure."""
-        until = time.monotonic() + timeout
-        handshake = self._ahead.pop(address, None)
-        if handshake is not None and handshake.is_stale:
-            handshake.close()
-            handshake = None
-        handshake = handshake or tls.Handshake(address, timeout)
-        self._meanwhile()
-        return handshake.finish(until - time.monotonic())
+    def _connect(self, address: str, timeout: float) -> transport.Remote:
+        """A connection, which may have been begun ahead. Raises Failure."""
+        ahead = self._ahead.pop(address, None)
+        if ahead is not None and ahead.is_stale:
+            ahead.close()
+        elif ahead is not None:
+            remote = self._finish(ahead, timeout)
+            if remote.alive:
+                return remote
+            remote.close()  # its process has ended since, as the next attempt will show
+        return self._finish(tls.Handshake(address, timeout), timeout)
+
+    def _finish(self, handshake: tls.Handshake, timeout: float) -> transport.Remote:
+        self._connect_all_ahead()
+        return transport.Remote(handshake.finish(timeout), timeout)
 
     # -- what is done there --------------------------------------------------------------------------------
 
@@ -156,10 +161,7 @@ class RemoteHost:
 
     def drop_early(self) -> bool:
         """Kill the processes that were started early, and are not wanted; returns whether there were any."""
-        for handshake in self._ahead.values():
-            if handshake is not None:
-                handshake.close()
-        self._ahead.clear()
+        self.drop_ahead()
         return self._starts.drop_early()
 
     def new_address(self, name: str) -> str:
@@ -223,6 +225,7 @@ class RemoteHost:
 
     def tell_end(self) -> None:
         """Tell the agent that the run is over. Does not wait."""
+        self.drop_ahead()  # who has no connection ends by itself
         try:
             self._agent.tell("end")
         except transport.Failure:

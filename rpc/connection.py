@@ -80,7 +80,7 @@ class _Connection(Connection):  # type: ignore[misc]
             raise Garbage(f"it sent no valid RPyC: {type(error).__name__}: {error}"[:MAX_ERROR_TEXT]) from error
 
     def _take_usual(self, data: bytes) -> bool:
-        """Act on a message if it has the usual form (rpc/forms.py); returns whether it has."""
+        """Act on a call, or at the calling end on an answer, if it has the usual form; returns whether it has."""
         call = forms.read_call(data)
         if call is None:
             return False

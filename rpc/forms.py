@@ -22,7 +22,8 @@ SERVICE_ID = ("daadkvs.Service", 1, 1)
 """The name by which each side of a connection refers to the other's service, without asking for it first."""
 
 NUMBERS = range(128)
-"""The numbers of calls that the usual forms have; brine writes each as a single byte."""
+"""The numbers that calls have here, as long as no more of them are under way. brine writes each as a single byte, and a
+call or answer whose number takes more than one is left to brine."""
 
 _PAIR = brine.dump((None, None))[:1]
 _CALL = brine.I1.pack(consts.MSG_REQUEST) + _PAIR

@@ -28,7 +28,6 @@ import select
 import socket
 import ssl
 import time
-from contextlib import suppress
 from typing import NamedTuple
 
 from rpc.failures import NoRoom, Silent, Unreachable, why
@@ -287,6 +286,7 @@ class Handshake:
         except OSError as error:
             plain.close()
             raise Unreachable(why(error)) from error
+        self._failure: OSError | ValueError | None = None
         self._fresh_until = time.monotonic() + HANDSHAKE_SECONDS / 2
         self._sock.setblocking(False)
         self.go_on()
@@ -298,13 +298,20 @@ class Handshake:
 
     def go_on(self) -> None:
         """Do what can be done without waiting. What goes wrong is for `finish` to raise."""
-        if not self.is_stale:
-            with suppress(OSError, ValueError):  # mostly, it is the other side's turn
-                self._sock.do_handshake()
+        if self.is_stale or self._failure is not None:
+            return
+        try:
+            self._sock.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass  # it is the other side's turn
+        except (OSError, ValueError) as error:
+            self._failure = error
 
     def finish(self, timeout: float) -> ssl.SSLSocket:
         """The connected socket. Blocks for up to *timeout* seconds. Raises Unreachable, Silent."""
         try:
+            if self._failure is not None:
+                raise self._failure
             self._sock.settimeout(max(0.001, timeout))
             self._sock.do_handshake()
         except TimeoutError as error:

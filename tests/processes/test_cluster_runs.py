@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +96,20 @@ def test_status_tells_the_hosts(cluster: DaskCluster) -> None:
 def test_the_tour_prints_the_same_bytes(cluster: DaskCluster) -> None:
     script = (ROOT / "examples" / "tour.txt").read_bytes()
     assert run_on(cluster, script) == run(script)
+
+
+@pytest.mark.parametrize("lost", ["watchdog 2", "server 2", "client 5"])
+def test_what_was_lost_before_its_command_is_started_again(cluster: DaskCluster, lost: str) -> None:
+    """Connections to it may have begun by then. The master waits for server 0, which is frozen, in a join before."""
+    with conversation_on(cluster, "--gossip-interval", "0") as conversation:
+        assert conversation.do("joinServer 0\njoinClient 9 0").errors == []
+        conversation.signal("server 0", signal.SIGSTOP)
+        conversation.send("joinServer 1\njoinServer 2\njoinClient 5 2")
+        early = {"watchdog 2", "server 2", "client 5"}
+        wait_until(lambda: early <= conversation.pids().keys(), "what starts early")
+        conversation.signal(lost, signal.SIGKILL)
+        conversation.signal("server 0", signal.SIGCONT)
+        assert conversation.do("put 5 k v\nstabilize\nget 9 k") == (b"k:v\n", [])
 
 
 SCRIPT = """

@@ -168,6 +168,19 @@ def test_a_handshake_is_stale_before_the_other_side_drops_it(host: Host, monkeyp
             assert not handshake.is_stale and caller.call("execute", b"colour") == b"colour"
 
 
+def test_what_goes_wrong_ahead_is_told_at_the_end() -> None:
+    tls.use(OF_THE_RUN.issue("a test"))
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, closing(tls.Handshake(f"{PLACE}:{server.getsockname()[1]}", LIMIT_SECONDS)) as handshake:
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"no TLS at all, but a line of text\n")
+            assert select.select([handshake._sock], [], [], LIMIT_SECONDS)[0]
+            handshake.go_on()
+        with pytest.raises(transport.Unreachable, match="WRONG_VERSION_NUMBER"):
+            handshake.finish(LIMIT_SECONDS)
+
+
 def test_a_key_is_never_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     tls.use(OF_THE_RUN.issue("a test"))
