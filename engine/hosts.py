@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from control.commands import CommandError
 from control.data_directory import DataDirectory
@@ -109,6 +109,7 @@ class EngineHosts:
         """
         in_use = ""
         terms = {host: self._pack_terms(host, lock_wait) for host in found}
+        begun: list[tuple[Found, dict[str, Any], tls.Handshake]] = []
         for host, about in self._keeper.start_agents(self._code, terms).items():
             if "error" in about:
                 self._why[host.name] = about["error"]
@@ -116,10 +117,14 @@ class EngineHosts:
                 continue
             try:
                 self._run.note_agent(Agent(host.name, *host.endpoint, self._engine.host_timeout))
-                timeouts = self._settings.timeout, self._engine.host_timeout
-                made = RemoteHost(host, about, self._keeper, *timeouts, self._connect_ahead)
+                begun.append((host, about, tls.Handshake(about["address"], self._settings.timeout)))
             except (transport.Failure, OSError, KeyError, TypeError) as error:
-                self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
+                self._refuse(host, error)
+        for host, about, handshake in begun:
+            try:
+                made = self._take(host, about, handshake)
+            except (transport.Failure, OSError, KeyError, TypeError) as error:
+                self._refuse(host, error)
                 continue
             if host.name in self._hosts:
                 self._hosts[host.name].drop_ahead()
@@ -129,6 +134,18 @@ class EngineHosts:
         self._keeper.agents_taken()
         if in_use:
             raise EngineError(in_use)
+
+    def _take(self, host: Found, about: dict[str, Any], handshake: tls.Handshake) -> RemoteHost:
+        """A host, to whose agent a connection has begun. Raises what `RemoteHost` raises."""
+        if handshake.is_stale:  # other hosts could not be reached, which took long
+            handshake.close()
+            handshake = tls.Handshake(about["address"], self._settings.timeout)
+        timeouts = self._settings.timeout, self._engine.host_timeout
+        return RemoteHost(host, about, handshake, self._keeper, *timeouts, self._connect_ahead)
+
+    def _refuse(self, host: Found, error: Exception) -> None:
+        """Note why the agent of a host is not used."""
+        self._why[host.name] = f"its agent can't be reached: {transport.why(error)}"
 
     def _pack_terms(self, host: Found, lock_wait: float) -> bytes:
         terms = Terms(

@@ -49,15 +49,17 @@ class RemoteHost:
         self,
         found: Found,
         about: dict[str, Any],
+        handshake: tls.Handshake,
         keeper: Keeper,
         timeout: float,
         host_timeout: float,
         connect_all_ahead: Callable[[], None],
     ) -> None:
-        """Connect to an agent, *about* which this is known (`_Agent.about`). Raises Failure, OSError.
+        """Take an agent, *about* which this is known (`_Agent.about`). Raises Failure, OSError, KeyError, TypeError.
 
-        *timeout* of each call, *host_timeout* until the host counts as lost, in seconds. *connect_all_ahead* calls
-        `connect_ahead` of all hosts; it is called while another process does its part of a handshake.
+        *handshake*: the connection to it, which has begun. *timeout* of each call, *host_timeout* until the host counts
+        as lost, in seconds. *connect_all_ahead* calls `connect_ahead` of all hosts; it is called while another process
+        does its part of a handshake.
         """
         self.found = found
         self.process: tuple[int, str, str] = (about["pid"], about["started"], about["folder"])
@@ -75,7 +77,7 @@ class RemoteHost:
         """Connections that were begun ahead, by address."""
         self._is_near = True
         """Whether connections can be begun ahead without waiting for long."""
-        sock = tls.connect(about["address"], timeout)
+        sock = handshake.finish(timeout)
         tls.detect_loss(sock, host_timeout)
         watched = socket.socket(fileno=os.dup(sock.fileno()))
         self._agent = transport.Remote(sock, timeout)
