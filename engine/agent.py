@@ -185,7 +185,7 @@ class _Agent:
         """Raises EOFError or OSError when the master is gone; returns when the worker is, or when the run is over."""
         self._listener.settimeout(MASTER_SECONDS)
         sock = transport.accept_only(self._listener)
-        transport.detect_loss(sock, self._terms.host_timeout)
+        tls.detect_loss(sock, self._terms.host_timeout)
         fd, self._serve_call = transport.serve_polled(sock, self._service)  # kept, since its end would wait for answers
         poller = select.poll()
         poller.register(fd, select.POLLIN)

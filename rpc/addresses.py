@@ -29,7 +29,6 @@ __all__ = [
     "accept_only",
     "check_place",
     "connect",
-    "detect_loss",
     "discard",
     "let_in",
     "listen",
@@ -183,10 +182,3 @@ def _timeval(seconds: float) -> bytes:
     """A time for the system, for which zero would mean no limit."""
     microseconds = max(1, int(seconds * 1_000_000))
     return struct.pack("ll", *divmod(microseconds, 1_000_000))
-
-
-def detect_loss(sock: socket.socket, seconds: float) -> None:
-    """Have a connection end when the other machine has not been heard of for about *seconds* (`tls.detect_loss`)."""
-    from rpc import tls
-
-    tls.detect_loss(sock, seconds)

@@ -6,7 +6,6 @@ import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -160,11 +159,12 @@ def test_a_handshake_is_stale_before_the_other_side_drops_it(host: Host, monkeyp
         wait_until(lambda: handshake.is_stale, "the time at which it is stale")
         handshake.go_on()  # which does nothing any more
         assert host.made == []
+    monkeypatch.undo()  # a busy machine may take longer than that
     with closing(tls.Handshake(host.address, LIMIT_SECONDS)) as handshake:
         sock = handshake.finish(LIMIT_SECONDS)
         wait_until(lambda: len(host.made) == 1, "the connection")
+        handshake._fresh_until = 0.0  # another would be stale
         with closing(transport.Remote(sock, LIMIT_SECONDS)) as caller:
-            wait_until(lambda: time.monotonic() > handshake._fresh_until, "the time at which another would be stale")
             assert not handshake.is_stale and caller.call("execute", b"colour") == b"colour"
 
 
@@ -190,7 +190,7 @@ def test_a_key_is_never_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("seconds", [1.0, 127.0, 128.0, 86400.0])
 def test_the_loss_of_a_machine_is_noticed_after_any_time_that_an_option_allows(host: Host, seconds: float) -> None:
     with closing(transport.connect(host.address, LIMIT_SECONDS)) as ours:
-        transport.detect_loss(ours, seconds)
+        tls.detect_loss(ours, seconds)
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == seconds * 1000
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
