@@ -154,11 +154,17 @@ def test_a_handshake_that_was_begun_goes_on_by_itself(host: Host) -> None:
 def test_a_handshake_is_stale_before_the_other_side_drops_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has begun it would not notice, and believe that it is connected."""
     monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.5)
-    with closing(tls.Handshake(host.address, LIMIT_SECONDS)) as handshake:
+    slow = socket.create_server(("127.0.0.1", 0))  # for a host may be so fast that the first step is the last
+    with slow, closing(tls.Handshake(f"{PLACE}:{slow.getsockname()[1]}", LIMIT_SECONDS)) as handshake:
+        peer, _ = slow.accept()
         assert not handshake.is_stale
         wait_until(lambda: handshake.is_stale, "the time at which it is stale")
-        handshake.go_on()  # which does nothing any more
-        assert host.made == []
+        with peer:
+            peer.sendall(b"something that would end it")
+            assert select.select([handshake._sock], [], [], LIMIT_SECONDS)[0]
+            handshake.go_on()  # which does nothing any more
+        assert handshake.is_stale and handshake._failure is None
+    assert host.made == []
     monkeypatch.undo()  # a busy machine may take longer than that
     with closing(tls.Handshake(host.address, LIMIT_SECONDS)) as handshake:
         sock = handshake.finish(LIMIT_SECONDS)
