@@ -3,8 +3,10 @@
 May live here: all that is said to Dask. May not: what an agent is for (engine/agent.py), who is placed where.
 
 Dask lists hosts, starts an agent on each, and is the way to kill one that does not answer. Nothing of a run depends on
-its scheduling: `Client.run` calls a function at once, and once. A connection to the scheduler is made when it is
-needed, and stays until `disconnect`.
+its scheduling: a worker's method `run` calls a function at once, and once, as `distributed.Client.run` has it do. All
+that is needed are two calls to the scheduler, *identity* and *broadcast*, so they are made with `distributed.rpc`. (A
+`Client` is more: it registers with the scheduler, asks all workers for their versions, keeps two connections, and its
+import is half of Dask.) Connections to the scheduler are made when they are needed, and stay until `disconnect`.
 
 Dask takes longer to import than all of Daadkvs. So only the keeper imports this room (engine/keeper.py).
 """
@@ -17,7 +19,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import cloudpickle
-from distributed import Client, Security
+import distributed.config  # noqa: F401 - the other modules take their settings from it
+from distributed.core import rpc
+from distributed.security import Security
 
 from control.hosts import EngineError
 from control.run_directory import checkout_hash
@@ -53,16 +57,17 @@ class DaskCluster:
         logging.getLogger("tornado").setLevel(logging.CRITICAL + 1)
         cloudpickle.register_pickle_by_value(delivery)
         self._address = engine.scheduler
-        self._security = None
+        security = Security()
         if engine.authority is not None:
-            self._security = Security(
+            security = Security(
                 tls_ca_file=str(engine.authority),
                 tls_client_cert=str(engine.certificate),
                 tls_client_key=str(engine.key),
                 require_encryption=True,
             )
+        self._connection = security.get_connection_args("client")
         self._runner = asyncio.Runner()
-        self._client: Client | None = None
+        self._scheduler: rpc | None = None
 
     def hosts(self) -> list[Found]:
         """The hosts that there are now, in the order of their names. Blocks. Raises EngineError."""
@@ -74,13 +79,13 @@ class DaskCluster:
         Returns for each what `delivery.start_agent` does. Blocks. Raises EngineError.
         """
 
-        async def start(client: Client, host: Found) -> dict[str, Any]:
+        async def start(scheduler: rpc, host: Found) -> dict[str, Any]:
             arguments = (code, terms[host], checkout_hash(), START_SECONDS)
-            about = await _call(client, host, START_SECONDS + 5.0, delivery.start_agent, *arguments)
+            about = await _call(scheduler, host, START_SECONDS + 5.0, delivery.start_agent, *arguments)
             return dict(about)
 
-        async def start_all(client: Client) -> dict[Found, dict[str, Any]]:
-            answers = await asyncio.gather(*(start(client, host) for host in terms))
+        async def start_all(scheduler: rpc) -> dict[Found, dict[str, Any]]:
+            answers = await asyncio.gather(*(start(scheduler, host) for host in terms))
             return dict(zip(terms, answers, strict=True))
 
         return self._run(start_all, CONNECT_SECONDS, START_SECONDS + 5.0 + ANSWER_SECONDS)
@@ -92,16 +97,16 @@ class DaskCluster:
         out.
         """
 
-        async def end(workers: Mapping[str, Found], client: Client, host: Found) -> bool:
+        async def end(workers: Mapping[str, Found], scheduler: rpc, host: Found) -> bool:
             worker = workers.get(host.ip)  # perhaps another one than before
             if worker is None:
                 return False
-            answer = await _call(client, worker, END_SECONDS, delivery.end_agent, *agents[host])
+            answer = await _call(scheduler, worker, END_SECONDS, delivery.end_agent, *agents[host])
             return answer is True
 
-        async def end_all(client: Client) -> set[Found]:
-            workers = {found.ip: found for found in await self._hosts(client)}
-            ended = await asyncio.gather(*(end(workers, client, host) for host in agents))
+        async def end_all(scheduler: rpc) -> set[Found]:
+            workers = {found.ip: found for found in await self._hosts(scheduler)}
+            ended = await asyncio.gather(*(end(workers, scheduler, host) for host in agents))
             return {host for host, has_ended in zip(agents, ended, strict=True) if has_ended}
 
         try:
@@ -109,8 +114,8 @@ class DaskCluster:
         except EngineError:
             return set()
 
-    async def _hosts(self, client: Client) -> list[Found]:
-        identity = await client.scheduler.identity(n_workers=-1)
+    async def _hosts(self, scheduler: rpc) -> list[Found]:
+        identity = await scheduler.identity(n_workers=-1)
         workers = sorted(
             (natural(str(worker["name"])), worker["host"], address, str(worker["name"]))
             for address, worker in identity["workers"].items()
@@ -121,41 +126,42 @@ class DaskCluster:
             found.setdefault(ip, Found(ip if name == address else name, ip, address))
         return sorted(found.values(), key=lambda host: natural(host.name))
 
-    def _run(self, use: Callable[[Client], Coroutine[Any, Any, T]], to_connect: float, more: float) -> T:
+    def _run(self, use: Callable[[rpc], Coroutine[Any, Any, T]], to_connect: float, more: float) -> T:
         """What *use* returns, with a connection to the scheduler, which stays. Raises EngineError.
 
         It may take *to_connect* seconds to have a connection, and *more* for the rest.
         """
 
-        async def connected() -> T:
-            if self._client is None or self._client.status != "running":
-                self._client = Client(
-                    self._address, security=self._security, timeout=to_connect, asynchronous=True, set_as_default=False
-                )
-                await self._client
-            return await asyncio.wait_for(use(self._client), more)
+        async def within_limits() -> T:
+            if self._scheduler is None:
+                self._scheduler = rpc(self._address, timeout=to_connect, connection_args=self._connection)
+            return await asyncio.wait_for(use(self._scheduler), to_connect + more)
 
         try:
-            return self._runner.run(connected())
+            return self._runner.run(within_limits())
         except Exception as error:  # Dask, tornado and ssl raise many kinds
             self.disconnect()
             raise EngineError(f"{self._address}: {why(error) or type(error).__name__}") from error
 
     def disconnect(self) -> None:
         """Close the connection to the scheduler, if there is one. Blocks `ANSWER_SECONDS` at most. Raises nothing."""
-        client, self._client = self._client, None
-        if client is not None:
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
             try:
-                self._runner.run(asyncio.wait_for(client.close(), ANSWER_SECONDS))
+                self._runner.run(asyncio.wait_for(scheduler.close_rpc(), ANSWER_SECONDS))
             except Exception:
                 pass  # the scheduler is gone
 
 
-async def _call(client: Client, host: Found, seconds: float, function: Callable[..., Any], *args: Any) -> Any:
+async def _call(scheduler: rpc, host: Found, seconds: float, function: Callable[..., Any], *args: Any) -> Any:
     """What a function returns on a host's worker, or {"error": why}."""
     try:
-        answers = await asyncio.wait_for(client.run(function, *args, workers=[host.worker]), seconds)
-        return answers[host.worker]
+        call = {"op": "run", "function": cloudpickle.dumps(function), "args": cloudpickle.dumps(args)}
+        answers = await asyncio.wait_for(scheduler.broadcast(msg=call, workers=[host.worker]), seconds)
+        answer = answers[host.worker]
+        if answer["status"] != "OK":
+            return {"error": f"its worker has failed: {answer['exception_text']}"}
+        return answer["result"]
     except TimeoutError:
         return {"error": "its worker does not answer"}
     except Exception as error:

@@ -50,6 +50,9 @@ DISPENSABLE = ("colorama", "curses", "jinja2", "numpy")
 POSTPONED = ("click", "logging.config", "multiprocessing.pool", "urllib.request", "xml.etree.ElementTree")
 """What Dask imports, and does not use here (`library.postpone`)."""
 
+PACKAGES = ("dask", "distributed")
+"""What Dask consists of. Only some modules of them are imported: the packages themselves import all the others."""
+
 IDLE_SECONDS = 1.0
 """How long the connection to the scheduler is kept for another call."""
 
@@ -132,9 +135,10 @@ def _import_cluster() -> type[DaskCluster]:
     library.postpone(*POSTPONED)
     sys.modules.update(dict.fromkeys(DISPENSABLE))  # type: ignore[arg-type]  # an import of them fails
     try:
-        from engine.dask_cluster import DaskCluster
-    except ImportError:  # a later Dask needs one of them
-        for name in DISPENSABLE:
+        with library.parts_of(*PACKAGES):
+            from engine.dask_cluster import DaskCluster
+    except (AttributeError, ImportError):  # a later Dask needs more of itself, or one of the others
+        for name in DISPENSABLE + tuple(name for name in sys.modules if name.partition(".")[0] in PACKAGES):
             del sys.modules[name]
         from engine.dask_cluster import DaskCluster
     return DaskCluster

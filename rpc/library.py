@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts", "postpone", "set_title"]
+__all__ = ["Channel", "Connection", "Service", "Stream", "brine", "consts", "parts_of", "postpone", "set_title"]
 
 POSTPONED = ("concurrent.futures", "inspect", "logging", "pickle", "random", "traceback", "rpyc.core.netref")
 """What RPyC imports, and does not need where nothing fails and only plain values are sent."""
@@ -49,18 +51,28 @@ class _Postponed(ModuleType):
         return ModuleType.__getattribute__(self, name)
 
 
-def _add(name: str) -> None:
-    """Have a module in `sys.modules` that has not run, unless it is there already. Raises ModuleNotFoundError."""
-    if name not in sys.modules:
-        spec = find_spec(name)
-        if spec is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        sys.modules[name] = module = module_from_spec(spec)
-        package, _, last = name.rpartition(".")
-        if package:
-            setattr(sys.modules[package], last, module)
-        _added.append(module)
-        _Postponed._running[name] = threading.RLock()
+@contextmanager
+def parts_of(*packages: str) -> Iterator[None]:
+    """Within this, modules of packages are imported without the packages themselves.
+
+    A package runs when somebody asks for the first name in it that is none of its modules, after this has been left;
+    within it there are no such names. Packages that are there already stay as they are. Raises ModuleNotFoundError.
+    """
+    added: list[ModuleType] = []
+    for name in packages:
+        if name not in sys.modules:
+            spec = find_spec(name)
+            if spec is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            sys.modules[name] = module = module_from_spec(spec)
+            package, _, last = name.rpartition(".")
+            if package:
+                setattr(sys.modules[package], last, module)
+            added.append(module)
+            _Postponed._running[name] = threading.RLock()
+    yield
+    for module in added:
+        module.__class__ = _Postponed
 
 
 def postpone(*names: str) -> None:
@@ -68,38 +80,28 @@ def postpone(*names: str) -> None:
 
     Raises ModuleNotFoundError.
     """
-    first = len(_added)
-    for name in names:
-        _add(name)
-    for module in _added[first:]:
-        module.__class__ = _Postponed
+    with parts_of(*names):
+        pass
 
 
-_added: list[ModuleType] = []
 _without_ssl = "ssl" not in sys.modules
 if _without_ssl:
     sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails; RPyC can do without
-_packages = ("rpyc", "rpyc.core", "setproctitle")
-for _name in _packages:
-    _add(_name)
-postpone(*POSTPONED)
+with parts_of("rpyc", "rpyc.core", "setproctitle"):
+    postpone(*POSTPONED)
+    from rpyc.core import brine, consts
+    from rpyc.core.channel import Channel
+    from rpyc.core.protocol import Connection
+    from rpyc.core.service import Service
+    from rpyc.core.stream import Stream
 
-from rpyc.core import brine, consts  # noqa: E402
-from rpyc.core.channel import Channel  # noqa: E402
-from rpyc.core.protocol import Connection  # noqa: E402
-from rpyc.core.service import Service  # noqa: E402
-from rpyc.core.stream import Stream  # noqa: E402
+    try:
+        from setproctitle._setproctitle import setproctitle as set_title
+    except ImportError:  # the module can't be had on this platform
 
-try:
-    from setproctitle._setproctitle import setproctitle as set_title
-except ImportError:  # the module can't be had on this platform
-
-    def set_title(title: str) -> None:
-        """Have ps show this process as *title*: that is not possible here."""
+        def set_title(title: str) -> None:
+            """Have ps show this process as *title*: that is not possible here."""
 
 
-for _module in _added:
-    if _module.__name__ in _packages:  # whose modules have been imported by now
-        _module.__class__ = _Postponed
 if _without_ssl:
     del sys.modules["ssl"]
