@@ -138,7 +138,7 @@ def _import_cluster() -> type[DaskCluster]:
         with library.parts_of(*PACKAGES):
             from engine.dask_cluster import DaskCluster
     except (AttributeError, ImportError):  # a later Dask needs more of itself, or one of the others
-        for name in DISPENSABLE + tuple(name for name in sys.modules if name.partition(".")[0] in PACKAGES):
+        for name in DISPENSABLE:
             del sys.modules[name]
         from engine.dask_cluster import DaskCluster
     return DaskCluster

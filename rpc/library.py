@@ -56,23 +56,34 @@ def parts_of(*packages: str) -> Iterator[None]:
     """Within this, modules of packages are imported without the packages themselves.
 
     A package runs when somebody asks for the first name in it that is none of its modules, after this has been left;
-    within it there are no such names. Packages that are there already stay as they are. Raises ModuleNotFoundError.
+    within it there are no such names. Packages that are there already stay as they are. Where an import fails for that,
+    the packages are removed with their modules, and can be imported whole. Raises ModuleNotFoundError.
     """
     added: list[ModuleType] = []
-    for name in packages:
-        if name not in sys.modules:
-            spec = find_spec(name)
-            if spec is None:
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-            sys.modules[name] = module = module_from_spec(spec)
-            package, _, last = name.rpartition(".")
-            if package:
-                setattr(sys.modules[package], last, module)
-            added.append(module)
-            _Postponed._running[name] = threading.RLock()
-    yield
+    try:
+        added.extend(_not_run(name) for name in packages if name not in sys.modules)
+        yield
+    except BaseException:
+        for module in added:
+            inside = f"{module.__name__}."
+            for name in [name for name in sys.modules if f"{name}.".startswith(inside)]:
+                del sys.modules[name]
+        raise
     for module in added:
         module.__class__ = _Postponed
+
+
+def _not_run(name: str) -> ModuleType:
+    """Have a module in `sys.modules` that has not run. Raises ModuleNotFoundError."""
+    spec = find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    sys.modules[name] = module = module_from_spec(spec)
+    package, _, last = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], last, module)
+    _Postponed._running[name] = threading.RLock()
+    return module
 
 
 def postpone(*names: str) -> None:

@@ -74,6 +74,20 @@ def test_a_package_that_is_missing(package: str) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("", told, 2)
 
 
+@pytest.mark.parametrize(("more", "whole"), [("()", False), ("('tlz',)", True)])
+def test_a_dask_that_needs_more_than_a_part_of_itself_is_imported_whole(more: str, whole: bool) -> None:
+    """No Dask can do without tlz, so where that is kept from it, the first attempt fails."""
+    pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
+    program = f"""
+import sys
+from engine import keeper
+keeper.DISPENSABLE += {more}
+print(keeper._import_cluster().__name__, "distributed.client" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == (f"DaskCluster {whole}\n", "")
+
+
 def test_a_file_of_places_that_says_nothing(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
     places = tmp_path / "places"
