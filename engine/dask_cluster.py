@@ -26,24 +26,12 @@ from distributed.security import Security
 from control.hosts import EngineError
 from control.run_directory import checkout_hash
 from control.settings import Engine
-from engine import delivery
+from engine import delivery, limits
 from engine.found import Found
 from engine.placement import natural
 from rpc.failures import why
 
 __all__ = ["DaskCluster"]
-
-CONNECT_SECONDS = 10.0
-"""How long the scheduler may take to let us in."""
-
-ANSWER_SECONDS = 2.0
-"""How much longer it may take to say which workers there are, and to take leave."""
-
-START_SECONDS = 20.0
-"""How long an agent may take to start."""
-
-END_SECONDS = 4.0
-"""How long the scheduler, and then a worker, may take to end an agent."""
 
 T = TypeVar("T")
 
@@ -71,7 +59,7 @@ class DaskCluster:
 
     def hosts(self) -> list[Found]:
         """The hosts that there are now, in the order of their names. Blocks. Raises EngineError."""
-        return self._run(self._hosts, CONNECT_SECONDS, ANSWER_SECONDS)
+        return self._run(self._hosts, limits.CONNECT, limits.HOSTS)
 
     def start_agents(self, code: bytes, terms: Mapping[Found, bytes]) -> dict[Found, dict[str, Any]]:
         """Start an agent on each of these hosts, all at the same time, with packed code and terms.
@@ -80,15 +68,15 @@ class DaskCluster:
         """
 
         async def start(scheduler: rpc, host: Found) -> dict[str, Any]:
-            arguments = (code, terms[host], checkout_hash(), START_SECONDS)
-            about = await _call(scheduler, host, START_SECONDS + 5.0, delivery.start_agent, *arguments)
+            arguments = (code, terms[host], checkout_hash(), limits.START_AGENT)
+            about = await _call(scheduler, host, limits.START_AGENT + limits.LONGER, delivery.start_agent, *arguments)
             return dict(about)
 
         async def start_all(scheduler: rpc) -> dict[Found, dict[str, Any]]:
             answers = await asyncio.gather(*(start(scheduler, host) for host in terms))
             return dict(zip(terms, answers, strict=True))
 
-        return self._run(start_all, CONNECT_SECONDS, START_SECONDS + 5.0 + ANSWER_SECONDS)
+        return self._run(start_all, limits.CONNECT, limits.START)
 
     def end_agents(self, agents: Mapping[Found, tuple[int, str, str]]) -> set[Found]:
         """Have workers kill agents, with all their processes; returns the hosts of those that are gone.
@@ -101,7 +89,7 @@ class DaskCluster:
             worker = workers.get(host.ip)  # perhaps another one than before
             if worker is None:
                 return False
-            answer = await _call(scheduler, worker, END_SECONDS, delivery.end_agent, *agents[host])
+            answer = await _call(scheduler, worker, limits.END_AGENT, delivery.end_agent, *agents[host])
             return answer is True
 
         async def end_all(scheduler: rpc) -> set[Found]:
@@ -110,7 +98,7 @@ class DaskCluster:
             return {host for host, has_ended in zip(agents, ended, strict=True) if has_ended}
 
         try:
-            return self._run(end_all, END_SECONDS, END_SECONDS + ANSWER_SECONDS)
+            return self._run(end_all, limits.END_AGENT, limits.END)
         except EngineError:
             return set()
 
@@ -126,29 +114,30 @@ class DaskCluster:
             found.setdefault(ip, Found(ip if name == address else name, ip, address))
         return sorted(found.values(), key=lambda host: natural(host.name))
 
-    def _run(self, use: Callable[[rpc], Coroutine[Any, Any, T]], to_connect: float, more: float) -> T:
+    def _run(self, use: Callable[[rpc], Coroutine[Any, Any, T]], to_connect: float, whole: float) -> T:
         """What *use* returns, with a connection to the scheduler, which stays. Raises EngineError.
 
-        It may take *to_connect* seconds to have a connection, and *more* for the rest.
+        It may take *to_connect* seconds to have a connection, and *whole* in all.
         """
 
         async def within_limits() -> T:
             if self._scheduler is None:
                 self._scheduler = rpc(self._address, timeout=to_connect, connection_args=self._connection)
-            return await asyncio.wait_for(use(self._scheduler), to_connect + more)
+            return await asyncio.wait_for(use(self._scheduler), whole)
 
         try:
             return self._runner.run(within_limits())
         except Exception as error:  # Dask, tornado and ssl raise many kinds
             self.disconnect()
-            raise EngineError(f"{self._address}: {why(error) or type(error).__name__}") from error
+            told = "it does not answer" if isinstance(error, TimeoutError) else why(error) or type(error).__name__
+            raise EngineError(f"{self._address}: {told}") from error
 
     def disconnect(self) -> None:
-        """Close the connection to the scheduler, if there is one. Blocks `ANSWER_SECONDS` at most. Raises nothing."""
+        """Close the connection to the scheduler, if there is one. Blocks `limits.CALL` at most. Raises nothing."""
         scheduler, self._scheduler = self._scheduler, None
         if scheduler is not None:
             try:
-                self._runner.run(asyncio.wait_for(scheduler.close_rpc(), ANSWER_SECONDS))
+                self._runner.run(asyncio.wait_for(scheduler.close_rpc(), limits.CALL))
             except Exception:
                 pass  # the scheduler is gone
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from control.hosts import EngineError, lacking
 from control.run_directory import RunDirectory
 from control.settings import Engine
+from engine import limits
 from engine.found import Found
 from rpc import library, tracing, transport
 from rpc.forking import fork, reap
@@ -30,18 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper", "KeeperService"]
 
-IMPORT_SECONDS = 60.0
-"""How long the first answer may take: on a slow machine, that is how long it takes to import Dask."""
-
-HOSTS_SECONDS = 16.0
-START_SECONDS = 42.0
-END_SECONDS = 14.0
-"""How long answers may take. What may happen meanwhile has limits that are shorter (engine/dask_cluster.py)."""
-
 EXIT_SECONDS = 2.0
 """How long the keeper may take to end, where it has nothing more to do with Dask."""
 
-LEAVE_SECONDS = 12.0
+LEAVE_SECONDS = limits.END + EXIT_SECONDS
 """How long it may take to have agents killed that nobody needs any more, at the end."""
 
 DISPENSABLE = ("colorama", "curses", "jinja2", "numpy")
@@ -158,7 +151,7 @@ class Keeper:
             leads=True,
         )
         theirs.close()
-        self._remote = transport.Remote(ours, IMPORT_SECONDS, traced=False)  # on one machine there is no keeper
+        self._remote = transport.Remote(ours, limits.IMPORT, traced=False)  # on one machine there is no keeper
         self._has_answered = False
         self._starts_agents = False
         try:
@@ -169,7 +162,7 @@ class Keeper:
 
     def hosts(self) -> list[Found]:
         """The hosts of the cluster that there are now, in the order of their names. Raises EngineError."""
-        seconds = HOSTS_SECONDS if self._has_answered else IMPORT_SECONDS
+        seconds = limits.HOSTS + limits.LONGER if self._has_answered else limits.IMPORT
         found = [Found(*host) for host in self._call(seconds, "cluster_hosts")]
         self._has_answered = True
         return found
@@ -179,7 +172,7 @@ class Keeper:
         packed = tuple((*host, packed) for host, packed in terms.items())
         self._starts_agents = True
         try:
-            answers = self._call(START_SECONDS, "start_agents", code, packed)
+            answers = self._call(limits.START + limits.LONGER, "start_agents", code, packed)
         except (EngineError, transport.Interrupted):
             self._tell("let_go")  # it may start them all the same, later on
             raise
@@ -211,7 +204,7 @@ class Keeper:
         """Have workers kill agents (`DaskCluster.end_agents`). Raises nothing."""
         named = tuple((*host, *agent) for host, agent in agents.items())
         try:
-            ended = self._remote.call("end_agents", named, timeout=END_SECONDS)
+            ended = self._remote.call("end_agents", named, timeout=limits.END + limits.LONGER)
         except (transport.Failure, transport.Interrupted):
             return set()
         return {host for host in agents if host.name in ended}
