@@ -71,12 +71,15 @@ def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worke
         archive = os.path.join(folder, "code.zip")
         with open(archive, "wb") as file:
             file.write(zlib.decompress(compiled if magic == importlib.util.MAGIC_NUMBER else sources))
+        environment = {"MALLOC_ARENA_MAX": "1", **os.environ}  # as scripts/master.sh has it
+        environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, by which memory is given back in the middle of work
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", BEGIN, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if "DAADKVS_DEBUG" in os.environ else subprocess.DEVNULL,
             cwd=folder,
+            env=environment,
             start_new_session=True,
         )
         assert process.stdin is not None and process.stdout is not None
