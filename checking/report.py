@@ -17,6 +17,7 @@ from typing import Any
 from checking.differing import differences
 from checking.packing import packed
 from checking.story import Story
+from checking.traces import in_order
 from rpc.tracing import Event
 
 __all__ = ["SHIVIZ_PARSER", "comparison", "page", "shiviz"]
@@ -94,12 +95,10 @@ def shiviz(traces: Mapping[str, Iterable[Event]]) -> Iterator[str]:
     """Return the lines of a log for ShiViz: the parser, an empty line (for one execution), and two for each event."""
     yield SHIVIZ_PARSER
     yield ""
-    events = sorted(
-        ((event.time, name, event) for name, events in traces.items() for event in events), key=lambda entry: entry[0]
-    )
-    for _, name, event in events:
-        clock = {process.replace(" ", "-"): number for process, number in event.clock.items()}
-        yield f"{name.replace(' ', '-')} {json.dumps(clock)}"
+    clocks: dict[str, dict[str, int]] = {process: {} for process in traces}
+    for process, event, new in in_order(traces):
+        clocks[process] |= {other.replace(" ", "-"): number for other, number in new.items()}
+        yield f"{process.replace(' ', '-')} {json.dumps(clocks[process])}"
         yield _event_line(event)
 
 

@@ -18,9 +18,9 @@ order of the script. These share their time and their clock.
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -30,6 +30,7 @@ from checking.listing import listing, opening
 from checking.reasons import Reasons
 from checking.sentences import say
 from checking.story import MASTER, Arrival, Life, Message, ServerAnswer, Story, StoryEvent, StoryOperation, StoryWrite
+from checking.traces import in_order
 from control.explaining import shown
 from messages import Operation, Stored, Value, Write, outcome_from_flat, unpack_operations
 from model import unpack_delta
@@ -59,7 +60,6 @@ class _Teller:
         names = sorted(traces, key=_name_order)
         self.story = Story(processes=names)
         self._process = {name: index for index, name in enumerate(names)}
-        self._clocks: list[Mapping[str, int]] = [{} for _ in names]
         self._numbered: dict[tuple[int, int], int] = {}  # (process, number of its event) -> event of the story
         self._begun: dict[int, int] = {}  # timestamp -> operation
         self._key_names: dict[bytes, str] = {}
@@ -83,27 +83,20 @@ class _Teller:
         self._counts = [0, 0]
         self._components: list[list[int]] = []
         self._last_answer: dict[tuple[int, int], int] = {}  # (server, neighbour) -> message
-        self._tell(
-            # Each process's own events are in order, so that none of them has to be kept.
-            heapq.merge(
-                *(self._of(index, traces[name]) for index, name in enumerate(names)), key=lambda entry: entry[0]
-            )
-        )
+        self._tell(in_order({name: traces[name] for name in names}))
 
-    @staticmethod
-    def _of(process: int, events: Iterable[Event]) -> Iterator[tuple[int, int, Event]]:
-        return ((event.time, process, event) for event in events)
-
-    def _tell(self, events: Iterator[tuple[int, int, Event]]) -> None:
+    def _tell(self, events: Iterator[tuple[str, Event, dict[str, int]]]) -> None:
         start = time = None
-        for time, process, event in events:
+        for name, event, new in events:
+            time = event.time
             if start is None:
                 start = time
+            process = self._process[name]
+            entries = [(self._process[other], number) for other, number in new.items() if other in self._process]
             handler = getattr(self, f"_on_{event.name}", None)
             microseconds = round((time - start) / 1000, 1)
-            moment = StoryEvent(process, microseconds, sys.intern(event.name), self._new_entries(process, event.clock))
-            number = event.clock.get(self.story.processes[process], 0)
-            self._numbered[process, number] = len(self.story.events)
+            moment = StoryEvent(process, microseconds, sys.intern(event.name), tuple(chain(*entries)))
+            self._numbered[process, event.number] = len(self.story.events)
             if handler is not None:
                 handler(moment, event.details)
             else:
@@ -122,12 +115,6 @@ class _Teller:
         say(self.story)
         self.story.lines = listing(self.story)
         self.story.opening = opening(self.story)
-
-    def _new_entries(self, process: int, clock: Mapping[str, int]) -> tuple[int, ...]:
-        known = self._clocks[process]
-        self._clocks[process] = clock
-        new = [(name, number) for name, number in clock.items() if known.get(name) != number and name in self._process]
-        return tuple(part for name, number in new for part in (self._process[name], number))
 
     def _add(self, moment: StoryEvent) -> int:
         self.story.events.append(moment)

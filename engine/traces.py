@@ -37,7 +37,7 @@ def agree(folder: Path, differences: Mapping[str, int]) -> None:
 
 def _in_order(traces: Mapping[str, list[Event]]) -> dict[str, list[Event]]:
     """The same events, none of which is older than its cause."""
-    numbers = {process: [event.clock.get(process, 0) for event in events] for process, events in traces.items()}
+    numbers = {process: [event.number for event in events] for process, events in traces.items()}
     times: dict[tuple[str, int], int] = {}  # of the events that are in order
     recorded = {(process, number) for process, listed in numbers.items() for number in listed}
     ordered: dict[str, list[Event]] = {process: [] for process in traces}

@@ -21,8 +21,6 @@ from itertools import cycle
 from types import GenericAlias
 from typing import Any, NoReturn, get_type_hints
 
-import msgpack
-
 import messages
 from rpc import forms, tracing
 from rpc.failures import Failure, NoRoom, RemoteError, why
@@ -36,7 +34,6 @@ __all__ = [
     "Reply",
     "Service",
     "farewell_message",
-    "is_stamp",
     "is_traced_answer",
     "make_connection",
 ]
@@ -201,15 +198,15 @@ class Farewell(EOFError):
         self.reason = reason
 
 
-is_stamp = messages.checker(tuple[str, dict[str, int]])
+_is_stamp = messages.checker(tracing.Stamp)
 
 
 def is_traced_answer(answer: Any) -> bool:
-    return type(answer) is tuple and len(answer) == 2 and type(answer[0]) is bytes
+    return type(answer) is tuple and len(answer) == 2 and _is_stamp(answer[0])
 
 
 def _is_traced_call(args: tuple[Any, ...]) -> bool:
-    return len(args) == 3 and (type(args[0]), type(args[1]), type(args[2])) == (bytes, str, tuple)
+    return len(args) == 3 and _is_stamp(args[0]) and type(args[1]) is str and type(args[2]) is tuple
 
 
 class Service(RpycService):  # type: ignore[misc]
@@ -236,16 +233,16 @@ class Service(RpycService):  # type: ignore[misc]
     def called(self, name: str, args: tuple[Any, ...]) -> Any:
         """What the method *name* returns. Raises what it raises, and TypeError if it can't be called like this.
 
-        In a traced run, each call is a call of "traced": it carries its caller's clock, and the answer carries ours.
+        In a traced run, each call is a call of "traced": it carries its caller's stamp, and the answer carries ours.
         """
         if not tracing.on:
             return self._carry_out(name, args)
         if name != "traced" or not _is_traced_call(args):
-            raise TypeError("a call without a clock")
+            raise TypeError("a call without a stamp")
         stamp, name, args = args
-        tracing.called("called", name, messages.unpack(stamp, is_stamp))
+        tracing.called("called", name, stamp)
         answer = self._carry_out(name, args)
-        return msgpack.packb(tracing.stamp("answer", name)), answer
+        return tracing.stamp("answer", name), answer
 
     def _carry_out(self, name: str, args: tuple[Any, ...]) -> Any:
         check = self._parameters.get(name)
@@ -254,6 +251,12 @@ class Service(RpycService):  # type: ignore[misc]
         if not check(args):
             raise TypeError(f"{name}: wrong arguments")
         return getattr(self, f"exposed_{name}")(*args)
+
+
+forms.expect("traced")
+
+
+forms.expect("traced")
 
 
 class Nobody(Service):

@@ -83,11 +83,10 @@ def _cross(lane: Lane, draw: Draw, patient: bool, told: list[Any]) -> Iterator[f
         losses += 1
 
 
-def _trace(fate: Fate, way: str, name: str, called: str, stamp: list[Any]) -> None:
-    sender, clock = stamp
+def _trace(fate: Fate, way: str, name: str, called: str, stamp: tracing.Stamp) -> None:
     wait = max(0, round((fate.due - time.monotonic()) * 1e9))
     event = "lost" if fate.lost else "delayed"
-    tracing.event(event, way=way, name=name, peer=called, number=clock.get(sender, 0), wait=wait)
+    tracing.event(event, way=way, name=name, peer=called, number=stamp[1], wait=wait)
 
 
 # -- one at a time -----------------------------------------------------------------------------------------

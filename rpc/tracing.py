@@ -1,25 +1,24 @@
 """The trace of a run: what each process did, when it did so, and which earlier events may have been the cause.
 
-May live here: the events of this process, its vector clock, and the files that events are written to and read from.
-May not: which events there are. Each room records its own, by `event`.
+May live here: the events of this process, and the files that events are written to and read from. May not: which events
+there are. Each room records its own, by `event`.
 
 Theory of operation
 -------------------
-Each process counts its events, and remembers for every other process the last event that it can know of. This is the
-*vector clock* of processes (Fidge, 1988; Mattern, 1988); the vector clocks of writes are others. Every call and every
-answer carries the clock of its sender. So for any two events, their clocks show whether one may have caused the other.
-Without --trace, there are no events and no clocks.
+Each process numbers its events. Every call and every answer carries a *stamp*: the name of its sender, and the number
+of the event in which it was sent. The event in which it arrives records the stamp. From these direct causes, the vector
+clock of each event follows when the traces are read (Fowler and Zwaenepoel, 1990; checking/traces.py), so that no
+message has to carry one. Without --trace, there are no events and no stamps.
 
 The files
 ---------
 Each process has a file, DIR/NAME.trace ("master", "server-0", "client-5"). It is a sequence of msgpack arrays
 
-    [time, clock, event, details]
+    [time, number, event, details]
 
 The time is in nanoseconds of the machine's monotonic clock, which is the same for all processes. (Traces that come from
-other machines are put into the time of the master's: engine/traces.py.) The clock maps the
-names of processes to numbers of events; the entry of the process itself is the number of this event. The details are a
-map:
+other machines are put into the time of the master's: engine/traces.py.) The number is that of the event among those of
+its process, from 1. The details are a map:
 
 | event    | of     | details                                                                                    |
 |----------|--------|--------------------------------------------------------------------------------------------|
@@ -70,6 +69,7 @@ import msgpack
 
 __all__ = [
     "Event",
+    "Stamp",
     "begin",
     "called",
     "clear",
@@ -92,15 +92,20 @@ failure = ""
 _folder: Path
 _process = ""
 _file = -1
-_clock: dict[str, int] = {}
+_number = 0
+"""The number of the last event."""
 _lock = threading.Lock()
+
+
+Stamp = tuple[str, int]
+"""Who sent a message, and the number of the event in which it was sent. A process that is not traced has no name."""
 
 
 class Event(NamedTuple):
     """One event, as it is read from a file."""
 
     time: int
-    clock: dict[str, int]
+    number: int
     name: str
     details: dict[str, Any]
 
@@ -142,15 +147,15 @@ def begin(process: str) -> None:
 
     Raises OSError.
     """
-    global _process, _file, _clock
+    global _process, _file, _number
     if not on:
         return
     path = _folder / file_of(process)
-    _process, _clock = process, {process: 0}
+    _process = process
     if path.exists():  # an earlier process had the same name
         whole = 0
         for earlier, end in _read(path):
-            _clock, whole = earlier.clock, end
+            _number, whole = earlier.number, end
         os.truncate(path, whole)
     _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
@@ -163,11 +168,11 @@ def event(name: str, /, **details: Any) -> None:
 
 
 def _write(name: str, details: dict[str, Any]) -> None:
-    global _file, failure
+    global _file, _number, failure
     if _file < 0:  # this process is not traced, or its trace has ended
         return
-    _clock[_process] += 1
-    packed = msgpack.packb([time.monotonic_ns(), _clock, name, details], unicode_errors="surrogateescape")
+    _number += 1
+    packed = msgpack.packb((time.monotonic_ns(), _number, name, details), unicode_errors="surrogateescape")
     try:
         if os.write(_file, packed) < len(packed):
             failure = "no space left"
@@ -178,21 +183,17 @@ def _write(name: str, details: dict[str, Any]) -> None:
         _file = -1
 
 
-def stamp(name: str, message: str) -> list[Any]:
-    """Record the event *name*: a call or answer about the method *message* is sent. Returns the clock to send along."""
+def stamp(name: str, message: str) -> Stamp:
+    """Record the event *name*: a call or answer about the method *message* is sent. Returns the stamp to send along."""
     with _lock:
         _write(name, {"name": message})
-        return [_process, _clock.copy()]
+        return _process, _number
 
 
-def called(name: str, message: str, stamp: list[Any]) -> None:
-    """Record the event *name*: a call or answer about the method *message* has arrived, with this clock."""
-    sender, clock = stamp
-    with _lock:
-        for process, number in clock.items():
-            if process != _process and _clock.get(process, 0) < number:
-                _clock[process] = number
-        _write(name, {"name": message, "by": sender, "number": clock.get(sender, 0)})
+def called(name: str, message: str, stamp: Stamp) -> None:
+    """Record the event *name*: a call or answer about the method *message* has arrived, with this stamp."""
+    sender, number = stamp
+    event(name, name=message, by=sender, number=number)
 
 
 def read(path: Path) -> Iterator[Event]:
@@ -213,5 +214,5 @@ def _read(path: Path) -> Iterator[tuple[Event, int]]:
     """The events of one process, in order, each with the position of its end in the file."""
     with path.open("rb") as file:
         unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=0, unicode_errors="surrogateescape")
-        for time_, clock, name, details in unpacker:
-            yield Event(time_, clock, name, details), unpacker.tell()
+        for event in unpacker:
+            yield Event(*event), unpacker.tell()

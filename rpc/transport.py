@@ -28,8 +28,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import msgpack
-
 import messages
 from rpc import answers, tracing
 from rpc.addresses import (
@@ -48,7 +46,6 @@ from rpc.connection import (
     Reply,
     Service,
     farewell_message,
-    is_stamp,
     is_traced_answer,
     make_connection,
 )
@@ -203,8 +200,8 @@ class Pending:
         self._name = name
         self._args = args
         self._traced = traced
-        self.stamp: Any = None
-        """The clock that came with the answer, in a traced run."""
+        self.stamp: tracing.Stamp | None = None
+        """The stamp that came with the answer, in a traced run."""
 
     def wait(self, timeout: float | None = None) -> Any:
         """The answer. Blocks at most *timeout* seconds, or up to the remote's own limit if that is None.
@@ -221,9 +218,8 @@ class Pending:
         answer = self._remote._wait(self._reply, timeout)
         if self._traced:
             if not is_traced_answer(answer):
-                raise RemoteError("an answer without a clock")
-            stamp, answer = answer
-            self.stamp = read(stamp, is_stamp)
+                raise RemoteError("an answer without a stamp")
+            self.stamp, answer = answer
         if not answers.fits(self._name, self._args, answer):
             raise RemoteError("a malformed answer")
         return answer
@@ -235,7 +231,7 @@ class Pending:
 
     def arrived(self) -> None:
         """Note in the trace that the answer has arrived."""
-        if self._traced:
+        if self.stamp is not None:
             tracing.called("answered", self._name, self.stamp)
 
 
@@ -264,14 +260,14 @@ class Remote:
         """Have the other side carry out its exposed method *name*, and wait for the answer, as `Pending.wait`."""
         return self.send(name, *args).wait(timeout)
 
-    def send(self, name: str, *args: Any, stamp: list[Any] | None = None) -> Pending:
+    def send(self, name: str, *args: Any, stamp: tracing.Stamp | None = None) -> Pending:
         """Start a call without waiting for its answer. Blocks up to `timeout` if there is no room. Raises Failure.
 
-        *stamp*: the clock of a call that has begun before (`tracing.stamp`).
+        *stamp*: that of a call that has begun before (`tracing.stamp`).
         """
         called, traced = (name, args), self._traced and tracing.on
         if traced:
-            called = "traced", (msgpack.packb(stamp or tracing.stamp("call", name)), name, args)
+            called = "traced", (stamp or tracing.stamp("call", name), name, args)
         self._stream.patience = self.timeout
         try:
             reply = self._connection.call(*called)

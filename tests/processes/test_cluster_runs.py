@@ -138,7 +138,7 @@ def test_a_run_leaves_its_traces_and_its_history(cluster: DaskCluster) -> None:
     learnt = {event.details["neighbour"] for event in found["server 2"] if event.name == "learnt"}
     assert learnt
     assert (home / "history").read_text().count("\n") == 1 + 2 * SCRIPT.strip().count("\n") + 2
-    numbers = {(process, event.clock[process]): event for process in found for event in found[process]}
+    numbers = {(process, event.number): event for process in found for event in found[process]}
     for events in found.values():
         for event in events:
             if event.details.get("by"):
@@ -151,7 +151,7 @@ def test_the_masters_trace_has_the_events_of_one_machine(cluster: DaskCluster, t
     run_on(cluster, script, "--no-pipeline", "--trace", "/tmp/home/same")
     run(script, "--no-pipeline", "--trace", str(tmp_path))
     there, here = (
-        [(event.name, event.details.get("name"), event.clock["master"]) for event in traces.read(folder)["master"]]
+        [(event.name, event.details.get("name"), event.number) for event in traces.read(folder)["master"]]
         for folder in (cluster.driver.path("/tmp/home") / "same", tmp_path)
     )
     assert len(here) > 50

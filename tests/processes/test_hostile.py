@@ -1214,12 +1214,13 @@ def test_servers_that_wait_for_a_release_are_called(options: tuple[str, ...], to
     assert (FAILED in result.stderr) is told
 
 
-def test_answers_without_a_clock_in_a_traced_run(tmp_path: Path) -> None:
-    for number, answer in enumerate(("5", "()", "(5, 5)", "(b'x', None)", "(msgpack.packb(['x', 5]), None)")):
+def test_answers_without_a_stamp_in_a_traced_run(tmp_path: Path) -> None:
+    answers = ("5", "()", "(5, 5)", "(b'x', None)", "(('x', -1), None)", "(('x', 1 << 63), None)", "((5, 5), None)")
+    for number, answer in enumerate(answers):
         replacement = f"S.called = lambda *_: {answer}"
         result = run_replaced(replacement, "joinServer 0\n", "--trace", str(tmp_path / str(number)))
         (error,) = result.errors
-        assert re.fullmatch(f"error: line 1: {NOT_STARTED}(a malformed answer|an answer without a clock)", error)
+        assert re.fullmatch(f"error: line 1: {NOT_STARTED}(a malformed answer|an answer without a stamp)", error)
 
 
 FLOODS = {

@@ -70,7 +70,7 @@ def test_no_message_arrives_early_and_messages_arrive_in_order(tmp_path: Path) -
     run(script, *NO_GOSSIP, "--delay", "8ms", "--jitter", "8ms", "--loss", "20%", "--trace", str(tmp_path))
     delayed = lost = 0
     for caller, called in ((0, 1), (1, 0)):
-        calls = {event.clock[f"server {caller}"]: event for event in events(tmp_path, f"server-{caller}", "call")}
+        calls = {event.number: event for event in events(tmp_path, f"server-{caller}", "call")}
         arrived = [event for event in events(tmp_path, f"server-{called}", "called") if event.details["name"] == "pull"]
         due = {}
         for event in events(tmp_path, f"server-{caller}", "delayed"):

@@ -15,8 +15,8 @@ from rpc.tracing import Event
 def call(time: int, caller: str, number: int, called: str, other: int) -> tuple[Event, Event]:
     """An event that calls, and the event that is called, a microsecond later."""
     return (
-        Event(time, {caller: number}, "call", {"name": "x"}),
-        Event(time + 1000, {caller: number, called: other}, "called", {"name": "x", "by": caller, "number": number}),
+        Event(time, number, "call", {"name": "x"}),
+        Event(time + 1000, other, "called", {"name": "x", "by": caller, "number": number}),
     )
 
 
