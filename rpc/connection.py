@@ -117,7 +117,7 @@ class _Connection(Connection):  # type: ignore[misc]
         raise ValueError("a reference to an object")
 
     def _handle_callattr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: Any = ()) -> Any:
-        if obj is not self._local_root or kwargs:
+        if obj is not self._local_root or kwargs or type(name) is not str:
             raise TypeError("only methods of the service can be called, by position")
         return obj.called(name, args)
 
@@ -205,10 +205,6 @@ def is_traced_answer(answer: Any) -> bool:
     return type(answer) is tuple and len(answer) == 2 and _is_stamp(answer[0])
 
 
-def _is_traced_call(args: tuple[Any, ...]) -> bool:
-    return len(args) == 3 and _is_stamp(args[0]) and type(args[1]) is str and type(args[2]) is tuple
-
-
 class Service(RpycService):  # type: ignore[misc]
     """What one side of a connection offers: its methods named exposed_…. This base class has none.
 
@@ -233,15 +229,14 @@ class Service(RpycService):  # type: ignore[misc]
     def called(self, name: str, args: tuple[Any, ...]) -> Any:
         """What the method *name* returns. Raises what it raises, and TypeError if it can't be called like this.
 
-        In a traced run, each call is a call of "traced": it carries its caller's stamp, and the answer carries ours.
+        In a traced run, the first argument of each call is its caller's stamp, and the answer is a pair with ours.
         """
         if not tracing.on:
             return self._carry_out(name, args)
-        if name != "traced" or not _is_traced_call(args):
+        if not args or not _is_stamp(args[0]):
             raise TypeError("a call without a stamp")
-        stamp, name, args = args
-        tracing.called("called", name, stamp)
-        answer = self._carry_out(name, args)
+        tracing.called("called", name, args[0])
+        answer = self._carry_out(name, args[1:])
         return tracing.stamp("answer", name), answer
 
     def _carry_out(self, name: str, args: tuple[Any, ...]) -> Any:
@@ -251,12 +246,6 @@ class Service(RpycService):  # type: ignore[misc]
         if not check(args):
             raise TypeError(f"{name}: wrong arguments")
         return getattr(self, f"exposed_{name}")(*args)
-
-
-forms.expect("traced")
-
-
-forms.expect("traced")
 
 
 class Nobody(Service):

@@ -101,6 +101,16 @@ Stamp = tuple[str, int]
 """Who sent a message, and the number of the event in which it was sent. A process that is not traced has no name."""
 
 
+def _new_packer() -> msgpack.Packer:
+    return msgpack.Packer(unicode_errors="surrogateescape")
+
+
+_packer = _new_packer()
+
+LARGE_BYTES = 1 << 20
+"""How large an event is after which the packer is replaced: it would keep that much memory for the next one."""
+
+
 class Event(NamedTuple):
     """One event, as it is read from a file."""
 
@@ -151,7 +161,7 @@ def begin(process: str) -> None:
     if not on:
         return
     path = _folder / file_of(process)
-    _process = process
+    _process, _number = process, 0
     if path.exists():  # an earlier process had the same name
         whole = 0
         for earlier, end in _read(path):
@@ -168,11 +178,13 @@ def event(name: str, /, **details: Any) -> None:
 
 
 def _write(name: str, details: dict[str, Any]) -> None:
-    global _file, _number, failure
+    global _file, _number, _packer, failure
     if _file < 0:  # this process is not traced, or its trace has ended
         return
     _number += 1
-    packed = msgpack.packb((time.monotonic_ns(), _number, name, details), unicode_errors="surrogateescape")
+    packed = _packer.pack((time.monotonic_ns(), _number, name, details))
+    if len(packed) > LARGE_BYTES:
+        _packer = _new_packer()
     try:
         if os.write(_file, packed) < len(packed):
             failure = "no space left"
@@ -206,7 +218,7 @@ def write(path: Path, events: Iterable[Event]) -> None:
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         for event in events:
-            file.write(msgpack.packb(event, unicode_errors="surrogateescape"))
+            file.write(_packer.pack(event))
     part.rename(path)
 
 
@@ -214,5 +226,7 @@ def _read(path: Path) -> Iterator[tuple[Event, int]]:
     """The events of one process, in order, each with the position of its end in the file."""
     with path.open("rb") as file:
         unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=0, unicode_errors="surrogateescape")
-        for event in unpacker:
-            yield Event(*event), unpacker.tell()
+        for time_, number, name, details in unpacker:
+            if type(number) is not int:  # an earlier format had a clock in its place
+                raise ValueError("an event without a number")
+            yield Event(time_, number, name, details), unpacker.tell()

@@ -265,12 +265,11 @@ class Remote:
 
         *stamp*: that of a call that has begun before (`tracing.stamp`).
         """
-        called, traced = (name, args), self._traced and tracing.on
-        if traced:
-            called = "traced", (stamp or tracing.stamp("call", name), name, args)
+        traced = self._traced and tracing.on
+        passed = (stamp or tracing.stamp("call", name), *args) if traced else args
         self._stream.patience = self.timeout
         try:
-            reply = self._connection.call(*called)
+            reply = self._connection.call(name, passed)
         except EOFError as error:
             raise self._failure(self._last_words() or error) from error
         return Pending(self, reply, name, args, traced)

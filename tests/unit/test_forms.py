@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rpc import forms
 from rpc.library import brine, consts
 
-NAMES = ("pull", "traced", "execute", "a" * 255, "b" * 300)
+NAMES = ("pull", "printed", "execute", "a" * 255, "b" * 300)
 for _name in NAMES:
     forms.expect(_name)
 
@@ -44,7 +44,7 @@ def test_an_answer_is_written_as_rpyc_writes_it(number: int, value: Any) -> None
     assert forms.answer(number, value) == as_rpyc(consts.MSG_REPLY, number, (consts.LABEL_VALUE, value))
 
 
-@given(st.sampled_from(forms.NUMBERS), st.sampled_from(["traced", "execute", "a" * 255]), values)
+@given(st.sampled_from(forms.NUMBERS), st.sampled_from(["printed", "execute", "a" * 255]), values)
 def test_a_call_is_read(number: int, name: str, args: Any) -> None:
     assert forms.read_call(as_rpyc(consts.MSG_REQUEST, number, called(name, args))) == (number, name, args)
 
