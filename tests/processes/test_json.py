@@ -211,7 +211,7 @@ def test_files_are_named_and_their_lines_counted_by_themselves(tmp_path: Path) -
 
 
 def test_deaths_are_events_and_an_uncertain_put_is_no_error() -> None:
-    talk = Talk("--timeout", "1", "--gossip-interval", "0")
+    talk = Talk("--timeout", "3", "--gossip-interval", "0")
     for line in ("joinServer 0", "joinServer 1", "joinServer 2", "joinClient 5 0", "joinClient 6 1", "put 5 a 1"):
         talk.do(line)
     talk.conversation.signal("server 2", signal.SIGKILL)
@@ -224,7 +224,7 @@ def test_deaths_are_events_and_an_uncertain_put_is_no_error() -> None:
         "type": "died",
         "line": 8,
         "ids": [0],
-        "error": "server 0 made no progress for 1 s, and was killed",
+        "error": "server 0 made no progress for 3 s, and was killed",
     }
     why = "uncertain: the server was lost before it answered; the value may stand later"
     assert (put["type"], put["error"], put["key"]) == ("uncertain", why, "a")
