@@ -3,24 +3,25 @@
 May live here: all that is said to Dask. May not: what an agent is for (engine/agent.py), who is placed where.
 
 Dask lists hosts, starts an agent on each, and is the way to kill one that does not answer. Nothing of a run depends on
-its scheduling: a worker's method `run` calls a function at once, and once, as `distributed.Client.run` has it do. All
-that is needed are two calls to the scheduler, *identity* and *broadcast*, so they are made with `distributed.rpc`. (A
-`Client` is more: it registers with the scheduler, asks all workers for their versions, keeps two connections, and its
-import is half of Dask.) Connections to the scheduler are made when they are needed, and stay until `disconnect`.
+its scheduling: the operation *run* of a worker calls a function at once, and once, as `distributed.Client.run` has it
+do. All that is needed are two operations of the scheduler, *identity* and *broadcast*, so they are called by
+`distributed.rpc`. (A `Client` does more: it registers with the scheduler, compares versions, keeps two connections, and
+imports half of Dask.) Connections to the scheduler are made when they are needed, and stay until `disconnect`.
 
-Dask takes longer to import than all of Daadkvs. So only the keeper imports this room (engine/keeper.py).
+Even so, Dask takes longer to import than all of Daadkvs. So only the keeper imports this room (engine/keeper.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-import cloudpickle
 import distributed.config  # noqa: F401 - the other modules take their settings from it
-from distributed.core import rpc
+from distributed.core import CommClosedError, clean_exception, rpc
 from distributed.security import Security
 
 from control.hosts import EngineError
@@ -43,17 +44,15 @@ class DaskCluster:
         logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # each error is ours to tell, in one line
         logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
         logging.getLogger("tornado").setLevel(logging.CRITICAL + 1)
-        cloudpickle.register_pickle_by_value(delivery)
         self._address = engine.scheduler
-        security = Security()
+        self._security = Security()
         if engine.authority is not None:
-            security = Security(
+            self._security = Security(
                 tls_ca_file=str(engine.authority),
                 tls_client_cert=str(engine.certificate),
                 tls_client_key=str(engine.key),
                 require_encryption=True,
             )
-        self._connection = security.get_connection_args("client")
         self._runner = asyncio.Runner()
         self._scheduler: rpc | None = None
 
@@ -122,15 +121,16 @@ class DaskCluster:
 
         async def within_limits() -> T:
             if self._scheduler is None:
-                self._scheduler = rpc(self._address, timeout=to_connect, connection_args=self._connection)
+                certificates = self._security.get_connection_args("client")  # as they are now
+                self._scheduler = rpc(self._address, connection_args=certificates)
+            self._scheduler.timeout = to_connect
             return await asyncio.wait_for(use(self._scheduler), whole)
 
         try:
             return self._runner.run(within_limits())
         except Exception as error:  # Dask, tornado and ssl raise many kinds
             self.disconnect()
-            told = "it does not answer" if isinstance(error, TimeoutError) else why(error) or type(error).__name__
-            raise EngineError(f"{self._address}: {told}") from error
+            raise EngineError(f"{self._address}: {_reason(error)}") from error
 
     def disconnect(self) -> None:
         """Close the connection to the scheduler, if there is one. Blocks `limits.CALL` at most. Raises nothing."""
@@ -143,15 +143,43 @@ class DaskCluster:
 
 
 async def _call(scheduler: rpc, host: Found, seconds: float, function: Callable[..., Any], *args: Any) -> Any:
-    """What a function returns on a host's worker, or {"error": why}."""
+    """What a function of engine/delivery.py returns on a host's worker, or {"error": why}."""
     try:
-        call = {"op": "run", "function": cloudpickle.dumps(function), "args": cloudpickle.dumps(args)}
-        answers = await asyncio.wait_for(scheduler.broadcast(msg=call, workers=[host.worker]), seconds)
-        answer = answers[host.worker]
+        call = {"op": "run", "function": pickle.dumps(_Source(function.__name__)), "args": pickle.dumps(args)}
+        answering = scheduler.broadcast(msg=call, workers=[host.worker], on_error="return_pickle")
+        answer = (await asyncio.wait_for(answering, seconds))[host.worker]
+        if isinstance(answer, bytes):  # the scheduler could not reach the worker
+            raise pickle.loads(answer)
         if answer["status"] != "OK":
-            return {"error": f"its worker has failed: {answer['exception_text']}"}
+            _, raised, _ = clean_exception(**answer)
+            raise raised
         return answer["result"]
     except TimeoutError:
         return {"error": "its worker does not answer"}
     except Exception as error:
-        return {"error": f"its worker has failed: {why(error) or type(error).__name__}"}
+        return {"error": f"its worker has failed: {_reason(error)}"}
+
+
+class _Source:
+    """A function of engine/delivery.py which is pickled as its source, so that it is the worker that compiles it.
+
+    (cloudpickle would send what this Python has compiled. A worker with another Python crashes at that.)
+    """
+
+    _TEXT = Path(delivery.__file__).read_text("utf-8")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = {"__name__": delivery.__name__, "source": self._TEXT, "wanted": self._name}
+        return eval, ("exec(source, globals()) or globals()[wanted]", names)
+
+
+def _reason(error: BaseException) -> str:
+    """Why something that Dask was asked for has failed. (Of a connection, `rpc` itself says only what it was for.)"""
+    if isinstance(error, CommClosedError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, TimeoutError):
+        return why(error) or "it does not answer"
+    return why(error) or type(error).__name__

@@ -1,7 +1,7 @@
 """What runs within a Dask worker: starting an agent on its host, and ending one that does not end by itself.
 
-May live here: these two functions, and only with what Python itself has. Dask sends them to workers as they stand here:
-nothing of Daadkvs has to be installed there, but rpyc, msgpack and setproctitle.
+May live here: these two functions, and only with what Python itself has. Workers get this file as it stands here
+(engine/dask_cluster.py): nothing of Daadkvs has to be installed there, but rpyc, msgpack and setproctitle.
 
 They raise nothing: a worker would write the arguments of a call that fails to its log, and there are keys in them.
 
@@ -72,7 +72,7 @@ def _start(code: bytes, terms: bytes, checkout: str, patience: float, dask_worke
         with open(archive, "wb") as file:
             file.write(zlib.decompress(compiled if magic == importlib.util.MAGIC_NUMBER else sources))
         environment = {"MALLOC_ARENA_MAX": "1", **os.environ}  # as scripts/master.sh has it
-        environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, by which memory is given back in the middle of work
+        environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask sets it; servers would spend their time on giving back
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", BEGIN, folder],
             stdin=subprocess.PIPE,

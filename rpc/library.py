@@ -55,9 +55,10 @@ class _Postponed(ModuleType):
 def parts_of(*packages: str) -> Iterator[None]:
     """Within this, modules of packages are imported without the packages themselves.
 
-    A package runs when somebody asks for the first name in it that is none of its modules, after this has been left;
-    within it there are no such names. Packages that are there already stay as they are. Where an import fails for that,
-    the packages are removed with their modules, and can be imported whole. Raises ModuleNotFoundError.
+    *packages*: each after the one that it is in, if it is in one; those that are there already stay as they are. Until
+    this is left, they have no names but those of modules, in no thread. Afterwards, a package runs when somebody asks
+    for the first name in it that is not a module imported by then. If anything is raised within, the packages are
+    removed with their modules, and can be imported whole. Raises ModuleNotFoundError.
     """
     added: list[ModuleType] = []
     try:

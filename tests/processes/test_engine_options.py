@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import socket
+import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from checking.driver import LIMIT_SECONDS, ROOT, run
+
+if TYPE_CHECKING:
+    from checking.lab.certificates import Files
 
 TLS = ("--engine", "dask:tls://127.0.0.1:1")
 TCP = ("--engine", "dask:tcp://127.0.0.1:1")
@@ -76,7 +86,7 @@ def test_a_package_that_is_missing(package: str) -> None:
 
 @pytest.mark.parametrize(("more", "whole"), [("()", False), ("('tlz',)", True)])
 def test_a_dask_that_needs_more_than_a_part_of_itself_is_imported_whole(more: str, whole: bool) -> None:
-    """No Dask can do without tlz, so where that is kept from it, the first attempt fails."""
+    """No Dask can do without tlz. So if that is kept from it at first, as jinja2 is, the first attempt fails."""
     pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
     program = f"""
 import sys
@@ -86,6 +96,98 @@ print(keeper._import_cluster().__name__, "distributed.client" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert (done.stdout, done.stderr) == (f"DaskCluster {whole}\n", "")
+
+
+SENT = """
+import pickle, sys
+from engine.dask_cluster import _Source
+sys.stdout.buffer.write(pickle.dumps([_Source("start_agent"), _Source("end_agent")]))
+"""
+
+RECEIVED = """
+import inspect, pickle, sys
+for function in pickle.load(sys.stdin.buffer):
+    print(function.__name__, inspect.iscoroutinefunction(function), *inspect.signature(function).parameters)
+"""
+
+
+def test_what_runs_within_workers_travels_as_source() -> None:
+    """A worker that has neither Daadkvs nor cloudpickle, and perhaps another Python, can take it."""
+    pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
+    sent = subprocess.run([sys.executable, "-c", SENT], capture_output=True, check=True, cwd=ROOT).stdout
+    command = [sys.executable, "-I", "-S", "-c", RECEIVED]
+    received = subprocess.run(command, input=sent, capture_output=True, check=True, cwd="/").stdout
+    assert received.decode().splitlines() == [
+        "start_agent True code terms checkout patience dask_worker",
+        "end_agent False pid started folder dask_worker",
+    ]
+
+
+@contextmanager
+def listening(handle: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A port of this machine where *handle* is called with each connection, which it closes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            handle(connection)
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()
+
+
+def test_a_scheduler_that_closes_connections() -> None:
+    pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
+    with listening(lambda connection: connection.close()) as port:
+        result = run("joinServer 0\n", "--engine", f"dask:tcp://127.0.0.1:{port}", "--insecure-engine")
+    assert (result.stdout, result.status) == (b"", 2)
+    assert re.fullmatch(rf"error: tcp://127.0.0.1:{port}: .*(closed|reset).*\n", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("scheduler_by", "driver_by", "told"),
+    [("another", "the usual", "certificate"), ("the usual", "another", r"UNKNOWN_CA|unknown ca")],
+)
+def test_a_certificate_of_another_authority(scheduler_by: str, driver_by: str, told: str, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs scripts/requirements-cluster.txt")
+    pytest.importorskip("cryptography", reason="needs scripts/requirements-cluster.txt")
+    from checking.lab.certificates import Authority
+
+    authorities = {"the usual": Authority("the usual"), "another": Authority("another")}
+
+    def certify(name: str, by: str) -> Files:
+        folder = tmp_path / name
+        folder.mkdir()
+        return authorities[by].certify(name, "127.0.0.1", folder, str(folder))
+
+    trusted = certify("trusted", "the usual").authority
+    scheduler, driver = certify("scheduler", scheduler_by), certify("driver", driver_by)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=trusted)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(scheduler.certificate, scheduler.key)
+
+    def handle(connection: socket.socket) -> None:
+        with connection.dup() as same, suppress(OSError):
+            with suppress(OSError):
+                context.wrap_socket(connection, server_side=True).close()
+            while same.recv(1 << 16):  # until the other side has read why
+                pass
+
+    with listening(handle) as port:
+        files = ("--tls-ca", trusted, "--tls-cert", driver.certificate, "--tls-key", driver.key)
+        result = run("joinServer 0\n", "--engine", f"dask:tls://127.0.0.1:{port}", *files)
+    assert (result.stdout, result.status) == (b"", 2)
+    assert re.fullmatch(rf"error: tls://127.0.0.1:{port}: .*({told}).*\n", result.stderr)
 
 
 def test_a_file_of_places_that_says_nothing(tmp_path: Path) -> None:
