@@ -94,18 +94,13 @@ _process = ""
 _file = -1
 _number = 0
 """The number of the last event."""
+_packer: msgpack.Packer
 _lock = threading.Lock()
 
 
 Stamp = tuple[str, int]
 """Who sent a message, and the number of the event in which it was sent. A process that is not traced has no name."""
 
-
-def _new_packer() -> msgpack.Packer:
-    return msgpack.Packer(unicode_errors="surrogateescape")
-
-
-_packer = _new_packer()
 
 LARGE_BYTES = 1 << 20
 """How large an event is after which the packer is replaced: it would keep that much memory for the next one."""
@@ -157,11 +152,11 @@ def begin(process: str) -> None:
 
     Raises OSError.
     """
-    global _process, _file, _number
+    global _process, _file, _number, _packer
     if not on:
         return
     path = _folder / file_of(process)
-    _process, _number = process, 0
+    _process, _number, _packer = process, 0, _new_packer()
     if path.exists():  # an earlier process had the same name
         whole = 0
         for earlier, end in _read(path):
@@ -195,6 +190,10 @@ def _write(name: str, details: dict[str, Any]) -> None:
         _file = -1
 
 
+def _new_packer() -> msgpack.Packer:
+    return msgpack.Packer(unicode_errors="surrogateescape")
+
+
 def stamp(name: str, message: str) -> Stamp:
     """Record the event *name*: a call or answer about the method *message* is sent. Returns the stamp to send along."""
     with _lock:
@@ -216,9 +215,10 @@ def read(path: Path) -> Iterator[Event]:
 def write(path: Path, events: Iterable[Event]) -> None:
     """Replace a trace by these events, at once. Raises OSError."""
     part = path.with_suffix(".part")
+    packer = _new_packer()
     with part.open("wb") as file:
         for event in events:
-            file.write(_packer.pack(event))
+            file.write(packer.pack(event))
     part.rename(path)
 
 
