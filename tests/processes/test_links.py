@@ -67,7 +67,8 @@ def test_no_message_arrives_early_and_messages_arrive_in_order(tmp_path: Path) -
     script = TWO + "joinClient 5 0\njoinClient 6 1\n"
     for number in range(5):
         script += f"put 5 a{number} x\nput 6 b{number} y\nstabilize\n"
-    run(script, *NO_GOSSIP, "--delay", "8ms", "--jitter", "8ms", "--loss", "20%", "--trace", str(tmp_path))
+    shape = ("--delay", "8ms", "--jitter", "8ms", "--loss", "20%", "--seed", "1")  # by which some messages are lost
+    run(script, *NO_GOSSIP, *shape, "--trace", str(tmp_path))
     delayed = lost = 0
     for caller, called in ((0, 1), (1, 0)):
         calls = {event.number: event for event in events(tmp_path, f"server-{caller}", "call")}
