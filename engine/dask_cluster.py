@@ -180,6 +180,4 @@ def _reason(error: BaseException) -> str:
     """Why something that Dask was asked for has failed. (Of a connection, `rpc` itself says only what it was for.)"""
     if isinstance(error, CommClosedError) and error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, TimeoutError):
-        return why(error) or "it does not answer"
-    return why(error) or type(error).__name__
+    return why(error) or ("it does not answer" if isinstance(error, TimeoutError) else type(error).__name__)

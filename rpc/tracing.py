@@ -97,13 +97,11 @@ _number = 0
 _packer: msgpack.Packer
 _lock = threading.Lock()
 
+LARGE_BYTES = 1 << 20
+"""How large an event is after which the packer is replaced: it would keep that much memory for the next one."""
 
 Stamp = tuple[str, int]
 """Who sent a message, and the number of the event in which it was sent. A process that is not traced has no name."""
-
-
-LARGE_BYTES = 1 << 20
-"""How large an event is after which the packer is replaced: it would keep that much memory for the next one."""
 
 
 class Event(NamedTuple):
